@@ -1,0 +1,48 @@
+"""Packaging of skimo_core: an ament_python package that pip installs as well.
+
+The version is read from package.xml. No python_requires: colcon cannot read it with newer setuptools.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "skimo_core"
+HERE = Path(__file__).resolve().parent
+VERSION = ElementTree.parse(HERE / "package.xml").getroot().findtext("version")
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="The ROS-free core of skimo, and its command line",
+    license="Apache-2.0",
+    package_dir={"": "."},
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed", "**/*.yaml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ],
+    install_requires=[
+        "numpy>=1.26",
+        "PyYAML>=6",
+        "pyzmq>=25",
+        "msgpack>=1.0.8",
+        "mcap>=1.2",
+        "mcap-ros2-support>=0.5",
+        "psutil>=5.9",
+        "ruckig>=0.14",
+        "tyro>=0.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={"hdf5": ["h5py>=3.10"]},
+    entry_points={
+        "console_scripts": ["skimo = skimo_core.cli:main"],
+        "skimo.commands": [
+            "up = skimo_core.up.cli:up",
+            "ingest = skimo_core.episodes.cli:ingest",
+        ],
+    },
+    zip_safe=False,
+)

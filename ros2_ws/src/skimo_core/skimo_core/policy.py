@@ -1,0 +1,94 @@
+"""What a control loop asks of a policy: a plan of skills now and then, an action at every step.
+
+Implemented by the client of a policy server (`client.PolicyClient`) and, in one process, by the server's own engine.
+Both calls are stateless: everything a plan depends on (observation, goals, seed, warm start) is in its arguments, so
+that the same arguments give the same plan, and a restarted server needs nothing from the past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .specs import ActionSpec, ObservationSpec, SkillSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goals:
+    """The open sub-tasks in order; row 0 is the one to do now. K may be 0 only when nothing is left to do.
+
+    Attributes:
+        values_KO: goal per observation channel, in the channel's unit; 0 where not part of the goal.
+        masks_KO: 1 where a channel is part of the goal, else 0.
+        thresholds_K: distance under which a sub-task is complete.
+    """
+
+    values_KO: FloatArray
+    masks_KO: FloatArray
+    thresholds_K: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A sequence of skills and what the model expects of it.
+
+    Attributes:
+        skills_PZ: the skills, each number in (-1, 1); the first is to be executed.
+        warm_start_PZ: what the next plan may start from.
+        value: the planner's score of this plan.
+        predicted_PO: observation predicted after each skill.
+        success_probability: predicted probability that the first open sub-task is complete at the plan's end.
+        bundle_id: which bundle made it.
+        timings_ms: milliseconds per stage.
+    """
+
+    skills_PZ: FloatArray
+    warm_start_PZ: FloatArray
+    value: float
+    predicted_PO: FloatArray
+    success_probability: float
+    bundle_id: str
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySpec:
+    """What a policy expects and gives."""
+
+    observation: ObservationSpec
+    action: ActionSpec
+    skill: SkillSpec
+    bundle_id: str
+
+
+class SkillPolicy(Protocol):
+    """A skill planner and a skill policy."""
+
+    @property
+    def spec(self) -> PolicySpec: ...
+
+    def plan(
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+    ) -> Plan:
+        """Plan from an observation [O].
+
+        Raises:
+            DeadlineError, UnreachableError: no answer within `deadline_s`.
+            SpecError, WireError: the request was refused.
+        """
+        ...
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        """The skill policy's action [A] in [-1, 1] for an observation [O] under a skill [Z]; raises as `plan`."""
+        ...

@@ -1,0 +1,1 @@
+"""Limits, checks and the gate: what stands between a policy and a moving arm."""

@@ -1,0 +1,109 @@
+"""Actuation: whatever the actions, the commanded motion stays within the robot's limits and ends at rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skimo_core.actuate import Actuator
+from skimo_core.errors import SpecError
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.types import JOINTS
+
+LIMITS = load_limits("panda")
+SPEC = kitchen().action
+PERIOD_S = SPEC.period_s
+
+
+def make_actuator() -> Actuator:
+    actuator = Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, 0.0)
+    return actuator
+
+
+def follow(actions: np.ndarray, late_s: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Desired motion at 1 kHz of a backend that gets each command `late_s` after it is due."""
+    actuator, follower = make_actuator(), TrajectoryFollower(LIMITS.home_q_rad)
+    samples = []
+    for k, action in enumerate(actions):
+        command = actuator.command(action, k * PERIOD_S)
+        follower.set(check_trajectory(command.trajectory), k * PERIOD_S + late_s)
+        end_s = (k + 1) * PERIOD_S + late_s if k + 1 < len(actions) else follower.end_s + 0.1
+        samples.append((t := np.arange(k * PERIOD_S + late_s, end_s, 1e-3), *follower.sample(t)))
+    return tuple(np.concatenate(x) for x in zip(*samples))  # type: ignore[return-value]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), bias=st.floats(-1, 1))
+def test_any_actions_stay_within_the_limits(seed: int, bias: float) -> None:
+    rng = np.random.default_rng(seed)
+    actions = np.clip(rng.normal(bias, 0.7, (60, SPEC.size)), -1, 1).astype(np.float32)
+    _, q, dq, ddq = follow(actions)
+    assert (q <= LIMITS.q_max_rad).all() and (q >= LIMITS.q_min_rad).all()
+    assert (np.abs(dq) <= LIMITS.dq_max_rad_s).all()
+    assert (np.abs(ddq) <= LIMITS.ddq_max_rad_s2 * 1.02).all()
+    assert np.abs(dq[-1]).max() == 0.0
+
+
+def test_velocity_is_reached_after_one_period_and_position_is_its_integral() -> None:
+    actuator = make_actuator()
+    action = np.full(SPEC.size, 0.1, np.float32)
+    follower = TrajectoryFollower(LIMITS.home_q_rad)
+    follower.set(actuator.command(action, 0.0).trajectory, 0.0)
+    q, dq, ddq = (x[0] for x in follower.sample(np.array([PERIOD_S])))
+    np.testing.assert_allclose(dq, 0.1 * SPEC.scale_rad_s, rtol=1e-6)
+    np.testing.assert_allclose(q - LIMITS.home_q_rad, 0.1 * SPEC.scale_rad_s * PERIOD_S / 2, rtol=1e-6)
+    np.testing.assert_allclose(ddq, 0.0, atol=1e-9)
+
+
+def test_late_commands_meet_the_same_points() -> None:
+    rng = np.random.default_rng(1)
+    actions = rng.uniform(-1, 1, (40, SPEC.size)).astype(np.float32)
+    t0, q0, *_ = follow(actions)
+    t1, q1, *_ = follow(actions, late_s=0.02)
+    due = np.arange(2, 38) * PERIOD_S
+    at0 = np.stack([np.interp(due, t0, q0[:, j]) for j in range(JOINTS)], axis=1)
+    at1 = np.stack([np.interp(due, t1, q1[:, j]) for j in range(JOINTS)], axis=1)
+    assert np.abs(at0 - at1).max() < 2e-3
+
+
+def test_silence_ends_at_rest_within_half_a_second() -> None:
+    actions = np.ones((12, SPEC.size), np.float32)
+    t, _, dq, _ = follow(actions)
+    moving = t[np.abs(dq).max(axis=1) > 1e-3]
+    assert moving[-1] - 11 * PERIOD_S <= 0.5
+
+
+def test_hold_brakes_from_the_commanded_state() -> None:
+    actuator = make_actuator()
+    for k in range(8):
+        actuator.command(np.full(SPEC.size, 0.5, np.float32), k * PERIOD_S)
+    now = 8 * PERIOD_S
+    trajectory = check_trajectory(actuator.hold(now).trajectory)
+    q, _ = actuator.commanded(now + 1.0)
+    np.testing.assert_allclose(trajectory.q_rad[-1], q)
+
+
+def test_the_hand_is_commanded_on_a_change_of_intent_only() -> None:
+    actuator = make_actuator()
+    intents = [1, 1, 0, 0, -1, 1, -1, -1, -1, -1, -1, -1]
+    goals = []
+    for k, intent in enumerate(intents):
+        action = np.zeros(SPEC.size, np.float32)
+        action[7:] = intent
+        gripper = actuator.command(action, k * PERIOD_S).gripper
+        goals.append(gripper.kind if gripper else None)
+    assert goals[0] == "move" and goals[1:5] == [None] * 4  # the close at step 4 comes too soon after the open
+    assert [g for g in goals if g] == ["move", "grasp"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1.5])
+def test_bad_actions_are_refused(bad: float) -> None:
+    action = np.zeros(SPEC.size, np.float32)
+    action[3] = bad
+    with pytest.raises(SpecError):
+        make_actuator().command(action, 0.0)
