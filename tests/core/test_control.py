@@ -1,0 +1,196 @@
+"""The skill loop: when plans are asked and take effect, and what happens when something is late."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skimo_core.control import SkillLoop, Step, StepKind
+from skimo_core.errors import DeadlineError
+from skimo_core.planning import BackgroundPlanning, ImmediatePlanning, PlanOutcome, PlanRequest
+from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.specs import SkillSpec
+from skimo_core.tasks import kitchen
+
+DOMAIN = kitchen()
+SPEC = SkillSpec(horizon=10, dim=10, plan_length=3)
+IDLE = np.zeros(DOMAIN.observation.size, np.float32)
+
+
+def make_plan(index: int) -> Plan:
+    skills = np.full((3, SPEC.dim), index / 100, np.float32)
+    return Plan(
+        skills_PZ=skills, warm_start_PZ=skills, value=0.0, predicted_PO=np.zeros((3, 30), np.float32),
+        success_probability=0.0, bundle_id="test",
+    )  # fmt: skip
+
+
+class ManualPlanning:
+    """A plan source that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.requests: list[PlanRequest] = []
+        self.outcome: PlanOutcome | None = None
+
+    def submit(self, request: PlanRequest) -> None:
+        self.requests.append(request)
+
+    def take(self) -> PlanOutcome | None:
+        outcome, self.outcome = self.outcome, None
+        return outcome
+
+    def clear(self) -> None:
+        self.outcome = None
+
+    def answer(self) -> None:
+        index = self.requests[-1].index
+        self.outcome = PlanOutcome(index=index, plan=make_plan(index))
+
+
+class Acts:
+    """A skill policy whose answers can be made late."""
+
+    def __init__(self) -> None:
+        self.late = False
+
+    def __call__(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
+        if self.late:
+            raise DeadlineError("no action after 40 ms")
+        return np.zeros(9, np.float32)
+
+
+@pytest.fixture
+def planning() -> ManualPlanning:
+    return ManualPlanning()
+
+
+@pytest.fixture
+def acts() -> Acts:
+    return Acts()
+
+
+@pytest.fixture
+def loop(planning: ManualPlanning, acts: Acts) -> SkillLoop:
+    return SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning)
+
+
+def begin(loop: SkillLoop, planning: ManualPlanning) -> Step:
+    assert loop.step(IDLE).kind is StepKind.PREPARE
+    planning.answer()
+    return loop.step(IDLE)
+
+
+def test_the_next_plan_is_asked_at_step_eight_and_takes_effect_at_the_boundary(
+    loop: SkillLoop, planning: ManualPlanning
+) -> None:
+    step = begin(loop, planning)
+    assert step.kind is StepKind.ACT and step.step_in_skill == 0 and step.new_plan is not None
+    for k in range(1, 10):
+        step = loop.step(IDLE)
+        assert step.step_in_skill == k and step.new_plan is None
+        assert len(planning.requests) == (2 if k >= 8 else 1)
+        if k == 8:
+            planning.answer()
+    step = loop.step(IDLE)
+    assert step.step_in_skill == 0 and step.new_plan is not None
+    assert step.skill_Z is not None and step.skill_Z[0] == np.float32(0.01)
+    assert loop.counts.missed == 0 and loop.counts.late_plans == 0
+
+
+def test_a_late_plan_extends_the_skill_once_then_holds_then_goes_on(loop: SkillLoop, planning: ManualPlanning) -> None:
+    begin(loop, planning)
+    kinds = [loop.step(IDLE).kind for _ in range(19)]
+    assert kinds == [StepKind.ACT] * 19
+    held = [loop.step(IDLE) for _ in range(3)]
+    assert all(s.kind is StepKind.HOLD and "no plan" in s.reason for s in held)
+    assert loop.counts.missed == 3 and loop.counts.late_plans == 1
+    planning.answer()
+    assert loop.step(IDLE).kind is StepKind.ACT
+
+
+def test_one_missed_action_goes_on_two_in_a_row_hold_until_resumed(
+    loop: SkillLoop, planning: ManualPlanning, acts: Acts
+) -> None:
+    begin(loop, planning)
+    acts.late = True
+    assert loop.step(IDLE).kind is StepKind.MISSED
+    acts.late = False
+    assert loop.step(IDLE).kind is StepKind.ACT
+    acts.late = True
+    assert [loop.step(IDLE).kind for _ in range(3)] == [StepKind.MISSED, StepKind.HOLD, StepKind.HOLD]
+    assert "2 actions missed in a row" in loop.held_for
+    acts.late = False
+    assert loop.step(IDLE).kind is StepKind.HOLD
+    loop.resume()
+    loop.step(IDLE)
+    planning.answer()
+    assert loop.step(IDLE).kind is StepKind.ACT
+
+
+def test_progress_counts_in_order_and_ends_the_episode(loop: SkillLoop, planning: ManualPlanning) -> None:
+    begin(loop, planning)
+    subtasks = loop.task.subtasks
+    observation = IDLE.copy()
+    observation[list(subtasks[1].channels)] = subtasks[1].goal
+    assert loop.step(observation).reward == 0
+    observation[list(subtasks[0].channels)] = subtasks[0].goal
+    assert loop.step(observation).reward == 2
+    for subtask in subtasks[2:]:
+        observation[list(subtask.channels)] = subtask.goal
+    assert loop.step(observation).kind is StepKind.DONE
+
+
+def test_the_step_limit_ends_the_episode_and_counts_every_step(loop: SkillLoop, planning: ManualPlanning) -> None:
+    begin(loop, planning)
+    for _ in range(loop.task.step_limit - 1):
+        planning.answer()
+        assert loop.step(IDLE).kind is StepKind.ACT
+    assert loop.step(IDLE).kind is StepKind.DONE
+    assert loop.counts.steps == loop.task.step_limit
+
+
+def test_a_new_episode_ignores_the_old_ones_plan(loop: SkillLoop, planning: ManualPlanning) -> None:
+    begin(loop, planning)
+    for _ in range(8):
+        loop.step(IDLE)
+    loop.start(seed=1)
+    assert loop.step(IDLE).kind is StepKind.PREPARE
+    assert planning.requests[-1].warm_start_PZ is None
+    assert planning.requests[-1].seed != planning.requests[0].seed
+
+
+class Echo:
+    """A policy whose plan says which observation it was asked with."""
+
+    spec = PolicySpec(observation=DOMAIN.observation, action=DOMAIN.action, skill=SPEC, bundle_id="test")
+
+    def plan(
+        self, observation_O: FloatArray, goals: Goals, *, seed: int, warm_start_PZ: FloatArray | None, deadline_s: float
+    ) -> Plan:
+        if observation_O[0] < 0:
+            raise DeadlineError("too late")
+        return make_plan(int(observation_O[0]))
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        return np.zeros(9, np.float32)
+
+
+def request(index: int, first: float) -> PlanRequest:
+    observation = IDLE.copy()
+    observation[0] = first
+    goals = DOMAIN.task("kitchen").goals(0, 30)
+    return PlanRequest(index=index, observation_O=observation, goals=goals, seed=0, warm_start_PZ=None)
+
+
+def test_background_and_immediate_planning_give_the_same_outcomes() -> None:
+    background = BackgroundPlanning(Echo(), 1.0)
+    immediate = ImmediatePlanning(Echo(), 1.0)
+    for index, first in enumerate([3.0, -1.0, 5.0]):
+        immediate.submit(request(index, first))
+        background.submit(request(index, first))
+        here, there = immediate.take(), None
+        while there is None:
+            there = background.take()
+        assert here is not None and there.index == here.index == index
+        assert (there.plan is None) == (here.plan is None) == (first < 0)
+    background.close()
