@@ -1,0 +1,1 @@
+"""The policy server: bundles, planner and socket. The latency path; never imports torch."""

@@ -1,0 +1,35 @@
+"""Packaging of skimo_ros: an ament_python package that pip installs as well (version from package.xml)."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "skimo_ros"
+HERE = Path(__file__).resolve().parent
+VERSION = ElementTree.parse(HERE / "package.xml").getroot().findtext("version")
+NODES = ("policy_node", "gate_node", "recorder_node", "twin_node")
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="ROS 2 nodes of skimo",
+    license="Apache-2.0",
+    package_dir={"": "."},
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed", "**/*.yaml"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ],
+    install_requires=["skimo_core"],
+    entry_points={
+        "console_scripts": [f"{node} = {NAME}.{node}:main" for node in NODES],
+        "skimo.commands": [
+            "reset = skimo_ros.cli:reset",
+            "status = skimo_ros.cli:status",
+            "stop = skimo_ros.cli:stop",
+        ],
+    },
+    zip_safe=False,
+)

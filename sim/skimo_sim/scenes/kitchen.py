@@ -1,0 +1,116 @@
+"""The Franka kitchen of gymnasium-robotics, with our Panda (`panda`) or with its own arm as shipped (`kitchen`).
+
+Promises
+  - The model's state is 9 arm and hand positions, then the 21 object values in the papers' layout.
+  - The arm stands where the shipped one does, and the objects are untouched.
+  - The objects start as in the papers. The papers' arm pose has joint 2 at -1.769 rad, beyond the real Panda's limit
+    of -1.7628; ours starts with joint 2 at -1.65 and the other joints moved so that the hand is at the papers' pose.
+
+Frames: world, z up, the kitchen in front of the arm along +y. Units m, rad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from skimo_core.errors import SpecError
+from skimo_core.types import Array
+
+from .arm import Arm, arm_of
+from .assets import PANDA_XML, kitchen_root
+
+ARMS = ("panda", "kitchen")
+TIMESTEP_S = 0.002
+
+PAPERS_START_Q_RAD = (0.148388, -1.768486, 1.843903, -2.476858, 0.260252, 0.712533, 1.595154)
+"""The shipped arm's start, in its own joint convention (D4RL's kitchen)."""
+PANDA_START_Q_RAD = (0.117687, -1.65, 1.832822, -2.482018, 0.099760, 2.302143, 2.500423)
+"""Ours: the same hand pose, by inverse kinematics with joint 2 given; Franka's convention."""
+START_FINGERS_M = (0.04, 0.037)
+"""As in the papers, which have one finger 8 mm beyond its end stop; clipped to the range."""
+OBJECT_START = (
+    -2.6628e-4, -5.18043e-5, 3.12877e-5, -4.51200e-5, -3.90842e-6, -4.22630e-5, 6.28065e-5, 4.04985e-5, 4.62731e-4,
+    -2.26906e-4, -4.65501e-4, -6.44129e-3, -1.77048e-3, 1.08010e-3, -0.269397440, 0.350383255, 1.61944683, 1.00618764,
+    4.06395e-3, -6.62096e-3, -2.68279e-4,
+)  # fmt: skip
+"""The 21 object values at the start, as D4RL's kitchen and gymnasium-robotics have them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A compiled scene.
+
+    Attributes:
+        model: the MuJoCo model; qpos = 9 arm and hand, then the objects.
+        arm: how its arm is driven.
+        start_qpos: [nq] the initial state.
+    """
+
+    model: mujoco.MjModel
+    arm: Arm
+    start_qpos: Array
+
+
+def build_kitchen(arm: str = "panda") -> Scene:
+    """Compile the kitchen with one of the `ARMS`.
+
+    Raises:
+        SpecError: an unknown arm.
+        SetupError: the kitchen's files are not installed.
+    """
+    if arm not in ARMS:
+        raise SpecError(f"no arm {arm!r} for the kitchen; there are {', '.join(ARMS)}")
+    spec = mujoco.MjSpec.from_file(str(kitchen_root() / "kitchen_assets" / "kitchen_env_model.xml"))
+    add_cameras(spec)
+    if arm == "panda":
+        replace_arm(spec)
+    model = spec.compile()
+    described = arm_of(model, arm)
+    joints = PANDA_START_Q_RAD if arm == "panda" else PAPERS_START_Q_RAD
+    start = np.array([*joints, *START_FINGERS_M, *OBJECT_START])
+    start[26:30] /= np.linalg.norm(start[26:30])
+    return Scene(model=model, arm=described, start_qpos=start)
+
+
+def replace_arm(spec: mujoco.MjSpec) -> None:
+    """Take the shipped arm out of the kitchen and mount ours in its place."""
+    for element in (*spec.actuators, *spec.keys):
+        spec.delete(element)
+    shipped = spec.body("panda0_link0")
+    mount = shipped.parent
+    spec.delete(shipped)
+    panda = mujoco.MjSpec.from_file(str(PANDA_XML))
+    panda.meshdir = str(kitchen_root() / "franka_assets" / "meshes")
+    spec.option.timestep = TIMESTEP_S
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    panda.option = spec.option
+    mount.add_frame().attach_body(panda.body("panda_link0"), "", "")
+    for geom in mount.geoms:  # the pedestal: the arm's own links would otherwise rub on it
+        geom.contype = geom.conaffinity = 0
+
+
+def add_cameras(spec: mujoco.MjSpec) -> None:
+    """Add the cameras that videos are made from."""
+    for name, eye, target in CAMERAS:
+        look_at(spec.worldbody.add_camera(), name, np.array(eye), np.array(target))
+
+
+CAMERAS = (
+    ("room", (1.9, -1.7, 2.9), (-0.05, 0.35, 1.95)),
+    ("left", (-1.7, -0.9, 2.5), (-0.1, 0.45, 1.95)),
+    ("front", (0.0, -2.1, 2.7), (-0.1, 0.5, 2.0)),
+)
+"""name, eye, point looked at; m."""
+
+
+def look_at(camera: mujoco.MjsCamera, name: str, eye_m: Array, target_m: Array) -> None:
+    """Place a camera; it looks along its -z with x to the right."""
+    back = (eye_m - target_m) / np.linalg.norm(eye_m - target_m)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    camera.name = name
+    camera.pos = eye_m
+    camera.alt.xyaxes = [*right, *np.cross(back, right)]
+    camera.fovy = 48.0

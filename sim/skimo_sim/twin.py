@@ -1,0 +1,211 @@
+"""The MuJoCo twin: a simulated Panda and its kitchen as a backend, advanced by hand.
+
+Promises
+  - Commands mean what they mean to a joint_trajectory_controller (skimo_core.trajectory): `write` replaces the
+    trajectory, silence ends at rest.
+  - Physics runs at 500 Hz. The arm's torques are kp (q_d - q) + kv (dq_d - dq) + feed-forward of the desired
+    acceleration, within Franka's torque limits; gravity is compensated.
+  - Deterministic: the same commands at the same times after `reset` give the same states, bit for bit.
+  - A simulation that diverges raises SimulationError; it never restarts itself in silence.
+It has no clock of its own: time passes in `advance` only. It adds no sensor noise (skimo_core.observe does).
+Frames and units: Franka's joint convention; rad, m, s, Nm.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from skimo_core.errors import BackendError, SimulationError
+from skimo_core.safety.limits import RobotLimits, load_limits
+from skimo_core.tasks import Domain, Task, kitchen
+from skimo_core.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
+
+from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
+from .scenes.arm import FINGERS
+from .scenes.kitchen import Scene, build_kitchen
+
+SPEED_BOUND = 500.0
+"""rad/s or m/s; beyond it the simulation has diverged."""
+
+
+class Twin:
+    """Implements skimo_core.backend.Backend in simulated time.
+
+    Args:
+        arm: "panda" (ours) or "kitchen" (as shipped with the kitchen).
+    """
+
+    def __init__(self, arm: str = "panda") -> None:
+        self.domain: Domain = kitchen()
+        self.scene: Scene = build_kitchen(arm)
+        self.limits: RobotLimits = load_limits("panda")
+        self.model: mujoco.MjModel = self.scene.model
+        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self.data = mujoco.MjData(self.model)
+        self._hand = Hand()
+        self._follower = TrajectoryFollower(self.limits.home_q_rad)
+        self._dense_mass = np.zeros((self.model.nv, self.model.nv))
+        self._start_qpos = self.scene.start_qpos
+        self.task: Task
+        self.seed: int
+        self.reset()
+
+    # --- the backend ------------------------------------------------------------------------------------------------
+
+    def now_s(self) -> float:
+        """Simulated time."""
+        return self._epoch_s + self._ticks * self._step_s
+
+    def read(self) -> RobotState:
+        """The arm and the hand as they are now."""
+        data = self.data
+        return RobotState(
+            stamp_s=self.now_s(),
+            q_rad=data.qpos[:JOINTS] + self.scene.arm.zero_rad,
+            dq_rad_s=data.qvel[:JOINTS].copy(),
+            tau_nm=data.qfrc_actuator[:JOINTS].copy(),
+            finger_m=data.qpos[JOINTS : JOINTS + FINGERS].copy(),
+            mode=self._mode(),
+        )
+
+    def read_objects(self) -> ObjectStates:
+        """The 21 object values as they are now."""
+        values = self.data.qpos[JOINTS + FINGERS :].copy()
+        return ObjectStates(stamp_s=self.now_s(), names=self.domain.observation.objects, values=values)
+
+    def write(self, command: JointCommand) -> None:
+        """Take a command; it replaces the one before.
+
+        Raises:
+            BackendError: the twin is stopped, or the hand can't have its goal.
+            SpecError: the trajectory is malformed.
+        """
+        self._refuse_if_stopped()
+        trajectory = check_trajectory(command.trajectory)
+        if command.gripper is not None:
+            self.command_hand(command.gripper)
+        self._follower.set(trajectory, self.now_s())
+
+    def hold(self) -> None:
+        """Brake to rest now and stay."""
+        self._follower.hold(self.now_s(), self.limits.ddq_max_rad_s2)
+
+    def stop(self, reason: str) -> None:
+        """Brake to rest and refuse every write until `recover` or `reset`."""
+        self.hold()
+        self._stopped = reason
+
+    # --- what a simulation can do beyond ----------------------------------------------------------------------------
+
+    def reset(self, task: str = "kitchen", seed: int = 0, *, now_s: float = 0.0) -> None:
+        """Return to the initial state, which is the same for every task and seed; older commands are void.
+
+        Args:
+            task: name of the task that is about to be done.
+            seed: kept for whoever draws noise; the twin draws none.
+            now_s: the clock's reading from here on.
+        """
+        self.task, self.seed = self.domain.task(task), seed
+        self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
+        mujoco.mj_resetData(self.model, self.data)
+        self.set_state(self._start_qpos)
+
+    def set_state(self, qpos: Array, qvel: Array | None = None) -> None:
+        """Put the simulation into a state [nq], [nv] (at rest if no velocity is given); the arm holds there."""
+        self.data.qpos[:] = qpos
+        self.data.qvel[:] = 0.0 if qvel is None else qvel
+        self.data.qacc_warmstart[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+        self._follower.reset(qpos[:JOINTS] + self.scene.arm.zero_rad, self.now_s())
+        self._hand.reset(self.hand_width_m, self.now_s())
+
+    def advance(self, dt_s: float) -> None:
+        """Let `dt_s` of simulated time pass (whole physics steps; what is left over is owed to the next call).
+
+        Raises:
+            SimulationError: the physics diverged.
+        """
+        self._owed_s += dt_s
+        steps = round(self._owed_s / self._step_s)
+        self._owed_s -= steps * self._step_s
+        if steps < 1:
+            return
+        controls = self._controls(self.now_s() + np.arange(steps) * self._step_s)
+        model, data = self.model, self.data
+        for row in controls:
+            data.ctrl[:] = row
+            mujoco.mj_step(model, data)
+        self._ticks += steps
+        self._check_sane()
+
+    def command_hand(self, goal: GripperCommand) -> None:
+        """Send the hand to a goal, as the gripper's action server does."""
+        self._refuse_if_stopped()
+        self._hand.command(goal, self.hand_width_m, self.now_s())
+        force = min(goal.force_n, FORCE_MAX_N) if goal.kind == "grasp" else FORCE_MAX_N
+        self.model.actuator_forcerange[JOINTS:] = -force, force
+
+    def recover(self) -> None:
+        """What an operator does after a stop: hold here and take commands again."""
+        self._stopped = ""
+        self._follower.reset(self.read().q_rad, self.now_s())
+
+    def desired(self) -> tuple[Array, Array]:
+        """The commanded joint position and velocity, each [7], at this moment."""
+        q, dq, _ = self._follower.sample(np.array([self.now_s()]))
+        return q[0], dq[0]
+
+    @property
+    def hand_width_m(self) -> float:
+        """Distance between the fingers."""
+        return float(np.clip(self.data.qpos[JOINTS : JOINTS + FINGERS].sum(), 0.0, WIDTH_MAX_M))
+
+    @property
+    def hand_busy(self) -> bool:
+        """Whether the fingers are on their way, or still moving."""
+        moving = np.abs(self.data.qvel[JOINTS : JOINTS + FINGERS]).max() > 1e-3
+        return bool(self.now_s() < self._hand.end_s() or moving)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the twin refuses commands; empty if it does not."""
+        return self._stopped
+
+    def tcp_pose(self) -> tuple[Array, Array]:
+        """Position [3] and rotation matrix [3, 3] of the point between the fingers, in the world."""
+        site = self.data.site(self.scene.arm.tcp_site)
+        return site.xpos.copy(), site.xmat.reshape(3, 3).copy()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _step_s(self) -> float:
+        return float(self.model.opt.timestep)
+
+    def _controls(self, times_s: Array) -> Array:
+        """Actuator inputs [K, 9] at `times_s` [K]; the mass matrix is taken once, at the first of them."""
+        arm, data = self.scene.arm, self.data
+        q, dq, ddq = self._follower.sample(times_s)
+        mujoco.mj_fullM(self.model, self._dense_mass, data.qM)
+        torque = arm.feed_forward(self._dense_mass[:JOINTS, :JOINTS], dq, ddq)
+        fingers = np.repeat(self._hand.widths(times_s)[:, None] / 2, FINGERS, axis=1)
+        return np.concatenate([arm.controls(q, dq, torque), fingers], axis=1)
+
+    def _mode(self) -> RobotMode:
+        if self._stopped:
+            return RobotMode.USER_STOPPED
+        return RobotMode.MOVE if self.now_s() < self._follower.end_s else RobotMode.IDLE
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
+
+    def _check_sane(self) -> None:
+        speed = float(np.abs(self.data.qvel).max())
+        if not np.isfinite(self.data.qpos).all() or not speed < SPEED_BOUND:
+            name = self.model.joint(self.model.dof_jntid[int(np.nanargmax(np.abs(self.data.qvel)))]).name
+            raise SimulationError(
+                f"the simulation diverged at {self.now_s():.3f} s: joint {name} at {speed:.3g} rad/s or m/s "
+                f"(bound {SPEED_BOUND:g}); reset it, and look at the commands before this time"
+            )
