@@ -175,10 +175,10 @@ def _check_tensors(name: str, model: onnx.ModelProto) -> None:
             values = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError) as error:
             raise BundleError(f"{name}.onnx: tensor {label!r} can't be read ({error}); export it again") from None
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            # Infinity is the usual "no bound" of Clip and of masks; only NaN is always a broken weight.
-            if np.isnan(values).any() or values.size > 1:
-                raise BundleError(f"{name}.onnx: tensor {label!r} holds a non-finite weight; train it again")
+        # A single infinity is the usual "no bound" of Clip and of masks.
+        unbounded = values.size == 1 and not np.isnan(values).any() if values.dtype.kind == "f" else True
+        if not unbounded and not np.isfinite(values).all():
+            raise BundleError(f"{name}.onnx: tensor {label!r} holds a non-finite weight; train it again")
 
 
 def _check_ports(
@@ -194,7 +194,9 @@ def _check_ports(
     full = [port.name for port in wanted]
     required = [port.name for port in wanted if not port.optional]
     if names not in (full, required):
-        raise BundleError(f"{name}.onnx: {kind}s are {names}, must be {required} in this order; rename them in the export")
+        raise BundleError(
+            f"{name}.onnx: {kind}s are {names}, must be {required} in this order; rename them in the export"
+        )
     for value, port in zip(found, wanted):
         tensor = value.type.tensor_type
         if tensor.elem_type != onnx.TensorProto.FLOAT:

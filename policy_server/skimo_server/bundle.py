@@ -1,0 +1,342 @@
+"""A bundle: an immutable, content-addressed folder with everything that is served.
+
+    manifest.json        what it is, how it was made, the SHA-256 of every file
+    encode.onnx ...      the seven networks of `graphs.SIGNATURES`
+
+Promises
+  - Its id is a SHA-256 over the manifest's body, which holds the hash of every file: one changed byte is another id.
+  - `load_bundle` reads every file once, checks all of it and returns the bytes that it checked; nothing on disk is
+    used afterwards. Whatever does not fit is refused with its own message; nothing is repaired.
+  - The same content written anywhere is the same bytes: sorted keys, no paths, no times, no machine names.
+It never holds pickles or torch files, and never runs a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from skimo_core.errors import BundleError, SpecError
+from skimo_core.policy import PolicySpec
+from skimo_core.specs import ActionSpec, ObservationSpec, SkillSpec
+
+from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph, check_graph
+from .planner_config import PlannerConfig
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+FILES = tuple(f"{name}.onnx" for name in SIGNATURES)
+MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_BUNDLE_BYTES = 128 * 1024 * 1024
+MAX_SIZE = 4096  # of O, A, H, Z and D
+SHIPPED = Path(__file__).resolve().parent / "bundles"
+
+JsonObject = Mapping[str, Any]
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_MACHINE_PATH = re.compile(r"(?:^|[\s\"'=:(])(?:/(?:home|root|tmp|work|usr|opt|var|mnt|Users|builds)/|[A-Za-z]:\\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle is and how it was made.
+
+    Attributes:
+        bundle_id: content address, 64 hexadecimal digits.
+        files: SHA-256 by file name.
+        observation, action: what the networks read and give, with names and units.
+        skill_horizon: H, control steps that a skill lasts.
+        skill_dim: Z.
+        latent_dim: D.
+        planner: how plans are made with it unless a server is told otherwise.
+        recipe: name and full configuration of its making.
+        parity: per graph, the largest error of ONNX against torch (absolute plus relative).
+        dataset_digests: by data set.
+        limits_digest: of the robot limits that its data obeyed.
+        commit: of the source that made it.
+        parent_id: the bundle that it was fine-tuned from, or None.
+    """
+
+    bundle_id: str
+    files: Mapping[str, str]
+    observation: ObservationSpec
+    action: ActionSpec
+    skill_horizon: int
+    skill_dim: int
+    latent_dim: int
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    recipe: JsonObject = field(default_factory=dict)
+    parity: JsonObject = field(default_factory=dict)
+    dataset_digests: Mapping[str, str] = field(default_factory=dict)
+    limits_digest: str = ""
+    commit: str = ""
+    parent_id: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def policy_spec(self) -> PolicySpec:
+        """What clients must agree on."""
+        skill = SkillSpec(horizon=self.skill_horizon, dim=self.skill_dim, plan_length=self.planner.horizon)
+        return PolicySpec(observation=self.observation, action=self.action, skill=skill, bundle_id=self.bundle_id)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the dimension letters stand for."""
+        return {
+            "H": self.skill_horizon,
+            "O": self.observation.size,
+            "A": self.action.size,
+            "Z": self.skill_dim,
+            "D": self.latent_dim,
+        }
+
+    def body(self) -> dict[str, Any]:
+        """Everything but the id, as plain JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bundle_id"}
+        values |= {"observation": self.observation.to_dict(), "action": self.action.to_dict()}
+        values["planner"] = asdict(self.planner)
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A verified bundle in memory: its manifest and the bytes of its graphs by name (without ".onnx")."""
+
+    manifest: Manifest
+    graphs: Mapping[str, bytes]
+
+
+def write_bundle(
+    folder: Path | str,
+    *,
+    graphs: Mapping[str, bytes],
+    observation: ObservationSpec,
+    action: ActionSpec,
+    skill_horizon: int,
+    skill_dim: int,
+    latent_dim: int,
+    planner: PlannerConfig | None = None,
+    recipe: JsonObject | None = None,
+    parity: JsonObject | None = None,
+    dataset_digests: Mapping[str, str] | None = None,
+    limits_digest: str = "",
+    commit: str = "",
+    parent_id: str | None = None,
+) -> Manifest:
+    """Writes a bundle and verifies it; the folder appears complete or not at all.
+
+    Args:
+        folder: must not exist, or hold the same bundle already.
+        graphs: ONNX bytes by name, exactly the keys of `graphs.SIGNATURES`; stored in canonical form.
+        recipe, parity: plain JSON values.
+
+    Raises:
+        BundleError: a graph or the manifest would be refused on loading, or the folder holds something else.
+    """
+    if set(graphs) != set(SIGNATURES):
+        raise BundleError(f"graphs are {sorted(graphs)}, must be exactly {sorted(SIGNATURES)}")
+    blobs = {f"{name}.onnx": canonical_graph(data) for name, data in graphs.items()}
+    manifest = Manifest(
+        bundle_id="",
+        files={name: _sha256(blob) for name, blob in sorted(blobs.items())},
+        observation=ObservationSpec.from_dict(observation.to_dict()),
+        action=ActionSpec.from_dict(action.to_dict()),
+        skill_horizon=skill_horizon,
+        skill_dim=skill_dim,
+        latent_dim=latent_dim,
+        planner=planner or PlannerConfig(),
+        recipe=recipe or {},
+        parity=parity or {},
+        dataset_digests=dataset_digests or {},
+        limits_digest=limits_digest,
+        commit=commit,
+        parent_id=parent_id,
+    )
+    body = manifest.body()
+    bundle_id = _sha256(_json_bytes(body))
+    blobs[MANIFEST] = _json_bytes({**body, "bundle_id": bundle_id}, indent=1)
+    _write_folder(Path(folder), blobs, bundle_id)
+    return load_bundle(folder).manifest
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Reads and verifies a bundle.
+
+    Raises:
+        BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
+    """
+    folder = Path(folder)
+    blobs = _read_folder(folder)
+    manifest = _parse_manifest(blobs.pop(MANIFEST))
+    for name, blob in blobs.items():
+        if (found := _sha256(blob)) != manifest.files[name]:
+            raise BundleError(
+                f"{name}: SHA-256 is {found[:12]}..., the manifest says {manifest.files[name][:12]}...; "
+                "the file was changed after it was exported: copy or export the bundle again"
+            )
+    graphs = {name.removesuffix(".onnx"): blob for name, blob in blobs.items()}
+    for name, blob in graphs.items():
+        check_graph(name, blob, manifest.sizes)
+    return Bundle(manifest=manifest, graphs=graphs)
+
+
+def resolve_bundle(name_or_path: str) -> Path:
+    """Returns the folder of a bundle given as a path, or as the name of one that ships with the package.
+
+    Raises:
+        BundleError: neither; lists the names that ship.
+    """
+    for candidate in (Path(name_or_path), SHIPPED / name_or_path):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    names = sorted(p.parent.name for p in SHIPPED.glob(f"*/{MANIFEST}"))
+    raise BundleError(
+        f"no bundle {name_or_path!r}: neither a folder with a {MANIFEST} nor a shipped name "
+        f"({', '.join(names) or 'none ships'}); make one with `skimo export`"
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json_bytes(value: Any, indent: int | None = None) -> bytes:
+    try:
+        text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=True, indent=indent)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{MANIFEST}: {error}; use plain finite JSON values") from None
+    return text.encode() + b"\n"
+
+
+def _write_folder(folder: Path, blobs: Mapping[str, bytes], bundle_id: str) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if load_bundle(folder).manifest.bundle_id == bundle_id:
+            return
+        raise BundleError(f"{folder.name}: holds another bundle, and bundles are immutable; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
+    try:
+        for name, blob in blobs.items():
+            (temporary / name).write_bytes(blob)
+        temporary.chmod(0o755)
+        load_bundle(temporary)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    """Reads exactly the files that a bundle has, each once."""
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder.name or folder}: no such bundle folder; give a path or the name of a shipped bundle"
+        )
+    wanted = {MANIFEST, *FILES}
+    found = {entry.name for entry in folder.iterdir()}
+    if missing := sorted(wanted - found):
+        raise BundleError(f"{missing[0]}: missing from the bundle; copy or export the bundle again")
+    if extra := sorted(found - wanted):
+        raise BundleError(f"{extra[0]}: is no part of a bundle; remove it, or export the bundle again")
+    blobs: dict[str, bytes] = {}
+    total = 0
+    for name in sorted(wanted):
+        bound = MAX_MANIFEST_BYTES if name == MANIFEST else MAX_GRAPH_BYTES
+        status = (folder / name).lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{name}: is a link or a folder, must be a plain file; copy the bundle with its files")
+        if status.st_size > bound:
+            raise BundleError(f"{name}: {status.st_size} bytes, at most {bound}; export a smaller network")
+        with open(folder / name, "rb") as file:
+            blobs[name] = file.read(bound + 1)
+        total += len(blobs[name])
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"bundle: {total} bytes, at most {MAX_BUNDLE_BYTES}; export smaller networks")
+    return blobs
+
+
+def _parse_manifest(data: bytes) -> Manifest:
+    try:
+        raw = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST}: not JSON ({error}); export the bundle again") from None
+    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        raise BundleError(f"{MANIFEST}: format version {version!r}, this program reads {FORMAT_VERSION}; export again")
+    wanted = {f.name for f in fields(Manifest)}
+    if unknown := sorted(set(raw) ^ wanted):
+        raise BundleError(f"{MANIFEST}: field {unknown[0]!r} is missing or unknown; export with this version")
+    _check_body(raw)
+    try:
+        manifest = Manifest(
+            **{
+                **raw,
+                "observation": ObservationSpec.from_dict(raw["observation"]),
+                "action": ActionSpec.from_dict(raw["action"]),
+                "planner": PlannerConfig.from_dict(raw["planner"]),
+            }
+        )
+        _ = manifest.policy_spec
+    except (SpecError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{MANIFEST}: {error}; export the bundle again") from None
+    claimed, computed = manifest.bundle_id, _sha256(_json_bytes(manifest.body()))
+    if claimed != computed:
+        raise BundleError(
+            f"{MANIFEST}: id is {str(claimed)[:12]}..., its content gives {computed[:12]}...; "
+            "the manifest was changed after the export: copy or export the bundle again"
+        )
+    return manifest
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a finite number")
+
+
+def _check_body(raw: dict[str, Any]) -> None:
+    """Checks the plain fields of a manifest."""
+    files = raw["files"]
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(FILES)}")
+    for name, digest in files.items():
+        if not isinstance(digest, str) or not _HEX64.fullmatch(digest):
+            raise BundleError(f"{MANIFEST}: hash of {name} is not 64 hexadecimal digits; export the bundle again")
+    for name in ("skill_horizon", "skill_dim", "latent_dim"):
+        value = raw[name]
+        if type(value) is not int or not 1 <= value <= MAX_SIZE:
+            raise BundleError(f"{MANIFEST}: {name} is {value!r}, must be a whole number of 1 to {MAX_SIZE}")
+    for name, kinds in (
+        ("recipe", dict),
+        ("parity", dict),
+        ("dataset_digests", dict),
+        ("limits_digest", str),
+        ("commit", str),
+        ("parent_id", (str, type(None))),
+        ("observation", dict),
+        ("action", dict),
+        ("planner", dict),
+    ):
+        if not isinstance(raw[name], kinds):
+            raise BundleError(f"{MANIFEST}: {name} is a {type(raw[name]).__name__}; export the bundle again")
+    for text in _strings(raw):
+        if _MACHINE_PATH.search(text):
+            raise BundleError(f"{MANIFEST}: holds a path of a machine, {text!r}; write names or digests instead")
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [s for k, v in value.items() for s in (str(k), *_strings(v))]
+    if isinstance(value, list):
+        return [s for v in value for s in _strings(v)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BundleError(f"{MANIFEST}: holds the number {value}; only finite numbers are allowed")
+    return []

@@ -1,0 +1,132 @@
+"""The planner's settings, apart from the planner so that a bundle can carry them without loading it.
+
+Rewards are 1 per completed sub-task and values lie in 0..1, so scores are of the order of 1; weights of guards are in
+the same unit. "Noise" is the standard-normal eps of a proposal z = tanh(mean + std * eps).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from skimo_core.errors import SpecError
+
+Proposals = Literal["gaussian", "prior", "mixed"]
+Score = Literal["reward", "value", "reward+value"]
+Execute = Literal["elite_sample", "best", "mean"]
+WarmStart = Literal["none", "candidate", "mean"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "proposals": ("gaussian", "prior", "mixed"),
+    "score": ("reward", "value", "reward+value"),
+    "execute": ("elite_sample", "best", "mean"),
+    "warm_start": ("none", "candidate", "mean"),
+}
+# name: (smallest, largest)
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "horizon": (1, 32),
+    "iterations": (1, 64),
+    "samples": (1, 16384),
+    "elites": (1, 16384),
+    "policy_samples": (0, 4096),
+    "temperature": (0.0, 1e6),
+    "momentum": (0.0, 1.0),
+    "initial_std": (1e-6, 10.0),
+    "min_std": (0.0, 10.0),
+    "prior_std": (0.0, 10.0),
+    "noise_clip": (1e-3, 10.0),
+    "skill_clip": (1e-3, 0.999999),
+    "discount": (0.0, 1.0),
+    "threshold_scale": (1e-3, 10.0),
+    "surprise_weight": (0.0, 1e6),
+    "disagreement_weight": (0.0, 1e6),
+    "consistency_weight": (0.0, 1e6),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerConfig:
+    """Settings of CEM over skills; the defaults are one round of shooting with the learned prior.
+
+    Attributes:
+        horizon: P, skills in a plan.
+        iterations: rounds of sampling and refitting.
+        samples: candidates per round.
+        elites: best candidates that the refit uses.
+        policy_samples: extra candidates drawn once per plan from the prior ("gaussian" only).
+        temperature: elites weigh softmax(temperature * score).
+        momentum: share of the old mean kept in a refit.
+        initial_std, min_std: of Gaussian proposals, in skill units; also the upper and lower clip of refits.
+        prior_std: initial std of the noise in prior proposals (1: the prior itself); upper clip of its refits.
+        noise_clip: prior proposals keep |eps| below this, so that they stay where the prior has mass.
+        skill_clip: |z| of every candidate stays within.
+        discount: per skill.
+        proposals: "gaussian" (skills themselves), "prior" (noise through the prior along the rollout) or "mixed".
+        score: "reward" (Jumpy eq. 3), "value" (goal value at the end) or both.
+        threshold_scale: predicted completion needs a distance below this share of the task's threshold.
+        surprise_weight: penalty on mean eps^2 / 2 under the prior (its negative log-density up to a constant).
+        disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.
+        consistency_weight: penalty on |encode(decode(latent)) - latent| / sqrt(D), mean over the plan.
+        execute: a sampled elite, the best candidate, or the refitted mean.
+        warm_start: what the previous plan's remainder is: nothing, one more candidate, or the initial mean.
+    """
+
+    horizon: int = 4
+    iterations: int = 1
+    samples: int = 768
+    elites: int = 64
+    policy_samples: int = 25
+    temperature: float = 0.5
+    momentum: float = 0.1
+    initial_std: float = 2.0
+    min_std: float = 0.01
+    prior_std: float = 1.0
+    noise_clip: float = 3.0
+    skill_clip: float = 0.999
+    discount: float = 0.99
+    proposals: Proposals = "prior"
+    score: Score = "reward+value"
+    threshold_scale: float = 1.0
+    surprise_weight: float = 0.0
+    disagreement_weight: float = 0.0
+    consistency_weight: float = 0.0
+    execute: Execute = "best"
+    warm_start: WarmStart = "candidate"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            whole = isinstance(PlannerConfig.__dataclass_fields__[name].default, int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "a whole number" if whole else "a number"
+                raise SpecError(f"planner {name} is {value!r}, must be {kind}")
+            if not low <= value <= high:
+                raise SpecError(f"planner {name} is {value}, must lie in {low:g} to {high:g}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SpecError(f"planner {name} is {getattr(self, name)!r}, must be one of {', '.join(choices)}")
+        if self.elites > self.samples:
+            raise SpecError(f"planner elites {self.elites} exceed samples {self.samples}; choose fewer elites")
+        if self.min_std > self.initial_std:
+            raise SpecError(f"planner min_std {self.min_std} exceeds initial_std {self.initial_std}")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PlannerConfig:
+        """Reads a manifest's entry; absent settings keep their defaults, unknown ones are refused."""
+        if unknown := sorted(set(data) - {f.name for f in fields(cls)}):
+            raise SpecError(f"planner setting {unknown[0]!r} is unknown")
+        return cls(**data)
+
+
+def skimo_table_2() -> PlannerConfig:
+    """The budget of SkiMo (Shi et al. 2022, table 2 for Kitchen, algorithm 2 as its code runs it)."""
+    return PlannerConfig(
+        horizon=3,
+        iterations=6,
+        samples=512,
+        elites=64,
+        policy_samples=25,
+        proposals="gaussian",
+        execute="elite_sample",
+        warm_start="mean",
+    )

@@ -1,0 +1,174 @@
+"""Small bundles with random weights, for tests and benchmarks: the real format and the real graphs, nothing learned.
+
+`toy_graphs` builds multilayer perceptrons (ELU written as Relu + Exp, as the exporter does it) and one LSTM, from a
+seed; `make_bundle` writes them as a complete bundle that `load_bundle` accepts. Nothing here is meant to be good at
+anything.
+
+Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from skimo_core.specs import ActionSpec, ObservationSpec
+
+from .bundle import Manifest, write_bundle
+from .graphs import SIGNATURES, Port
+from .planner_config import PlannerConfig
+
+
+class GraphBuilder:
+    """Collects the operators and weights of one graph of the bundle."""
+
+    def __init__(self, name: str, sizes: dict[str, int], rng: np.random.Generator) -> None:
+        self.name, self.sizes, self.rng = name, sizes, rng
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def constant(self, values: np.ndarray) -> str:
+        name = f"c{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def weight(self, *shape: int, gain: float = 1.0) -> str:
+        values = self.rng.standard_normal(shape) * gain / np.sqrt(shape[-2] if len(shape) > 1 else 1)
+        return self.constant(values.astype(np.float32))
+
+    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: object) -> str:
+        name = to or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def elu(self, x: str) -> str:
+        """ELU as max(x, 0) + exp(min(x, 0)) - 1: several times faster than ONNX Runtime's Elu kernel on batches."""
+        zero, one = self.constant(np.float32(0)), self.constant(np.float32(1))
+        tail = self.op("Sub", self.op("Exp", self.op("Min", x, zero)), one)
+        return self.op("Add", self.op("Relu", x), tail)
+
+    def mlp(self, inputs: Sequence[str], widths: Sequence[int], *, gain: float = 1.0, to: str | None = None) -> str:
+        x = inputs[0] if len(inputs) == 1 else self.op("Concat", *inputs, axis=1)
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+            last = layer == len(widths) - 2
+            weight, bias = self.weight(fan_in, fan_out, gain=gain), self.constant(np.zeros(fan_out, np.float32))
+            x = self.op("Gemm", x, weight, bias, to=to if last else None)
+            x = x if last else self.elu(x)
+        return x
+
+    def build(self) -> bytes:
+        signature = SIGNATURES[self.name]
+        made = {output for node in self.nodes for output in node.output}
+
+        def info(port: Port) -> onnx.ValueInfoProto:
+            dims = ["B", *(self.sizes[letter] for letter in port.dims[1:])]
+            return helper.make_tensor_value_info(port.name, TensorProto.FLOAT, dims)
+
+        outputs = [info(port) for port in signature.outputs if port.name in made]
+        graph = helper.make_graph(self.nodes, "g", [info(p) for p in signature.inputs], outputs, self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.ir_version = 9
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+
+
+def toy_graphs(
+    sizes: dict[str, int], *, seed: int = 0, hidden: int = 16, layers: int = 1, disagreement: bool = False
+) -> dict[str, bytes]:
+    """Returns the seven graphs with random weights; `hidden` and `layers` set their size."""
+    rng = np.random.default_rng(seed)
+    O, A, Z, D = (sizes[letter] for letter in "OAZD")  # noqa: E741
+    middle = [hidden] * layers
+
+    def graph(name: str) -> GraphBuilder:
+        return GraphBuilder(name, sizes, rng)
+
+    def normal(g: GraphBuilder, features: str, width: int, body: Sequence[int]) -> None:
+        g.mlp([features], [width, *body, Z], gain=0.5, to="mean")
+        raw = g.mlp([features], [width, Z], gain=0.1)
+        g.op("Exp", raw, to="std")
+
+    built: dict[str, bytes] = {}
+    g = graph("encode")
+    g.mlp(["observation"], [O, hidden, D], to="latent")
+    built[g.name] = g.build()
+    g = graph("prior")
+    normal(g, "latent", D, middle)
+    built[g.name] = g.build()
+    g = graph("dynamics")
+    g.mlp(["latent", "skill"], [D + Z, *middle, D], to="next_latent")
+    if disagreement:
+        square = g.op("Mul", "skill", "skill")
+        g.op("ReduceMean", square, axes=[1], keepdims=0, to="disagreement")
+    built[g.name] = g.build()
+    g = graph("decode")
+    g.mlp(["latent"], [D, hidden, hidden, O], to="observation")
+    built[g.name] = g.build()
+    g = graph("goal_value")
+    logit = g.mlp(["latent", "goal", "mask"], [D + 2 * O, *middle, 1], gain=0.3)
+    g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1])), to="value")
+    built[g.name] = g.build()
+    g = graph("skill_policy")
+    raw = g.mlp(["observation", "skill"], [O + Z, *middle, A])
+    g.op("Tanh", raw, to="action")
+    built[g.name] = g.build()
+    built["skill_encoder"] = _skill_encoder(graph("skill_encoder"), normal, hidden)
+    return built
+
+
+def _skill_encoder(g: GraphBuilder, normal: Callable[..., None], hidden: int) -> bytes:
+    """An LSTM over H steps whose last hidden state gives the skill's distribution."""
+    width = g.sizes["O"] + g.sizes["A"]
+    steps = g.op("Transpose", g.op("Concat", "observations", "actions", axis=2), perm=[1, 0, 2])
+    w, r = g.weight(1, 4 * hidden, width, gain=0.1), g.weight(1, 4 * hidden, hidden, gain=0.1)
+    g.nodes.append(helper.make_node("LSTM", [steps, w, r], ["", "last"], hidden_size=hidden))
+    normal(g, g.op("Squeeze", "last", g.constant(np.array([0]))), hidden, [])
+    return g.build()
+
+
+def toy_specs(observation: int = 30, action: int = 9) -> tuple[ObservationSpec, ActionSpec]:
+    """Returns specs of the given sizes with made-up names."""
+    joints, fingers = min(7, action), min(2, max(action - 7, 0))
+    names = tuple(f"channel{i}" for i in range(observation))
+    units = tuple("rad" if i < joints else "m" for i in range(observation))
+    actions = tuple(f"action{i}" for i in range(action))
+    return (
+        ObservationSpec(names=names, units=units, joints=joints, fingers=fingers),
+        ActionSpec(names=actions, scale_rad_s=2.0, rate_hz=12.5, joints=joints),
+    )
+
+
+def make_bundle(
+    folder: Path | str,
+    *,
+    observation: ObservationSpec | None = None,
+    action: ActionSpec | None = None,
+    skill_horizon: int = 10,
+    skill_dim: int = 10,
+    latent_dim: int = 12,
+    hidden: int = 16,
+    layers: int = 1,
+    seed: int = 0,
+    disagreement: bool = False,
+    planner: PlannerConfig | None = None,
+) -> Manifest:
+    """Writes a bundle of random networks (kitchen sizes unless told otherwise) and returns its manifest."""
+    toy_observation, toy_action = toy_specs()
+    observation, action = observation or toy_observation, action or toy_action
+    sizes = {"H": skill_horizon, "O": observation.size, "A": action.size, "Z": skill_dim, "D": latent_dim}
+    return write_bundle(
+        folder,
+        graphs=toy_graphs(sizes, seed=seed, hidden=hidden, layers=layers, disagreement=disagreement),
+        observation=observation,
+        action=action,
+        skill_horizon=skill_horizon,
+        skill_dim=skill_dim,
+        latent_dim=latent_dim,
+        planner=planner or PlannerConfig(samples=32, elites=8, horizon=3, policy_samples=4),
+        recipe={"name": "random weights", "seed": seed},
+    )
