@@ -45,7 +45,7 @@ class Twin:
         self.data = mujoco.MjData(self.model)
         self._hand = Hand()
         self._follower = TrajectoryFollower(self.limits.home_q_rad)
-        self._dense_mass = np.zeros((self.model.nv, self.model.nv))
+        self._unit_dofs = np.eye(JOINTS, self.model.nv)
         self._start_qpos = self.scene.start_qpos
         self.task: Task
         self.seed: int
@@ -177,6 +177,13 @@ class Twin:
         site = self.data.site(self.scene.arm.tcp_site)
         return site.xpos.copy(), site.xmat.reshape(3, 3).copy()
 
+    def arm_mass(self) -> Array:
+        """The arm's joint-space mass matrix [7, 7], rotors and hand included, at the newest physics step."""
+        columns = np.empty_like(self._unit_dofs)
+        for unit, column in zip(self._unit_dofs, columns):
+            mujoco.mj_mulM(self.model, self.data, column, unit)
+        return columns[:, :JOINTS]
+
     # --- inside -----------------------------------------------------------------------------------------------------
 
     @property
@@ -185,10 +192,9 @@ class Twin:
 
     def _controls(self, times_s: Array) -> Array:
         """Actuator inputs [K, 9] at `times_s` [K]; the mass matrix is taken once, at the first of them."""
-        arm, data = self.scene.arm, self.data
+        arm = self.scene.arm
         q, dq, ddq = self._follower.sample(times_s)
-        mujoco.mj_fullM(self.model, self._dense_mass, data.qM)
-        torque = arm.feed_forward(self._dense_mass[:JOINTS, :JOINTS], dq, ddq)
+        torque = arm.feed_forward(self.arm_mass(), dq, ddq)
         fingers = np.repeat(self._hand.widths(times_s)[:, None] / 2, FINGERS, axis=1)
         return np.concatenate([arm.controls(q, dq, torque), fingers], axis=1)
 

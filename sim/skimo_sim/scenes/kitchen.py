@@ -28,8 +28,8 @@ PAPERS_START_Q_RAD = (0.148388, -1.768486, 1.843903, -2.476858, 0.260252, 0.7125
 """The shipped arm's start, in its own joint convention (D4RL's kitchen)."""
 PANDA_START_Q_RAD = (0.117687, -1.65, 1.832822, -2.482018, 0.099760, 2.302143, 2.500423)
 """Ours: the same hand pose, by inverse kinematics with joint 2 given; Franka's convention."""
-START_FINGERS_M = (0.04, 0.037)
-"""As in the papers, which have one finger 8 mm beyond its end stop; clipped to the range."""
+START_FINGERS_M = (0.04, 0.04)
+"""Open. The papers have 0.048 and 0.037: one finger beyond its end stop, and the two apart as no real hand can have them."""
 OBJECT_START = (
     -2.6628e-4, -5.18043e-5, 3.12877e-5, -4.51200e-5, -3.90842e-6, -4.22630e-5, 6.28065e-5, 4.04985e-5, 4.62731e-4,
     -2.26906e-4, -4.65501e-4, -6.44129e-3, -1.77048e-3, 1.08010e-3, -0.269397440, 0.350383255, 1.61944683, 1.00618764,
