@@ -71,6 +71,30 @@ def test_late_commands_meet_the_same_points() -> None:
     assert np.abs(at0 - at1).max() < 2e-3
 
 
+def test_commands_within_the_reaction_time_make_the_same_path() -> None:
+    rng = np.random.default_rng(2)
+    actions = rng.uniform(-1, 1, (40, SPEC.size)).astype(np.float32)
+    t0, q0, *_ = follow(actions)
+    t1, q1, *_ = follow(actions, late_s=0.015)
+    times = np.arange(2, 3000) * 1e-3
+    at0 = np.stack([np.interp(times, t0, q0[:, j]) for j in range(JOINTS)], axis=1)
+    at1 = np.stack([np.interp(times, t1, q1[:, j]) for j in range(JOINTS)], axis=1)
+    assert np.abs(at0 - at1)[100:].max() < 1e-6  # the first command starts at rest and is not delayed
+    assert np.abs(at0 - at1).max() < 2e-3
+
+
+def test_a_refused_command_leaves_the_one_before() -> None:
+    actuator = make_actuator()
+    action = np.full(SPEC.size, 0.3, np.float32)
+    first = actuator.command(action, 0.0).trajectory
+    follower = TrajectoryFollower(LIMITS.home_q_rad)
+    follower.set(first, 0.0)
+    actuator.command(-action, PERIOD_S)
+    actuator.withdraw()
+    now = 2 * PERIOD_S
+    np.testing.assert_allclose(actuator.commanded(now)[0], follower.sample(np.array([now]))[0][0])
+
+
 def test_silence_ends_at_rest_within_half_a_second() -> None:
     actions = np.ones((12, SPEC.size), np.float32)
     t, _, dq, _ = follow(actions)
