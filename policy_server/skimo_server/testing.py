@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,16 +33,16 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def constant(self, values: np.ndarray) -> str:
+    def constant(self, values: np.ndarray | np.float32) -> str:
         name = f"c{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(values, name))
+        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
     def weight(self, *shape: int, gain: float = 1.0) -> str:
         values = self.rng.standard_normal(shape) * gain / np.sqrt(shape[-2] if len(shape) > 1 else 1)
         return self.constant(values.astype(np.float32))
 
-    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         name = to or f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
