@@ -76,7 +76,7 @@ class Actuator:
         self._hand_changed_s = -np.inf
 
     def reset(self, q_rad: Array, now_s: float, *, hand_open: bool | None = None) -> None:
-        """Start anew from rest at `q_rad` [7]; `hand_open` None means that the first intent always commands the hand."""
+        """Start anew from rest at `q_rad` [7]; `hand_open` None: the first intent always commands the hand."""
         self._follower.reset(q_rad, now_s)
         self._sent = copy.copy(self._follower)
         self._hand_open = hand_open
@@ -102,7 +102,7 @@ class Actuator:
         return JointCommand(trajectory=trajectory, gripper=self._gripper(action_A[self.spec.joints :], due_s))
 
     def adopt(self, trajectory: JointTrajectory, now_s: float) -> None:
-        """Go on from what was really sent, where a gate sent something else than `command` gave (it limited or braked)."""
+        """Go on from what was really sent, where a gate limited or braked what `command` gave."""
         self._follower = copy.copy(self._sent)
         self._follower.set(trajectory, now_s)
 
