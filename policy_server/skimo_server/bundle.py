@@ -84,8 +84,12 @@ class Manifest:
 
     @property
     def policy_spec(self) -> PolicySpec:
-        """What clients must agree on."""
-        skill = SkillSpec(horizon=self.skill_horizon, dim=self.skill_dim, plan_length=self.planner.horizon)
+        """What clients must agree on, with the bundle's own planner."""
+        return self.policy_spec_with(self.planner)
+
+    def policy_spec_with(self, planner: PlannerConfig) -> PolicySpec:
+        """The same with another planner: its plans may have another length."""
+        skill = SkillSpec(horizon=self.skill_horizon, dim=self.skill_dim, plan_length=planner.horizon)
         return PolicySpec(observation=self.observation, action=self.action, skill=skill, bundle_id=self.bundle_id)
 
     @property

@@ -6,7 +6,8 @@ the same unit. "Noise" is the standard-normal eps of a proposal z = tanh(mean + 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from skimo_core.errors import SpecError
@@ -130,3 +131,26 @@ def skimo_table_2() -> PlannerConfig:
         execute="elite_sample",
         warm_start="mean",
     )
+
+
+def with_settings(config: PlannerConfig, settings: Sequence[str]) -> PlannerConfig:
+    """Returns the configuration with "name=value" settings applied; "preset=skimo_table_2" replaces it all first.
+
+    Raises:
+        SpecError: an unknown name, or a value out of bounds.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if name == "preset" and value == "skimo_table_2":
+            config = skimo_table_2()
+            continue
+        kind = type(getattr(config, name, None))
+        if not equals or kind not in (int, float, str):
+            known = ", ".join(f.name for f in fields(PlannerConfig))
+            raise SpecError(f"planner setting {setting!r} is not NAME=VALUE with a known name; known are {known}")
+        try:
+            changes[name] = kind(value)
+        except ValueError:
+            raise SpecError(f"planner setting {setting!r}: the value must be {kind.__name__}") from None
+    return replace(config, **changes)

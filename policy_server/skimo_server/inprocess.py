@@ -1,0 +1,67 @@
+"""The same policy without a socket: engine and planner behind `skimo_core.policy.SkillPolicy`, in one process.
+
+The same arguments give the same plan here and through the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.specs import ArraySpec
+
+from .bundle import load_bundle, resolve_bundle
+from .engine import Engine
+from .planner import Planner
+from .planner_config import PlannerConfig, with_settings
+
+
+class InProcessPolicy:
+    """A bundle's planner and skill policy."""
+
+    def __init__(self, engine: Engine, config: PlannerConfig | None = None) -> None:
+        """Args: the loaded networks; the planner's settings, the bundle's own where not given."""
+        self.engine = engine
+        self.config = config or engine.manifest.planner
+        self._spec = engine.manifest.policy_spec_with(self.config)
+        self.planner = Planner(engine, self.config, bundle_id=engine.manifest.bundle_id)
+
+    @classmethod
+    def load(cls, bundle: str, *, settings: Sequence[str] = (), workers: int = 1) -> InProcessPolicy:
+        """From a path or the name of a shipped bundle, with "name=value" settings on top of the bundle's own.
+
+        Raises:
+            BundleError, SpecError: the bundle or a setting is refused.
+        """
+        loaded = load_bundle(resolve_bundle(bundle))
+        config = with_settings(loaded.manifest.planner, settings)
+        return cls(Engine.load(loaded, workers=workers), config)
+
+    @property
+    def spec(self) -> PolicySpec:
+        return self._spec
+
+    def plan(
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+    ) -> Plan:
+        """See `SkillPolicy.plan`."""
+        self._spec.observation.check(observation_O)
+        return self.planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ, deadline_s=deadline_s)
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        """See `SkillPolicy.act`; the deadline is not needed here."""
+        self._spec.observation.check(observation_O)
+        ArraySpec(name="skill", shape=(self._spec.skill.dim,), low=-1.0, high=1.0).check(skill_Z)
+        return self.engine.act(observation_O, skill_Z)
+
+
+def open_policy(bundle: Path | str, settings: Mapping[str, object] | None = None) -> InProcessPolicy:
+    """A bundle's policy with planner settings by name on top of the bundle's own; see `InProcessPolicy.load`."""
+    return InProcessPolicy.load(str(bundle), settings=[f"{name}={value}" for name, value in (settings or {}).items()])

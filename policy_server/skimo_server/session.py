@@ -1,0 +1,156 @@
+"""What the server does with a message, apart from sockets and threads: pure requests in, replies out.
+
+Promises
+  - `answer` never raises: whatever goes wrong becomes a reply with one of `wire.CODES` and a sentence, never a
+    traceback. A fault of our own is logged here and told as "internal".
+  - `act`, `hello` and `health` are answered at once; `plan` is only checked here and carried out by `plan`, which
+    the server calls in its worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skimo_core import protocol, wire
+from skimo_core.errors import BundleError, PolicyError, SkimoError, SpecError, WireError
+from skimo_core.policy import PolicySpec
+from skimo_core.wire import Message
+
+from .engine import Engine
+from .planner import Planner
+from .timing import Clock, Stages, percentiles
+
+log = logging.getLogger(__name__)
+
+REPLY_SHARE = 0.1  # of a deadline that is kept for finishing the reply and sending it
+KEEP_TIMINGS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanJob:
+    """A checked plan request; `end_s` is when its client gives up, on the server's clock."""
+
+    client: bytes
+    request_id: int
+    query: protocol.PlanQuery
+    deadline_s: float
+    arrived_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.arrived_s + self.deadline_s
+
+
+class Session:
+    """The operations of one bundle; the server calls `answer` from its I/O thread and `plan` from its worker."""
+
+    def __init__(self, engine: Engine, planner: Planner, spec: PolicySpec, clock: Clock = time.monotonic) -> None:
+        self.spec = spec
+        self._engine, self._planner, self._clock = engine, planner, clock
+        self._started_s = clock()
+        self._counts: Counter[str] = Counter()
+        self._plan_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
+        self._act_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
+
+    def answer(self, client: bytes, frames: list[bytes], waiting: int) -> Message | PlanJob:
+        """The reply to a message, or the plan job that it asks for; `waiting` is the length of the plan queue."""
+        arrived_s = self._clock()
+        request_id, op = 0, "error"
+        try:
+            request_id = wire.request_id_of(frames)
+            message = wire.decode(frames)
+            op = message.op
+            self._counts[op] += 1
+            if op == "hello":
+                return protocol.hello_reply(self.spec, request_id)
+            if op == "act":
+                return self._act(message)
+            if op == "health":
+                return self._health(request_id, waiting)
+            if op == "plan":
+                return self._job(client, message, arrived_s)
+            raise WireError("op", f"op is {op!r}, which no client may send")
+        except Exception as error:  # the process's request border: any fault is told by code, and the server goes on
+            return self.refusal(op, request_id, error)
+
+    def plan(self, job: PlanJob) -> Message:
+        """Carries a plan out; at its deadline the best so far is the answer."""
+        try:
+            queued_s = self._clock() - job.arrived_s
+            left_s = job.end_s - self._clock() - REPLY_SHARE * job.deadline_s
+            if left_s <= 0:
+                raise WireError(
+                    "deadline",
+                    f"waited {queued_s:.3f} s of its {job.deadline_s:g} s for the planner; allow more time",
+                )
+            query = job.query
+            found = self._planner.plan(
+                query.observation_O, query.goals, seed=query.seed, warm_start_PZ=query.warm_start_PZ, deadline_s=left_s
+            )
+            found.timings_ms["queue"] = round(1e3 * queued_s, 4)
+            self._plan_ms.append(found.timings_ms["total"])
+            return protocol.plan_reply(found, job.request_id)
+        except Exception as error:  # as in `answer`
+            return self.refusal("plan", job.request_id, error)
+
+    def refusal(self, op: str, request_id: int, error: Exception) -> Message:
+        """The reply that tells an error; an unforeseen one is logged with its traceback, which stays here."""
+        code, text = _code_of(error), str(error)
+        if code == "internal":
+            log.error("unforeseen fault in %s", op, exc_info=error)
+            text = "a fault of the server; see its log"
+        self._counts[f"refused_{code}"] += 1
+        fields = {"bundle": self.spec.bundle_id}
+        return Message(op=op, request_id=request_id, code=code, text=text, fields=fields)
+
+    def _act(self, message: Message) -> Message:
+        stages = Stages()
+        with stages("check"):
+            observation_O, skill_Z = protocol.read_act_request(message, self.spec)
+        with stages("policy"):
+            action_A = self._engine.act(observation_O, skill_Z)
+        timings_ms = stages.milliseconds()
+        self._act_ms.append(timings_ms["total"])
+        return protocol.act_reply(action_A, self.spec.bundle_id, timings_ms, message.request_id)
+
+    def _job(self, client: bytes, message: Message, arrived_s: float) -> PlanJob:
+        if not message.deadline_s > 0:
+            raise SpecError(f"plan: deadline is {message.deadline_s:g} s, must be more than 0")
+        query = protocol.read_plan_request(message, self.spec)
+        return PlanJob(
+            client=client,
+            request_id=message.request_id,
+            query=query,
+            deadline_s=message.deadline_s,
+            arrived_s=arrived_s,
+        )
+
+    def _health(self, request_id: int, waiting: int) -> Message:
+        fields: dict[str, wire.Scalar] = {
+            "bundle": self.spec.bundle_id,
+            "uptime_s": self._clock() - self._started_s,
+            "plans_waiting": waiting,
+        }
+        fields |= {f"count_{name}": count for name, count in sorted(self._counts.items())}
+        for name, values in (("plan_ms", self._plan_ms), ("act_ms", self._act_ms)):
+            fields |= {f"{name}_{key}": value for key, value in percentiles(list(values)).items()}
+        return Message(op="health", request_id=request_id, fields=fields)
+
+
+_CODES: tuple[tuple[type[SkimoError], Callable[[SkimoError], str]], ...] = (
+    (WireError, lambda error: getattr(error, "code", "malformed")),
+    (SpecError, lambda error: "spec"),
+    (PolicyError, lambda error: "model"),
+    (BundleError, lambda error: "model"),
+)
+
+
+def _code_of(error: Exception) -> str:
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code(error)
+    return "internal"

@@ -1,0 +1,206 @@
+"""A policy that lives in another process: `SkillPolicy` over ZeroMQ, without torch or ONNX Runtime.
+
+Promises
+  - Every call returns or raises within its deadline (a few milliseconds more at most); nothing waits for ever.
+  - After any failure the socket is thrown away and rebuilt at the next call, since a DEALER does not always come back
+    by itself (libzmq's "lazy pirate" pattern); an answer to an older request is never taken for a newer one's.
+  - `connect` refuses a server of another protocol version, or whose bundle has other channels, units, scale or rate
+    than the caller's; a server that comes back with another bundle is refused until `connect` is called again.
+One client is for one thread; two threads make two clients. Constructing one opens nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import zmq
+
+from . import protocol, wire
+from .errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
+from .policy import FloatArray, Goals, Plan, PolicySpec
+from .specs import ActionSpec, ObservationSpec
+from .wire import Message
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5757"
+HELLO_TIMEOUT_S = 2.0
+MAX_REPLY_BYTES = 8 * 1024 * 1024
+LATE_CODES = frozenset({"deadline", "superseded", "busy"})
+
+
+class PolicyClient:
+    """Implements `skimo_core.policy.SkillPolicy` against a policy server."""
+
+    def __init__(
+        self,
+        endpoint: str = DEFAULT_ENDPOINT,
+        *,
+        observation: ObservationSpec | None = None,
+        action: ActionSpec | None = None,
+        bundle_id: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: the server's address; what its bundle must take and give, and which it must be, where given."""
+        self._endpoint = endpoint
+        self._observation, self._action, self._bundle_id = observation, action, bundle_id
+        self._clock = clock
+        self._socket: zmq.Socket[bytes] | None = None
+        self._spec: PolicySpec | None = None
+        self._last_id = 0
+
+    def __enter__(self) -> PolicyClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def connect(self, deadline_s: float = HELLO_TIMEOUT_S) -> PolicySpec:
+        """Asks the server what it serves and checks it.
+
+        Raises:
+            UnreachableError, DeadlineError: nobody answers within `deadline_s`.
+            WireError: another protocol.
+            SpecError: its bundle is not the one, or not of the kind, that this client wants.
+        """
+        self._spec = None
+        reply = self._ask(Message(op="hello", request_id=self._next_id(), deadline_s=deadline_s))
+        spec = protocol.read_hello_reply(reply)
+        for name, mine, its in (
+            ("observation", self._observation, spec.observation),
+            ("action", self._action, spec.action),
+            ("bundle id", self._bundle_id, spec.bundle_id),
+        ):
+            if mine is not None and mine != its:
+                raise SpecError(
+                    f"server {self._endpoint}: its bundle's {name} is not this client's: {_difference(mine, its)}; "
+                    "serve a bundle made for this robot and scene"
+                )
+        self._spec = spec
+        return spec
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the server said at `connect`.
+
+        Raises:
+            PolicyError: not connected.
+        """
+        if self._spec is None:
+            raise PolicyError(f"policy client {self._endpoint}: not connected; call connect() first")
+        return self._spec
+
+    def plan(
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+    ) -> Plan:
+        """See `SkillPolicy.plan`."""
+        spec = self.spec
+        query = protocol.PlanQuery(observation_O=observation_O, goals=goals, seed=seed, warm_start_PZ=warm_start_PZ)
+        reply = self._ask(protocol.plan_request(query, self._next_id(), deadline_s))
+        self._check_bundle(reply, spec)
+        return protocol.read_plan_reply(reply, spec)
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        """See `SkillPolicy.act`."""
+        spec = self.spec
+        reply = self._ask(protocol.act_request(observation_O, skill_Z, self._next_id(), deadline_s))
+        self._check_bundle(reply, spec)
+        return protocol.read_act_reply(reply, spec)
+
+    def health(self, deadline_s: float = HELLO_TIMEOUT_S) -> dict[str, wire.Scalar]:
+        """Counters and timings of the server, by name (see the server's README); raises as `connect`."""
+        return dict(self._ask(Message(op="health", request_id=self._next_id(), deadline_s=deadline_s)).fields)
+
+    def close(self) -> None:
+        """Closes the socket; a later call opens a new one."""
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _ask(self, request: Message) -> Message:
+        """Sends a request and waits for its reply; on any failure the socket goes."""
+        if not 0 < request.deadline_s <= wire.MAX_DEADLINE_S:
+            raise SpecError(f"deadline is {request.deadline_s} s, must lie in 0 to {wire.MAX_DEADLINE_S:g} s")
+        frames = wire.encode(request)
+        end_s = self._clock() + request.deadline_s
+        try:
+            reply = self._exchange(frames, request, end_s)
+        except (PolicyError, WireError):
+            self.close()
+            raise
+        except zmq.ZMQError as error:
+            self.close()
+            raise UnreachableError(f"policy server {self._endpoint}: {error}; check the address") from None
+        if reply.code == "ok":
+            return reply
+        told = f"policy server {self._endpoint}: {request.op} refused ({reply.code}): {reply.text}"
+        if reply.code in LATE_CODES:
+            raise DeadlineError(told)
+        if reply.code == "spec":
+            raise SpecError(told)
+        if reply.code in ("model", "internal"):
+            raise PolicyError(told)
+        raise WireError(reply.code, told)
+
+    def _exchange(self, frames: list[bytes], request: Message, end_s: float) -> Message:
+        socket = self._open()
+        if not socket.poll(self._left_ms(end_s), zmq.POLLOUT):
+            raise UnreachableError(
+                f"policy server {self._endpoint}: nobody listens there (waited {request.deadline_s:g} s); "
+                "start it with `skimo serve`"
+            )
+        socket.send_multipart(frames, zmq.NOBLOCK)
+        while socket.poll(self._left_ms(end_s), zmq.POLLIN):
+            reply = wire.decode(socket.recv_multipart(zmq.NOBLOCK))
+            if reply.request_id == request.request_id or (reply.request_id == 0 and reply.code != "ok"):
+                return reply
+        raise DeadlineError(
+            f"policy server {self._endpoint}: no answer to {request.op} within {request.deadline_s:g} s; "
+            "is it alive, and the machine not overloaded?"
+        )
+
+    def _open(self) -> zmq.Socket[bytes]:
+        if self._socket is not None:
+            return self._socket
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket = socket
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # no queueing for a peer that isn't there: that is "unreachable"
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
+        socket.connect(self._endpoint)
+        return socket
+
+    def _left_ms(self, end_s: float) -> int:
+        return max(0, round(1e3 * (end_s - self._clock())))
+
+    def _check_bundle(self, reply: Message, spec: PolicySpec) -> None:
+        now = reply.fields.get("bundle")
+        if now != spec.bundle_id:
+            raise PolicyError(
+                f"policy server {self._endpoint}: now serves bundle {str(now)[:12]}, "
+                f"at connect it was {spec.bundle_id[:12]}; connect again to accept it"
+            )
+
+
+def _difference(mine: object, its: object) -> str:
+    """The first field in which two specs differ, in words."""
+    for name in getattr(type(mine), "__dataclass_fields__", {}):
+        a, b = getattr(mine, name), getattr(its, name)
+        if a == b:
+            continue
+        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+            at = next(i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1])
+            return f"{name}[{at}] is {b[at]!r}, wanted {a[at]!r}"
+        return f"{name} is {b!r}, wanted {a!r}"[:300]
+    return f"{its!r}, wanted {mine!r}"[:200]
