@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,13 @@ class Twin(Backend, Protocol):
     def reset(self, task: str, seed: int) -> None: ...
 
     def advance(self, dt_s: float) -> None: ...
+
+
+@runtime_checkable
+class WatchingPolicy(Protocol):
+    """A policy that may look at the twin before each step, as a planner with the twin as its model must."""
+
+    def watch(self, twin: Twin, actuator: Actuator) -> None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +143,8 @@ def run_episode(
         seen_truth = truth(domain, twin)
         result.completed_at += [loop.counts.steps] * real.update(seen_truth)
         observation = observer.observe(twin.read(), twin.read_objects(), twin.now_s())
+        if isinstance(policy, WatchingPolicy):
+            policy.watch(twin, actuator)
         step = loop.step(observation)
         audit.note(loop.counts.steps, step, seen_truth, loop.progress.done, task)
         if on_step is not None:

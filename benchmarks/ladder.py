@@ -1,0 +1,151 @@
+"""The ladder: which part of zero-shot planning fails, rung by rung, on the same seeds with the same settings.
+
+  a  held-out episodes' skills, encoded and replayed closed loop in the twin: the skill space and the skill policy
+  b  the planner with the twin itself as its model: the planner without model errors
+  c  the planner with the learned model: what is deployed
+  d  skills drawn from the prior alone: no planning
+
+Each rung runs in process on `--seeds` seeds for the tasks kitchen, misaligned and (c, d) `--orders` random orders of
+four of the seven sub-tasks; (a) replays held-out play. Writes JSON with provenance and a Markdown table beside it.
+
+    python benchmarks/ladder.py --bundle kitchen --held-out DIR --out benchmarks/ladder
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from skimo_bringup.inprocess import Job, factory_for, run_jobs
+from skimo_core.provenance import provenance
+from skimo_core.tasks import kitchen
+from skimo_server.bundle import resolve_bundle
+from skimo_server.planner_config import PlannerConfig, skimo_table_2
+from skimo_sim.statistics import summarise
+
+Rung = Literal["replay", "twin", "learned", "paper", "prior"]
+NAMES: dict[Rung, str] = {
+    "replay": "a  encoded skills replayed",
+    "twin": "b  planner with the twin as model",
+    "learned": "c  planner with the learned model",
+    "paper": "c' the same with SkiMo's table 2 settings",
+    "prior": "d  skills from the prior alone",
+}
+ORDERS_SEED = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """What to climb.
+
+    Attributes:
+        bundle: path, or the name of a bundle that ships.
+        out: result files OUT.json and OUT.md.
+        held_out: folder of recorded play that was not trained on, for rung a.
+        rungs: which to run; the others' results are kept from an earlier OUT.json.
+        seeds: episodes of each named task.
+        first_seed: the first of them; settings were chosen on other seeds.
+        orders: how many random orders, one episode each.
+        twin_seeds: episodes of each named task for rung b, which is slow.
+        workers: processes.
+    """
+
+    bundle: str = "kitchen"
+    out: Path = Path("benchmarks/ladder")
+    held_out: Path | None = None
+    rungs: tuple[Rung, ...] = ("learned", "paper", "prior")
+    seeds: int = 20
+    first_seed: int = 0
+    orders: int = 20
+    twin_seeds: int = 5
+    workers: int = 2
+    twin_samples: int = field(default=24)
+
+
+def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
+    """Distinct orders of four of the seven sub-tasks, other than the two named tasks."""
+    domain, rng = kitchen(), np.random.default_rng(seed)
+    named = set(domain.orders.values())
+    orders: list[tuple[str, ...]] = []
+    while len(orders) < count:
+        order = tuple(str(s) for s in rng.permutation(list(domain.subtasks))[:4])
+        if order not in named and order not in orders:
+            orders.append(order)
+    return [",".join(order) for order in orders]
+
+
+def settings(rung: Rung, folder: Path) -> dict[str, Any]:
+    """What a rung changes of the bundle's planner settings."""
+    if rung == "prior":
+        return {"samples": 1, "elites": 1, "iterations": 1, "policy_samples": 0, "warm_start": "none", "score": "value"}
+    if rung == "paper":
+        paper = skimo_table_2()
+        return {name: getattr(paper, name) for name in PlannerConfig.__dataclass_fields__}
+    return {}
+
+
+def climb(args: Args, rung: Rung, folder: Path) -> dict[str, Any]:
+    """Run one rung on every task; return its figures by task."""
+    seeds = range(args.first_seed, args.first_seed + (args.twin_seeds if rung == "twin" else args.seeds))
+    jobs = {task: [Job(task=task, seed=s) for s in seeds] for task in kitchen().orders}
+    if rung != "twin":
+        jobs["random orders"] = [
+            Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
+        ]
+    factory = factory_for(folder, settings(rung, folder))
+    if rung == "twin":
+        from twin_policy import twin_policy
+
+        factory = partial(twin_policy, folder, args.twin_samples)
+    figures = {}
+    for task, todo in jobs.items():
+        figures[task] = summarise(list(run_jobs(todo, factory, args.workers)))
+        print(f"{NAMES[rung]} / {task}: {figures[task]['subtasks_mean']:.2f} of 4", flush=True)
+    return figures
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown table of all rungs."""
+    head = "| rung | task | episodes | sub-tasks of 4 (95 %) | predicted success true |\n|---|---|---|---|---|\n"
+    rows = []
+    for rung, figures in results.items():
+        for task, f in figures.items():
+            low, high = f["subtasks_interval_95"]
+            audit = f.get("planned_against_realised", {})
+            precision = audit.get("precision")
+            share = "-" if precision is None else f"{precision:.0%} of {audit['predicted_successes']}"
+            name = NAMES[rung]  # type: ignore[index]
+            rows.append(
+                f"| {name} | {task} | {f['episodes']} | {f['subtasks_mean']:.2f} ({low:.2f} .. {high:.2f}) | {share} |"
+            )
+    return head + "\n".join(rows) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = tyro.cli(Args, args=argv)
+    folder = resolve_bundle(args.bundle)
+    path = args.out.with_suffix(".json")
+    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
+    for rung in args.rungs:
+        if rung == "replay":
+            from replay import replay_held_out
+
+            if args.held_out is None:
+                raise SystemExit("rung replay needs --held-out DIR: skimo collect kitchen --episodes 20 --seed 100000")
+            results[rung] = {"held-out play": replay_held_out(folder, args.held_out)}
+        else:
+            results[rung] = climb(args, rung, folder)
+        results = {name: results[name] for name in NAMES if name in results}
+        path.write_text(json.dumps({"provenance": provenance(seed=args.first_seed), "results": results}, indent=1) + "\n")
+        args.out.with_suffix(".md").write_text(table(results))
+    print(f"ladder: wrote {path} and {args.out.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The twin itself as the planner's skill model: what planning could do if its predictions were exact.
+
+A latent is the index of a stored simulation state; `dynamics` restores it and runs the skill policy for H steps.
+Prior and goal value are the bundle's, evaluated on the true observation. Everything else of the planner stays as it
+is, so the difference to the learned model is the cost of the model's errors (and of the fewer candidates that can be
+afforded: about 25 ms of physics per skill).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from skimo_core.actuate import Actuator
+from skimo_core.policy import FloatArray
+from skimo_server.engine import Engine
+from skimo_sim.rollout import truth
+from skimo_sim.twin import Twin
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One state of the imagined world: physics, what the arm was told, and what a noise-free observer sees."""
+
+    physics: np.ndarray
+    forcerange: np.ndarray
+    desired: dict[str, object]
+    actuator: Actuator
+    observation_O: FloatArray
+
+
+class TwinModel:
+    """Implements skimo_server.model.SkillModel on a second twin; `watch` follows the first one.
+
+    Args:
+        engine: the bundle's networks.
+        horizon: H, control steps per skill.
+    """
+
+    def __init__(self, engine: Engine, horizon: int) -> None:
+        self._engine = engine
+        self._horizon = horizon
+        self._twin = Twin()
+        self._states: list[Snapshot] = []
+        self._now: Snapshot | None = None
+
+    @property
+    def skill_dim(self) -> int:
+        return self._engine.skill_dim
+
+    def watch(self, twin: Twin, actuator: Actuator) -> None:
+        """Take the real twin's present state as the one that the next `encode` means."""
+        self._now = _snapshot(twin, actuator)
+        self._states = []
+
+    def encode(self, observation_BO: FloatArray) -> FloatArray:
+        """Latent [1, 1] of the watched state; the observation itself is not needed."""
+        assert self._now is not None and len(observation_BO) == 1, "watch the twin before each plan"
+        return self._keep(self._now)[None]
+
+    def prior(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self._engine.prior(self._engine.encode(self.decode(latent_BD)))
+
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
+        return self._engine.goal_value(self._engine.encode(self.decode(latent_BD)), goal_BO, mask_BO)
+
+    def decode(self, latent_BD: FloatArray) -> FloatArray:
+        return np.stack([self._states[int(i)].observation_O for i in latent_BD[:, 0]])
+
+    def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        rows = zip(latent_BD[:, 0], skill_BZ, strict=True)
+        return np.stack([self._keep(self._run(self._states[int(i)], skill_Z)) for i, skill_Z in rows]), None
+
+    def _keep(self, state: Snapshot) -> FloatArray:
+        self._states.append(state)
+        return np.array([len(self._states) - 1], np.float32)
+
+    def _run(self, state: Snapshot, skill_Z: FloatArray) -> Snapshot:
+        twin, actuator = self._twin, copy.deepcopy(state.actuator)
+        _restore(twin, state)
+        period_s = actuator.spec.period_s
+        for _ in range(self._horizon):
+            observation = truth(twin.domain, twin)
+            action = np.clip(self._engine.act(observation, skill_Z), -1.0, 1.0)
+            twin.write(actuator.command(action, twin.now_s()))
+            twin.advance(period_s)
+        return _snapshot(twin, actuator)
+
+
+_DESIRED = ("_follower", "_hand", "_epoch_s", "_ticks", "_owed_s")
+
+
+def _snapshot(twin: Twin, actuator: Actuator) -> Snapshot:
+    physics = np.empty(mujoco.mj_stateSize(twin.model, STATE))
+    mujoco.mj_getState(twin.model, twin.data, physics, STATE)
+    return Snapshot(
+        physics=physics,
+        forcerange=twin.model.actuator_forcerange.copy(),
+        desired={name: copy.deepcopy(getattr(twin, name)) for name in _DESIRED},
+        actuator=copy.deepcopy(actuator),
+        observation_O=truth(twin.domain, twin),
+    )
+
+
+def _restore(twin: Twin, state: Snapshot) -> None:
+    mujoco.mj_setState(twin.model, twin.data, state.physics, STATE)
+    twin.model.actuator_forcerange[:] = state.forcerange
+    for name, value in state.desired.items():
+        setattr(twin, name, copy.deepcopy(value))
+    mujoco.mj_forward(twin.model, twin.data)
