@@ -108,14 +108,13 @@ class Twin:
         """
         self.task, self.seed = self.domain.task(task), seed
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
-        mujoco.mj_resetData(self.model, self.data)
         self.set_state(self._start_qpos)
 
     def set_state(self, qpos: Array, qvel: Array | None = None) -> None:
         """Put the simulation into a state [nq], [nv] (at rest if no velocity is given); the arm holds there."""
+        mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = qpos
         self.data.qvel[:] = 0.0 if qvel is None else qvel
-        self.data.qacc_warmstart[:] = 0.0
         mujoco.mj_forward(self.model, self.data)
         self._follower.reset(qpos[:JOINTS] + self.scene.arm.zero_rad, self.now_s())
         self._hand.reset(self.hand_width_m, self.now_s())

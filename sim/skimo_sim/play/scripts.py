@@ -1,0 +1,264 @@
+"""The seven kitchen sub-tasks as a teleoperator would do them: from what is seen now to how the fingertips should move.
+
+Each script is a function of the present view (fingertip pose, finger opening, object values) and of a style drawn once
+per attempt; it has no memory, timer or phase counter, so that a memoryless policy can imitate it and a disturbed arm
+finds its way back by itself. A script answers with an `Aim`; `Teleoperator` makes joint velocities of it.
+
+Ways of doing: `pull` closes the fingers round a bar and follows its arc (microwave, hinge cabinet); `push` lays the
+fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind.
+Units m, rad, s; world frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from skimo_core.types import Array
+
+from .geometry import KETTLE, Handle
+from .kinematics import pointing
+
+OPEN, CLOSE = 1.0, -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is seen: fingertip position [3] and rotation [3, 3], mean finger position, the 21 object values."""
+
+    tip_m: Array
+    rotation: Array
+    finger_m: float
+    objects: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How this attempt differs from others; all zero is the plain way.
+
+    Attributes:
+        yaw_rad, pitch_rad: added to the hand's orientation.
+        height_m: added to where a bar is gripped, along the bar.
+        pace: factor on speeds.
+    """
+
+    yaw_rad: float = 0.0
+    pitch_rad: float = 0.0
+    height_m: float = 0.0
+    pace: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What the fingertips should do now.
+
+    Attributes:
+        velocity_m_s: [3] of the fingertips.
+        rotation: [3, 3] to turn to.
+        intent: of the fingers, 1 open, -1 close.
+    """
+
+    velocity_m_s: Array
+    rotation: Array
+    intent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hinted:
+    """What all scripts share: hand orientation, arm posture, when the sub-task counts as done.
+
+    Attributes:
+        yaw_rad, pitch_rad, roll_rad: hand orientation (kinematics.pointing).
+        posture_rad: [7] where the redundancy goes.
+        until: the joint value at which to stop.
+    """
+
+    yaw_rad: float
+    pitch_rad: float
+    roll_rad: float = 0.0
+    posture_rad: tuple[float, ...]
+    until: float
+
+    def orientation(self, style: Style) -> Array:
+        return pointing(self.yaw_rad + style.yaw_rad, self.pitch_rad + style.pitch_rad, self.roll_rad)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull(Hinted):
+    """Grip a vertical bar and follow its arc.
+
+    Attributes:
+        beyond_m: how far the fingertips reach past the bar.
+        rate_rad_s: opening speed of the door.
+        turn: how much of the door's rotation the hand's yaw follows.
+    """
+
+    beyond_m: float = 0.012
+    rate_rad_s: float = 0.9
+    turn: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push(Hinted):
+    """Drive a part with the fingertips beside it.
+
+    Attributes:
+        contact_m: [3] where the fingertips touch, from the handle's point, in the part's axes at rest.
+        side_m: [3] unit vector from the part to the fingertips, at rest.
+        gap_m: free space kept between before pushing.
+        rate_m_s: speed of the push.
+        intent: of the fingers.
+    """
+
+    contact_m: tuple[float, float, float]
+    side_m: tuple[float, float, float]
+    gap_m: float = 0.018
+    rate_m_s: float = 0.18
+    lead_m: float = 0.03
+    intent: float = CLOSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shove(Hinted):
+    """Move the kettle from behind, along +y until its y reaches `until`."""
+
+    behind_m: float = 0.135
+    height_m: float = 0.07
+    rate_m_s: float = 0.30
+
+
+SCRIPTS: dict[str, Pull | Push | Shove] = {
+    "microwave": Pull(
+        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.68, rate_rad_s=0.85
+    ),
+    "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.68),
+    "bottom burner": Push(
+        yaw_rad=-0.1,
+        pitch_rad=-0.4,
+        posture_rad=(-1.2, -0.75, 1.5, -2.25, -0.05, 3.15, 1.7),
+        until=-0.85,
+        contact_m=(0.029, -0.012, -0.034),
+        side_m=(1.0, 0.0, 0.0),
+    ),
+    "top burner": Push(
+        yaw_rad=0.0,
+        pitch_rad=-0.4,
+        posture_rad=(-1.0, -0.55, 1.3, -2.0, -0.1, 2.9, 1.5),
+        until=-0.88,
+        contact_m=(-0.029, -0.012, 0.034),
+        side_m=(-1.0, 0.0, 0.0),
+    ),
+    "light switch": Push(
+        yaw_rad=0.0,
+        pitch_rad=-0.4,
+        posture_rad=(-1.1, -0.65, 1.45, -2.05, -0.2, 2.95, 1.75),
+        until=-0.60,
+        contact_m=(0.034, 0.012, 0.0),
+        side_m=(1.0, 0.0, 0.0),
+    ),
+    "slide cabinet": Push(
+        yaw_rad=0.1,
+        pitch_rad=-0.2,
+        posture_rad=(-0.45, -0.45, 0.55, -1.85, -0.1, 2.9, 1.15),
+        until=0.30,
+        contact_m=(0.022 - 0.0335, 0.015, 0.0),
+        side_m=(-1.0, 0.0, 0.0),
+        gap_m=0.0,
+        lead_m=0.06,
+        rate_m_s=0.35,
+        intent=OPEN,
+    ),
+    "hinge cabinet": Pull(
+        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.25, rate_rad_s=1.1
+    ),
+}
+
+
+def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
+    """A velocity that closes `offset_m` [3], no faster than `speed_m_s`."""
+    velocity = gain_hz * offset_m
+    return velocity * min(1.0, speed_m_s / max(float(np.linalg.norm(velocity)), 1e-9))
+
+
+GAIN_HZ = 4.0
+TRAVEL_M_S = 0.75
+STANDOFF_M = 0.10
+
+
+def funnel(view: View, target_m: Array, axis: Array, style: Style, *, least_m: float = 0.0, tolerance_m: float = 0.012) -> Array:
+    """Velocity to `target_m`, entered along `axis`: the further off the axis, the further back it stays."""
+    offset = target_m - view.tip_m
+    off_axis = offset - (offset @ axis) * axis
+    back = np.clip(1.5 * (np.linalg.norm(off_axis) - tolerance_m), least_m, STANDOFF_M)
+    return toward(offset - back * axis, GAIN_HZ, TRAVEL_M_S * style.pace)
+
+
+def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
+    """Approach open, close round the bar, follow its arc."""
+    value = float(view.objects[handle.channel])
+    rotation = pointing(
+        script.yaw_rad + style.yaw_rad + script.turn * value, script.pitch_rad + style.pitch_rad, script.roll_rad
+    )
+    axis = rotation[:, 2]
+    height = np.array([0.0, 0.0, style.height_m])
+    reach = script.beyond_m * axis
+    offset = handle.at(value, height) + reach - view.tip_m
+    depth = float(offset @ axis)
+    aside = float(np.linalg.norm((offset - depth * axis)[:2]))
+    near = aside < 0.018 and abs(depth) < 0.022
+    if near and view.finger_m < 0.026:
+        sign = np.sign(script.until - value)
+        ahead = sign * script.rate_rad_s * style.pace * 0.25
+        follow = (handle.at(value + ahead, height) - handle.at(value, height)) / 0.25
+        return Aim(velocity_m_s=follow + toward(offset, 3.0, 0.1), rotation=rotation, intent=CLOSE)
+    shut = view.finger_m < 0.032 and not near
+    velocity = funnel(view, handle.at(value, height) + reach, axis, style, least_m=0.06 if shut else 0.0)
+    return Aim(velocity_m_s=velocity, rotation=rotation, intent=CLOSE if near else OPEN)
+
+
+def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
+    """Approach beside the part, then drive the contact point along its path."""
+    value = float(view.objects[handle.channel])
+    rotation = script.orientation(style)
+    axis = rotation[:, 2]
+    contact = np.array(script.contact_m) + (np.array([0, 0, style.height_m]) if handle.slides else 0.0)
+    side = handle.turn(value, np.array(script.side_m))
+    touch = handle.at(value, contact)
+    offset = touch + script.gap_m * side - view.tip_m
+    depth = float(offset @ axis)
+    across = offset - (offset @ side) * side - depth * axis
+    beside = float((view.tip_m - touch) @ side)
+    if abs(depth) < 0.02 and np.linalg.norm(across) < 0.02 and -0.02 < beside < script.gap_m + 0.02:
+        sign = np.sign(script.until - value)
+        step = script.lead_m if handle.slides else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
+        carrot = handle.at(value + sign * step, contact) - view.tip_m
+        velocity = toward(carrot, 6.0, script.rate_m_s * style.pace)
+        return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)
+    return Aim(
+        velocity_m_s=funnel(view, touch + script.gap_m * side, axis, style), rotation=rotation, intent=script.intent
+    )
+
+
+def shove(script: Shove, view: View, style: Style) -> Aim:
+    """Come down behind the kettle and push it to the back burner."""
+    kettle = view.objects[KETTLE]
+    rotation = script.orientation(style)
+    ahead = np.array([0.0, 1.0, 0.0])
+    touch = kettle[:3] + np.array([0.0, -script.behind_m, script.height_m])
+    offset = touch - view.tip_m
+    if abs(offset[0]) < 0.035 and abs(offset[2]) < 0.035 and -0.03 < offset[1] < 0.045:
+        keep = toward(offset * np.array([1.0, 0.0, 1.0]), 3.0, 0.15)
+        return Aim(velocity_m_s=keep + script.rate_m_s * style.pace * ahead, rotation=rotation, intent=OPEN)
+    return Aim(
+        velocity_m_s=funnel(view, touch - 0.02 * ahead, ahead, style, tolerance_m=0.02), rotation=rotation, intent=OPEN
+    )
+
+
+def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
+    """What to do now for `subtask`."""
+    script = SCRIPTS[subtask]
+    if isinstance(script, Pull):
+        return pull(script, handles[subtask], view, style)
+    if isinstance(script, Push):
+        return push(script, handles[subtask], view, style)
+    return shove(script, view, style)

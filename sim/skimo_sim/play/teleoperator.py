@@ -1,0 +1,76 @@
+"""A scripted teleoperator: turns a script's aim into the policy's own actions (joint velocities and finger intent).
+
+Promises
+  - Uses only what is seen: joint and finger positions and the 21 object values.
+  - Backs out along the hand's axis before it leaves a handle, so that it does not sweep what it has just set.
+  - Joint velocities stay within the action scale; limits beyond that are the actuator's.
+Units rad, m, s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from skimo_core.specs import ActionSpec
+from skimo_core.types import Array
+
+from ..scenes.kitchen import Scene
+from .geometry import KETTLE, handles
+from .kinematics import ArmKinematics, rotation_vector
+from .scripts import OPEN, SCRIPTS, Aim, Style, View, aim
+
+BACK_OUT_M = 0.085
+"""Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
+TURN_HZ = 2.5
+TURN_MAX_RAD_S = 1.6
+
+
+class Teleoperator:
+    """Does one sub-task at a time."""
+
+    def __init__(self, scene: Scene, kinematics: ArmKinematics, action: ActionSpec) -> None:
+        self.handles = handles(scene)
+        self._kinematics = kinematics
+        self._action = action
+
+    def view(self, q_rad: Array, finger_m: Array, objects: Array) -> View:
+        """What is seen at joint angles [7], finger positions [2] and object values [21]."""
+        tip, rotation = self._kinematics.fingertips(q_rad)
+        return View(tip_m=tip, rotation=rotation, finger_m=float(finger_m.mean()), objects=objects)
+
+    def action(self, subtask: str, q_rad: Array, finger_m: Array, objects: Array, style: Style) -> npt.NDArray[np.float32]:
+        """The action [A] for `subtask` in the present state."""
+        view = self.view(q_rad, finger_m, objects)
+        wanted = self.back_out(subtask, view, aim(subtask, self.handles, view, style))
+        turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
+        turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
+        posture = np.array(SCRIPTS[subtask].posture_rad)
+        dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
+        fingers = np.full(self._action.size - self._action.joints, wanted.intent)
+        return np.clip(np.r_[dq / self._action.scale_rad_s, fingers], -1.0, 1.0).astype(np.float32)
+
+    def done(self, subtask: str, objects: Array) -> bool:
+        """Whether the script has nothing left to do (a little further than the sub-task's threshold asks)."""
+        script = SCRIPTS[subtask]
+        if subtask == "kettle":
+            return bool(objects[KETTLE][1] >= script.until)
+        value = float(objects[self.handles[subtask].channel])
+        return value <= script.until if script.until < 0 else value >= script.until
+
+    def back_out(self, subtask: str, view: View, wanted: Aim) -> Aim:
+        """Near another handle: let go and leave along the hand's axis first."""
+        gaps = [
+            float(np.linalg.norm(handle.at(float(view.objects[handle.channel])) - view.tip_m))
+            for name, handle in self.handles.items()
+            if name != subtask
+        ]
+        crowd = float(np.clip(1.6 * (1.0 - min(gaps) / BACK_OUT_M), 0.0, 1.0))
+        if crowd == 0.0:
+            return wanted
+        holding = view.finger_m < 0.026 and wanted.intent == OPEN
+        away = -view.rotation[:, 2] * (0.0 if holding else 0.5)
+        return Aim(
+            velocity_m_s=(1.0 - crowd) * wanted.velocity_m_s + crowd * away,
+            rotation=view.rotation if crowd > 0.5 else wanted.rotation,
+            intent=wanted.intent,
+        )
