@@ -73,6 +73,11 @@ class TrajectoryFollower:
         self._replace(stop, now_s)
 
     @property
+    def knots_s(self) -> Array:
+        """Times [K] of the current trajectory's start and points."""
+        return self._knots_s
+
+    @property
     def end_s(self) -> float:
         """When the arm is at rest if nothing more is commanded."""
         return float(self._knots_s[-1])

@@ -40,6 +40,13 @@ class RobotLimits:
     hand_speed_m_s: float
     hand_force_n: float
     home_q_rad: Array
+    dh_a_m: Array
+    dh_d_m: Array
+    dh_alpha_rad: Array
+    flange_m: float
+    tool_m: float
+    workspace_low_m: Array
+    workspace_high_m: Array
     digest: str
 
 
@@ -70,6 +77,13 @@ def load_limits(robot: str = "panda") -> RobotLimits:
         hand_speed_m_s=float(data["hand"]["speed_m_s"]),
         hand_force_n=float(data["hand"]["force_n"]),
         home_q_rad=_vector(data, "home_q_rad"),
+        dh_a_m=_vector(data["kinematics"], "a_m"),
+        dh_d_m=_vector(data["kinematics"], "d_m"),
+        dh_alpha_rad=_vector(data["kinematics"], "alpha_rad"),
+        flange_m=float(data["kinematics"]["flange_m"]),
+        tool_m=float(data["kinematics"]["tool_m"]),
+        workspace_low_m=_vector(data["workspace"], "low_m", 3),
+        workspace_high_m=_vector(data["workspace"], "high_m", 3),
         digest=hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
     )
     if (limits.q_min_rad >= limits.q_max_rad).any():
@@ -77,9 +91,9 @@ def load_limits(robot: str = "panda") -> RobotLimits:
     return limits
 
 
-def _vector(section: dict[str, Any], key: str) -> Array:
+def _vector(section: dict[str, Any], key: str, size: int = JOINTS) -> Array:
     vector = np.array(section[key], dtype=np.float64)
-    if vector.shape != (JOINTS,) or not np.isfinite(vector).all():
-        raise SpecError(f"robot limits: {key} must hold {JOINTS} finite numbers, has {section[key]}")
+    if vector.shape != (size,) or not np.isfinite(vector).all():
+        raise SpecError(f"robot limits: {key} must hold {size} finite numbers, has {section[key]}")
     vector.flags.writeable = False
     return vector

@@ -1,0 +1,294 @@
+"""The gate: each fault triggers its reason, the gravest verdict wins in any order, a stop stays until it is reset."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skimo_core.actuate import Actuator
+from skimo_core.errors import BackendError
+from skimo_core.safety.checks import CHECKS, GateConfig
+from skimo_core.safety.gate import Decision, Gate, GatedBackend
+from skimo_core.safety.kinematics import arm_points
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.trajectory import TrajectoryFollower
+from skimo_core.types import (
+    JOINTS,
+    GripperCommand,
+    JointCommand,
+    JointTrajectory,
+    ObjectStates,
+    RobotMode,
+    RobotState,
+    Verdict,
+)
+
+LIMITS = load_limits("panda")
+SPEC = kitchen().action
+PERIOD_S = SPEC.period_s
+
+
+def state(now_s: float = 0.0, **changes: Any) -> RobotState:
+    fields: dict[str, Any] = {
+        "stamp_s": now_s,
+        "q_rad": LIMITS.home_q_rad,
+        "dq_rad_s": np.zeros(JOINTS),
+        "tau_nm": np.zeros(JOINTS),
+        "finger_m": np.full(2, 0.02),
+    }
+    return RobotState(**{**fields, **changes})
+
+
+def good_command(now_s: float = 0.0, size: float = 0.3) -> JointCommand:
+    actuator = Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, now_s)
+    return actuator.command(np.full(SPEC.size, size, np.float32), now_s)
+
+
+def changed(command: JointCommand, **changes: Any) -> JointCommand:
+    return dataclasses.replace(command, trajectory=dataclasses.replace(command.trajectory, **changes))
+
+
+def move(joint: int, by_rad: float, in_s: float) -> JointCommand:
+    q = LIMITS.home_q_rad.copy()
+    q[joint] += by_rad
+    rest = np.zeros((1, JOINTS))
+    trajectory = JointTrajectory(start_s=0.0, times_s=np.array([in_s]), q_rad=q[None], dq_rad_s=rest, ddq_rad_s2=rest)
+    return JointCommand(trajectory=trajectory)
+
+
+def with_nan(command: JointCommand) -> JointCommand:
+    q = command.trajectory.q_rad.copy()
+    q[0, 3] = np.nan
+    return changed(command, q_rad=q)
+
+
+def not_at_rest(command: JointCommand) -> JointCommand:
+    dq = command.trajectory.dq_rad_s.copy()
+    dq[-1] = 0.1
+    return changed(command, dq_rad_s=dq)
+
+
+GOOD = good_command()
+WIDE = dataclasses.replace(GOOD, gripper=GripperCommand(kind="move", width_m=0.3, speed_m_s=0.1))
+FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
+    ("state_missing", Verdict.STOP, GOOD, None),
+    ("state_stale", Verdict.STOP, GOOD, state(-0.2)),
+    ("state_stale", Verdict.STOP, GOOD, state(0.5)),
+    ("state_finite", Verdict.STOP, GOOD, state(dq_rad_s=np.full(JOINTS, np.nan))),
+    ("robot_mode", Verdict.STOP, GOOD, state(mode=RobotMode.REFLEX)),
+    ("robot_mode", Verdict.STOP, GOOD, state(mode=RobotMode.USER_STOPPED)),
+    ("robot_mode", Verdict.STOP, GOOD, state(mode=RobotMode.OTHER)),
+    ("robot_mode", Verdict.HOLD, GOOD, state(mode=RobotMode.GUIDING)),
+    ("command_finite", Verdict.STOP, with_nan(GOOD), state()),
+    ("command_form", Verdict.HOLD, not_at_rest(GOOD), state()),
+    ("command_form", Verdict.HOLD, changed(GOOD, times_s=GOOD.trajectory.times_s[::-1]), state()),
+    ("command_form", Verdict.HOLD, move(0, 0.1, 5.0), state()),
+    ("command_stale", Verdict.HOLD, changed(GOOD, start_s=-0.1), state()),
+    ("command_stale", Verdict.HOLD, changed(GOOD, start_s=0.5), state()),
+    ("start_gap", Verdict.HOLD, changed(GOOD, q_rad=GOOD.trajectory.q_rad + 0.4), state()),
+    ("gripper", Verdict.HOLD, WIDE, state()),
+    ("joint_position", Verdict.LIMIT, move(3, 2.4, 1.9), state()),
+    ("joint_velocity", Verdict.LIMIT, move(0, 1.9, 1.5), state()),
+    ("joint_velocity", Verdict.HOLD, move(0, 1.5, 0.7), state()),
+    ("joint_acceleration", Verdict.LIMIT, move(1, 0.2, 0.36), state()),
+    ("joint_acceleration", Verdict.HOLD, move(1, 0.2, 0.2), state()),
+    ("workspace", Verdict.HOLD, move(1, 0.25, 1.0), state()),
+    ("tool_speed", Verdict.HOLD, move(0, 1.0, 0.9), state()),
+]
+
+
+def strict(check: str) -> GateConfig:
+    """The default, narrowed where home lies too far from the borders for a small fault to reach them."""
+    return GateConfig(workspace_high_m=(0.32, 1.0, 1.3)) if check == "workspace" else GateConfig()
+
+
+def limits_for(check: str) -> Any:
+    return dataclasses.replace(LIMITS, cartesian_velocity_max_m_s=0.5) if check == "tool_speed" else LIMITS
+
+
+def names(decision: Decision) -> set[str]:
+    return {reason.split(":")[0] for reason in decision.reasons}
+
+
+@pytest.mark.parametrize(("check", "verdict", "command", "robot"), FAULTS)
+def test_each_fault_triggers_its_reason(check: str, verdict: Verdict, command: JointCommand, robot: Any) -> None:
+    gate = Gate(limits_for(check), strict(check))
+    decision = gate.consider(command, robot, 0.0)
+    assert check in names(decision) and decision.verdict is verdict
+    if verdict is Verdict.HOLD:
+        assert decision.command is None
+    if verdict is Verdict.STOP:
+        assert decision.command is not command and gate.stopped
+
+
+def test_every_check_of_the_table_is_tried() -> None:
+    sources = {c.__name__ for c in CHECKS}
+    assert len(sources) == len(CHECKS)
+    tried = {check for check, *_ in FAULTS} | {"command_order"}
+    assert len(tried) == len(CHECKS) + 1  # robot_state_is_fresh gives two reasons: missing and stale
+
+
+def test_a_command_from_the_past_is_out_of_order() -> None:
+    gate = Gate(LIMITS)
+    assert gate.consider(GOOD, state(), 0.0).verdict is Verdict.PASS
+    decision = gate.consider(GOOD, state(), 0.01)
+    assert decision.verdict is Verdict.HOLD and names(decision) == {"command_order"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), bias=st.floats(-1, 1), late_ms=st.floats(0, 14))
+def test_whatever_actuation_makes_passes(seed: int, bias: float, late_ms: float) -> None:
+    rng = np.random.default_rng(seed)
+    gate, actuator = Gate(LIMITS), Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, 0.0)
+    for k in range(12):
+        action = np.clip(rng.normal(bias, 0.7, SPEC.size), -1, 1).astype(np.float32)
+        command, now_s = actuator.command(action, k * PERIOD_S), k * PERIOD_S + (late_ms * 1e-3 if k else 0.0)
+        decision = gate.consider(command, state(now_s), now_s)
+        unfit = names(decision) - {"workspace", "tool_speed"}
+        assert not unfit, decision.reasons
+        if decision.verdict is Verdict.HOLD:
+            return
+        assert decision.command is command
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=st.permutations(CHECKS), fault=st.sampled_from(FAULTS))
+def test_the_order_of_the_checks_does_not_matter(order: Any, fault: Any) -> None:
+    check, _, command, robot = fault
+    decisions = [
+        Gate(limits_for(check), strict(check), checks=checks).consider(command, robot, 0.0)
+        for checks in (CHECKS, order)
+    ]
+    assert decisions[0].verdict is decisions[1].verdict and decisions[0].reasons == decisions[1].reasons
+
+
+@settings(max_examples=40, deadline=None)
+@given(joint=st.integers(0, 6), by=st.floats(-1.5, 1.5), in_s=st.floats(0.2, 1.5))
+def test_what_is_limited_keeps_the_limits_and_passes_unchanged(joint: int, by: float, in_s: float) -> None:
+    decision = Gate(LIMITS).consider(move(joint, by, in_s), state(), 0.0)
+    if decision.verdict is not Verdict.LIMIT:
+        return
+    assert decision.command is not None
+    follower = TrajectoryFollower(LIMITS.home_q_rad)
+    follower.set(decision.command.trajectory, 0.0)
+    q, dq, ddq = follower.sample(np.arange(0.0, follower.end_s, 1e-3))
+    assert (q <= LIMITS.q_max_rad + 1e-6).all() and (q >= LIMITS.q_min_rad - 1e-6).all()
+    assert (np.abs(dq) <= LIMITS.dq_max_rad_s * 1.02).all() and (np.abs(ddq) <= LIMITS.ddq_max_rad_s2 * 1.02).all()
+    again = Gate(LIMITS).consider(decision.command, state(), 0.0)
+    assert again.verdict is Verdict.PASS and again.command is decision.command
+
+
+def test_hold_goes_on_along_the_path_and_recovers() -> None:
+    gate, actuator = Gate(LIMITS), Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, 0.0)
+    action = np.full(SPEC.size, 0.2, np.float32)
+    verdicts = []
+    for k in range(6):
+        now_s = k * PERIOD_S
+        command = actuator.command(action, now_s)
+        if k == 3:
+            command = changed(command, start_s=now_s - 0.1)
+        decision = gate.consider(command, state(now_s), now_s)
+        if decision.command is None:
+            actuator.withdraw()
+        verdicts.append(decision.verdict)
+    assert verdicts == [Verdict.PASS] * 3 + [Verdict.HOLD] + [Verdict.PASS] * 2
+
+
+def test_a_stop_is_latched_until_its_own_generation_is_reset() -> None:
+    gate = Gate(LIMITS)
+    gate.consider(GOOD, state(), 0.0)
+    stop = gate.stop("operator", 0.05)
+    assert stop.verdict is Verdict.STOP and stop.command is not None
+    assert np.abs(stop.command.trajectory.dq_rad_s[-1]).max() == 0.0
+    later = gate.consider(good_command(0.5), state(0.5), 0.5)
+    assert later.verdict is Verdict.STOP and later.command is None and later.reasons == stop.reasons
+    assert gate.watch(state(0.5), 0.5).verdict is Verdict.STOP
+    assert gate.reset(stop.generation - 1, state(0.6), 0.6)[0] is False
+    assert gate.reset(stop.generation, state(0.6, mode=RobotMode.REFLEX), 0.6)[0] is False
+    assert gate.reset(stop.generation, state(0.0), 0.6)[0] is False and gate.stopped
+    assert gate.reset(stop.generation, state(0.6), 0.6)[0] is True
+    assert gate.consider(good_command(0.6), state(0.6), 0.6).verdict is Verdict.PASS
+
+
+def test_the_watchdog_stops_for_a_silent_robot_but_not_for_a_silent_policy() -> None:
+    gate = Gate(LIMITS)
+    assert gate.watch(None, 0.0).verdict is Verdict.PASS  # nothing is up yet
+    gate.consider(GOOD, state(), 0.0)
+    assert gate.watch(state(5.0), 5.0).verdict is Verdict.PASS
+    decision = gate.watch(state(5.0), 5.2)
+    assert decision.verdict is Verdict.STOP and names(decision) == {"state_stale"}
+
+
+def test_an_arm_moved_by_somebody_else_is_taken_where_it_is() -> None:
+    gate = Gate(LIMITS)
+    gate.consider(GOOD, state(), 0.0)
+    elsewhere = LIMITS.home_q_rad + 0.3
+    actuator = Actuator(LIMITS, SPEC)
+    actuator.reset(elsewhere, 3.0)
+    command = actuator.command(np.full(SPEC.size, 0.3, np.float32), 3.0)
+    assert gate.consider(command, state(3.0, q_rad=elsewhere), 3.0).verdict is Verdict.PASS
+
+
+def test_a_hand_goal_is_judged_on_its_own() -> None:
+    gate = Gate(LIMITS)
+    good = GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0)
+    assert gate.consider_hand(good, state(), 0.0).verdict is Verdict.PASS
+    assert gate.consider_hand(dataclasses.replace(good, force_n=400.0), state(), 0.0).verdict is Verdict.HOLD
+
+
+def test_forward_kinematics_of_the_home_pose() -> None:
+    points = arm_points(LIMITS, LIMITS.home_q_rad[None])[0]
+    np.testing.assert_allclose(points[2], [0.3069, 0.0, 0.5903], atol=1e-3)  # flange; the hand points straight down
+    np.testing.assert_allclose(points[3], points[2] - [0, 0, 0.1034], atol=1e-9)
+
+
+class RecordingBackend:
+    """An arm that only notes what it is told."""
+
+    def __init__(self) -> None:
+        self.written: list[JointCommand] = []
+        self.stops: list[str] = []
+        self.clock_s = 0.0
+
+    def now_s(self) -> float:
+        return self.clock_s
+
+    def read(self) -> RobotState:
+        return state(self.clock_s)
+
+    def read_objects(self) -> ObjectStates:
+        return ObjectStates(stamp_s=self.clock_s, names=(), values=np.zeros(0))
+
+    def write(self, command: JointCommand) -> None:
+        self.written.append(command)
+
+    def hold(self) -> None:
+        self.written.clear()
+
+    def stop(self, reason: str) -> None:
+        self.stops.append(reason)
+
+
+def test_a_gated_backend_passes_holds_and_stops() -> None:
+    arm = RecordingBackend()
+    gated = GatedBackend(arm, Gate(LIMITS))
+    gated.write(GOOD)
+    gated.write(changed(GOOD, start_s=-0.3))
+    assert arm.written == [GOOD] and gated.last is not None and gated.last.verdict is Verdict.HOLD
+    with pytest.raises(BackendError, match="command_finite"):
+        gated.write(with_nan(GOOD))
+    assert len(arm.stops) == 1
+    with pytest.raises(BackendError):
+        gated.write(good_command(0.0))
+    assert gated.reset(gated.gate.generation)[0]
+    gated.write(good_command(0.0))
+    assert len(arm.written) == 2
