@@ -224,9 +224,7 @@ class Gate:
     def _desired(self, robot: RobotState | None, now_s: float) -> Array:
         """The position desired now, after looking whether somebody else moved the arm."""
         if robot is not None and np.isfinite(robot.q_rad).all():
-            if self._follower is None:
-                self.resync(robot, now_s)
-            elif now_s > self._follower.end_s + REST_S and _gap_rad(robot, self._follower, now_s) > RESYNC_RAD:
+            if self._follower is None or _was_moved(robot, self._follower, now_s):
                 self.resync(robot, now_s)
         return self._limits.home_q_rad if self._follower is None else _at(self._follower, now_s)
 
@@ -291,8 +289,10 @@ def _at(follower: TrajectoryFollower, time_s: float) -> Array:
     return follower.sample(np.array([time_s]))[0][0]
 
 
-def _gap_rad(robot: RobotState, follower: TrajectoryFollower, now_s: float) -> float:
-    return float(np.abs(robot.q_rad - _at(follower, now_s)).max())
+def _was_moved(robot: RobotState, follower: TrajectoryFollower, now_s: float) -> bool:
+    """Whether the arm, told to be at rest, lies elsewhere."""
+    resting = now_s > follower.end_s + REST_S
+    return resting and float(np.abs(robot.q_rad - _at(follower, now_s)).max()) > RESYNC_RAD
 
 
 def _words(findings: tuple[Finding, ...]) -> tuple[str, ...]:
