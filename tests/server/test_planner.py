@@ -1,0 +1,204 @@
+"""The planner: on a linear model whose right answers are known, and on a bundle's networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skimo_core.errors import PolicyError, SpecError
+from skimo_core.policy import FloatArray, Goals
+from skimo_server.inprocess import InProcessPolicy
+from skimo_server.planner import Planner
+from skimo_server.planner_config import PlannerConfig, skimo_table_2, with_settings
+
+SMALL = PlannerConfig(samples=64, elites=8, horizon=3, iterations=3, policy_samples=5)
+KINDS = ("gaussian", "prior", "mixed")
+
+
+class LinearModel:
+    """A point in the plane; a skill moves it by 0.5 z. Latent = observation = position (and two idle channels)."""
+
+    def __init__(self) -> None:
+        self.skill_dim = 2
+        self.now_s = 0.0
+        self.steps = 0
+        self.broken = False
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def encode(self, observation_BO: FloatArray) -> FloatArray:
+        return observation_BO
+
+    def prior(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        shape = (len(latent_BD), 2)
+        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+
+    def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        self.steps += 1
+        self.now_s += 1.0
+        moved = latent_BD.copy()
+        moved[:, :2] += 0.5 * skill_BZ
+        return (moved * np.nan if self.broken else moved), None
+
+    def decode(self, latent_BD: FloatArray) -> FloatArray:
+        return latent_BD
+
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
+        return np.exp(-np.linalg.norm((latent_BD - goal_BO) * mask_BO, axis=1)).astype(np.float32)
+
+
+START = np.zeros(4, np.float32)
+
+
+def goal(*points: tuple[float, float], threshold: float = 0.2) -> Goals:
+    values = np.array([(*p, 0.0, 0.0) for p in points], np.float32)
+    masks = np.tile(np.array([1, 1, 0, 0], np.float32), (len(points), 1))
+    return Goals(values_KO=values, masks_KO=masks, thresholds_K=np.full(len(points), threshold, np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("execute", ["best", "elite_sample", "mean"])
+def test_reaches_the_goal_of_a_linear_model(kind: str, execute: str) -> None:
+    config = with_settings(SMALL, [f"proposals={kind}", f"execute={execute}", "samples=256", "temperature=20"])
+    plan = Planner(LinearModel(), config).plan(START, goal((0.9, -0.7)), seed=0)
+    nearest = np.linalg.norm(plan.predicted_PO[:, :2] - (0.9, -0.7), axis=1).min()
+    assert nearest < 0.2
+    assert plan.success_probability > 0.9
+    travelled = START[:2] + 0.5 * np.cumsum(plan.skills_PZ, axis=0)
+    np.testing.assert_allclose(plan.predicted_PO[:, :2], travelled, rtol=1e-5, atol=1e-6)
+
+
+def test_sub_tasks_count_in_order_and_each_once() -> None:
+    ahead, behind = (0.4, 0.0), (-0.4, 0.0)
+    config = with_settings(SMALL, ["score=reward", "samples=2048", "horizon=4"])
+    plan = Planner(LinearModel(), config).plan(START, goal(ahead, behind), seed=0)
+    to_first = np.linalg.norm(plan.predicted_PO[:, :2] - ahead, axis=1)
+    to_second = np.linalg.norm(plan.predicted_PO[:, :2] - behind, axis=1)
+    first, second = int(np.argmax(to_first < 0.2)), int(np.argmax(to_second < 0.2))
+    assert to_first[first] < 0.2 and to_second[second] < 0.2 and first < second
+    # Jumpy eq. 3: each completion is worth the discount to the power of its time
+    assert plan.value == pytest.approx(0.99 ** (first + 1) + 0.99 ** (second + 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_plan(policy: InProcessPolicy, observation_O, goals: Goals, kind: str) -> None:
+    planner = Planner(policy.engine, with_settings(SMALL, [f"proposals={kind}", "execute=elite_sample"]))
+    one, same = (planner.plan(observation_O, goals, seed=5) for _ in range(2))
+    other = planner.plan(observation_O, goals, seed=6)
+    np.testing.assert_array_equal(one.skills_PZ, same.skills_PZ)
+    np.testing.assert_array_equal(one.predicted_PO, same.predicted_PO)
+    assert one.value == same.value
+    assert not np.array_equal(one.skills_PZ, other.skills_PZ)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_skills_and_the_elites_mean_stay_within_bounds(
+    policy: InProcessPolicy, observation_O, goals: Goals, kind: str
+) -> None:
+    config = with_settings(SMALL, [f"proposals={kind}", "warm_start=mean", "initial_std=10"])
+    found = Planner(policy.engine, config).search(observation_O, goals, seed=0)
+    assert np.abs(found.elites.skills_NPZ).max() <= config.skill_clip
+    assert np.abs(found.mean_PZ).max() <= config.skill_clip
+    low, high = found.elites.skills_NPZ.min(axis=0), found.elites.skills_NPZ.max(axis=0)
+    mean = np.einsum("e,epz->pz", found.weights_E, found.elites.skills_NPZ)
+    assert (mean >= low - 1e-6).all() and (mean <= high + 1e-6).all()
+    assert found.weights_E.sum() == pytest.approx(1.0)
+
+
+def test_rounds_only_get_better_and_elites_come_best_first(policy: InProcessPolicy, observation_O, goals) -> None:
+    found = Planner(policy.engine, skimo_table_2()).search(observation_O, goals, seed=0)
+    assert len(found.rounds) == 6 and found.rounds == sorted(found.rounds)
+    assert (np.diff(found.elites.scores_N) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "prior"])
+def test_a_warm_start_shifts_by_one(kind: str) -> None:
+    warm_PZ = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], np.float32)
+    config = with_settings(SMALL, [f"proposals={kind}", "warm_start=mean", "momentum=1", "execute=mean"])
+    plan = Planner(LinearModel(), config).plan(START, goal((9, 9)), seed=0, warm_start_PZ=warm_PZ)
+    # with momentum 1 the mean never moves: what comes back is where it started
+    np.testing.assert_allclose(plan.warm_start_PZ, [[0.3, 0.4], [0.5, 0.6], [0, 0]], atol=1e-5)
+
+
+def test_a_warm_start_as_candidate_is_never_lost() -> None:
+    there = goal((0.45, 0.45), threshold=0.01)
+    warm_PZ = np.array([[0.0, 0.0], [0.45, 0.45], [0.45, 0.45]], np.float32)
+    config = with_settings(SMALL, ["samples=8", "elites=4", "iterations=1"])
+    plan = Planner(LinearModel(), config).plan(START, there, seed=0, warm_start_PZ=warm_PZ)
+    np.testing.assert_allclose(plan.skills_PZ[:2], warm_PZ[1:], atol=1e-6)
+    assert plan.success_probability > 0
+
+
+def test_at_the_deadline_it_answers_with_the_best_so_far() -> None:
+    def after(seconds: float) -> tuple[float, int]:
+        model = LinearModel()
+        found = Planner(model, SMALL, clock=model.clock).search(START, goal((1, 1)), seed=0, deadline_s=seconds)
+        assert model.now_s <= max(seconds, 3.0)  # 3: the first plan, which is always made
+        return float(found.chosen.scores_N[0]), len(found.rounds)
+
+    scores, rounds = zip(*(after(float(s)) for s in range(14)))
+    assert rounds[0] == 0 and rounds[5] == 0 and rounds[7] == 1 and rounds[13] == 3
+    assert list(scores) == sorted(scores)
+
+
+def test_a_deadline_only_drops_rounds() -> None:
+    model = LinearModel()
+    cut = Planner(model, SMALL, clock=model.clock).search(START, goal((1, 1)), seed=3, deadline_s=10.0)
+    one = Planner(LinearModel(), replace(SMALL, iterations=len(cut.rounds))).search(START, goal((1, 1)), seed=3)
+    np.testing.assert_array_equal(cut.chosen.skills_NPZ, one.chosen.skills_NPZ)
+
+
+def test_the_networks_are_called_once_per_skill_and_round() -> None:
+    model = LinearModel()
+    Planner(model, replace(SMALL, proposals="mixed")).plan(START, goal((1, 1)), seed=0)
+    assert model.steps == SMALL.horizon * (1 + SMALL.iterations)  # the first plan, then each round
+
+
+def test_guards_lower_the_score_of_what_the_model_is_unsure_of(policy: InProcessPolicy, observation_O, goals) -> None:
+    def best(*settings: str) -> float:
+        return Planner(policy.engine, with_settings(SMALL, settings)).plan(observation_O, goals, seed=0).value
+
+    assert best("surprise_weight=0.1") < best()
+    assert best("consistency_weight=0.1") < best()
+    surprised = Planner(policy.engine, with_settings(SMALL, ["surprise_weight=5", "score=reward", "samples=512"]))
+    calm = surprised.search(observation_O, goals, seed=0).chosen.noise_NPZ
+    assert np.mean(calm**2) < 0.5  # far below the 1 of a draw from the prior
+
+
+def test_penalising_disagreement_needs_an_ensemble(policy: InProcessPolicy, observation_O, goals) -> None:
+    with pytest.raises(SpecError, match="no disagreement"):
+        Planner(policy.engine, replace(SMALL, disagreement_weight=1.0)).plan(observation_O, goals, seed=0)
+
+
+def test_a_model_that_diverges_is_an_error_not_a_plan() -> None:
+    model = LinearModel()
+    model.broken = True
+    with pytest.raises(PolicyError, match="non-finite"):
+        Planner(model, SMALL).plan(START, goal((1, 1)), seed=0)
+
+
+def test_bad_arguments_are_refused() -> None:
+    planner = Planner(LinearModel(), SMALL)
+    with pytest.raises(SpecError, match="0 open sub-tasks"):
+        planner.plan(START, Goals(values_KO=START[None][:0], masks_KO=START[None][:0], thresholds_K=START[:0]), seed=0)
+    with pytest.raises(SpecError, match="seed"):
+        planner.plan(START, goal((1, 1)), seed=-1)
+    with pytest.raises(SpecError, match="warm start"):
+        planner.plan(START, goal((1, 1)), seed=0, warm_start_PZ=np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["samples=0", "samples=1.5", "elites=99999", "proposals=random", "colour=red", "discount=2", "noise_clip=nan", "x"],
+)
+def test_bad_settings_are_refused(setting: str) -> None:
+    with pytest.raises(SpecError):
+        with_settings(PlannerConfig(), [setting])
+
+
+def test_a_setting_changes_what_it_names() -> None:
+    assert with_settings(PlannerConfig(), ["samples=256", "score=value"]) == PlannerConfig(samples=256, score="value")
+    assert with_settings(PlannerConfig(), ["preset=skimo_table_2"]) == skimo_table_2()
