@@ -1,0 +1,1 @@
+"""Episodes: one format for teleoperation, scripted play and policy runs; recordings, training cache, importers."""
