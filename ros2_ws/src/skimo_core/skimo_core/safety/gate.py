@@ -137,7 +137,8 @@ class Gate:
 
     def resync(self, robot: RobotState | None, now_s: float) -> None:
         """Take the measured position as the desired one: the arm was put there by somebody else (a reset, a hand)."""
-        self._follower = None if robot is None else TrajectoryFollower(robot.q_rad, now_s)
+        known = robot is not None and bool(np.isfinite(robot.q_rad).all())
+        self._follower = TrajectoryFollower(robot.q_rad, now_s) if known and robot is not None else None
         self._last_start_s = -np.inf
 
     def _consider(self, command: JointCommand, robot: RobotState | None, now_s: float) -> Decision:
@@ -223,9 +224,8 @@ class Gate:
 
     def _desired(self, robot: RobotState | None, now_s: float) -> Array:
         """The position desired now, after looking whether somebody else moved the arm."""
-        if robot is not None and np.isfinite(robot.q_rad).all():
-            if self._follower is None or _was_moved(robot, self._follower, now_s):
-                self.resync(robot, now_s)
+        if robot is not None and (self._follower is None or _was_moved(robot, self._follower, now_s)):
+            self.resync(robot, now_s)
         return self._limits.home_q_rad if self._follower is None else _at(self._follower, now_s)
 
     def _decide(self, verdict: Verdict, reasons: tuple[str, ...], command: JointCommand | None = None) -> Decision:
