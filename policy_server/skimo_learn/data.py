@@ -1,0 +1,151 @@
+"""Episodes as a learner wants them: two contiguous tensors and tables of row numbers.
+
+Row r of `observations` and of `actions` belong together: the action was executed from that observation. The last row
+of an episode holds its final observation and a zero action that no window uses. Windows are gathered by row number,
+so that a batch costs one indexing operation.
+
+Nothing mis-shaped is accepted: the error names the source, the episode and the field.
+
+Dimensions: E episodes, R rows of all episodes, T steps of one, B batch, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from skimo_core.errors import EpisodeError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSet:
+    """Episodes end to end.
+
+    Attributes:
+        observations_RO: float32, T + 1 rows an episode.
+        actions_RA: float32, as many rows; the last of each episode is zero.
+        starts_E, steps_E: first row and T of each episode.
+        digest: SHA-256 over the arrays, or the one its source declares.
+    """
+
+    observations_RO: Tensor
+    actions_RA: Tensor
+    starts_E: Tensor
+    steps_E: Tensor
+    digest: str
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Sequence[npt.NDArray[np.generic]],
+        actions: Sequence[npt.NDArray[np.generic]],
+        *,
+        source: str = "arrays",
+        digest: str = "",
+    ) -> EpisodeSet:
+        """Build from one [T + 1, O] and one [T, A] array per episode.
+
+        Raises:
+            EpisodeError: an array of another rank, width, length or type, or a non-finite element.
+        """
+        if not observations or len(observations) != len(actions):
+            raise EpisodeError(
+                f"{source}: {len(observations)} observation arrays and {len(actions)} action arrays, "
+                "must be as many of both and at least 1; collect or ingest the episodes again"
+            )
+        rows_o, rows_a = [], []
+        widths = tuple(int(a.shape[-1]) if a.ndim else 0 for a in (observations[0], actions[0]))
+        for i, (o, a) in enumerate(zip(observations, actions)):
+            where = f"{source}: episode {i}"
+            rows_o.append(_check(o, f"{where}: observations", widths[0]))
+            rows_a += [_check(a, f"{where}: actions", widths[1]), np.zeros((1, widths[1]), np.float32)]
+            if len(o) != len(a) + 1 or not len(a):
+                raise EpisodeError(
+                    f"{where}: observations has {len(o)} rows for {len(a)} actions, must be one more than the "
+                    "actions and at least 2; drop the episode or ingest it again"
+                )
+        steps = np.array([len(a) for a in actions], np.int64)
+        flat_o, flat_a = np.concatenate(rows_o), np.concatenate(rows_a)
+        return cls(
+            observations_RO=torch.from_numpy(flat_o),
+            actions_RA=torch.from_numpy(flat_a),
+            starts_E=torch.from_numpy(np.concatenate([[0], np.cumsum(steps + 1)[:-1]])),
+            steps_E=torch.from_numpy(steps),
+            digest=digest or hashlib.sha256(flat_o.tobytes() + flat_a.tobytes() + steps.tobytes()).hexdigest(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.steps_E)
+
+    def windows(self, steps: int) -> Tensor:
+        """First rows of all windows of `steps` actions (and `steps` + 1 observations) that fit in an episode.
+
+        Raises:
+            EpisodeError: no episode is that long.
+        """
+        fitting = [
+            torch.arange(int(start), int(start) + int(length) - steps + 1)
+            for start, length in zip(self.starts_E, self.steps_E)
+            if length >= steps
+        ]
+        if not fitting:
+            raise EpisodeError(
+                f"the longest of {len(self)} episodes has {int(self.steps_E.max())} steps, a window needs {steps}; "
+                "use fewer skills per window or longer episodes"
+            )
+        return torch.cat(fitting)
+
+    def select(self, episodes: Sequence[int]) -> EpisodeSet:
+        """A copy with some of the episodes."""
+        rows = [slice(int(self.starts_E[e]), int(self.starts_E[e] + self.steps_E[e]) + 1) for e in episodes]
+        steps = self.steps_E[list(episodes)]
+        return EpisodeSet(
+            observations_RO=torch.cat([self.observations_RO[r] for r in rows]),
+            actions_RA=torch.cat([self.actions_RA[r] for r in rows]),
+            starts_E=torch.cumsum(steps + 1, 0) - (steps + 1),
+            steps_E=steps,
+            digest=self.digest,
+        )
+
+    def split(self, held_out: float) -> tuple[EpisodeSet, EpisodeSet]:
+        """Training and held-out episodes: every k-th episode is held out, at least one (none twice)."""
+        if len(self) < 2:
+            raise EpisodeError(f"{len(self)} episode can't be split for holding out; at least 2 are needed")
+        every = max(2, round(1.0 / held_out))
+        test = list(range(every - 1, len(self), every)) or [len(self) - 1]
+        kept = sorted(set(range(len(self))) - set(test))
+        return self.select(kept), self.select(test)
+
+
+def load_episodes(path: Path | str) -> EpisodeSet:
+    """Episodes of a recording folder or of its array cache, digests checked.
+
+    Raises:
+        EpisodeError: nothing there, or something damaged or mis-shaped; names file, episode and field.
+    """
+    from skimo_core.episodes.cache import load_arrays
+
+    arrays = load_arrays(Path(path))
+    return EpisodeSet.from_arrays(
+        arrays.observations, arrays.actions, source=Path(path).name, digest=arrays.digest
+    )
+
+
+def _check(array: npt.NDArray[np.generic], where: str, width: int) -> FloatArray:
+    if array.ndim != 2 or array.shape[1] != width or array.dtype != np.float32:
+        raise EpisodeError(
+            f"{where} is {array.dtype} {list(array.shape)}, must be float32 [rows, {width}]; ingest it again"
+        )
+    if not np.isfinite(array).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise EpisodeError(f"{where} row {row} channel {column} is {array[row, column]}, must be finite; drop it")
+    return array.astype(np.float32, copy=False)

@@ -1,0 +1,159 @@
+"""From a run to a bundle: graphs, a measured parity report, and how it was made.
+
+The parity report compares torch with ONNX Runtime on held-out inputs (and what the networks make of them); an export
+whose error |onnx - torch| / (1 + |torch|) exceeds `TOLERANCE` in any graph fails. The same checkpoint gives the same
+bundle from any directory. Nothing in it is a path.
+
+Dimensions: B inputs, H skill horizon, O observation, A action, Z skill, D latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor
+
+from skimo_core.errors import BundleError, SpecError
+from skimo_core.tasks import Domain
+from skimo_server.bundle import Manifest, write_bundle
+from skimo_server.planner_config import PlannerConfig
+
+from .checkpoint import part, read_checkpoint
+from .data import EpisodeSet
+from .graphs import bundle_graphs
+from .models.agent import SkillModel
+from .recipes import Recipe
+
+TOLERANCE = 1e-5
+PARITY_INPUTS = 1000
+PARITY_SEED = 0
+
+Case = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedRun:
+    """A finished run: the model, its recipe, the checkpoint's JSON state and its parity inputs."""
+
+    model: SkillModel
+    recipe: Recipe
+    state: dict[str, Any]
+    parity_observations_BHO: Tensor
+    parity_actions_BHA: Tensor
+
+
+def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:
+    """Random held-out segments that a checkpoint keeps, so that exporting needs no data."""
+    starts = held_out.windows(horizon)
+    generator = torch.Generator().manual_seed(PARITY_SEED)
+    rows = starts[torch.randint(len(starts), (PARITY_INPUTS,), generator=generator)].unsqueeze(1)
+    rows = rows + torch.arange(horizon)
+    return {"observations": held_out.observations_RO[rows], "actions": held_out.actions_RA[rows]}
+
+
+def load_run(run: Path) -> TrainedRun:
+    """Read a run folder's checkpoint.
+
+    Raises:
+        SpecError: none there, damaged, or its pre-training isn't finished.
+    """
+    tensors, state = read_checkpoint(run)
+    recipe = Recipe.from_dict(state["recipe"])
+    parity = part(tensors, "parity")
+    if not state.get("finished") or not parity:
+        raise SpecError(
+            f"{run.name}: stopped at update {state['update']} of {recipe.pretrain.updates}; "
+            "run `skimo pretrain` again with the same --out to finish it"
+        )
+    model = SkillModel(recipe.model)
+    model.load_state_dict(part(tensors, "model"))
+    return TrainedRun(
+        model=model.eval(),
+        recipe=recipe,
+        state=state,
+        parity_observations_BHO=parity["observations"],
+        parity_actions_BHA=parity["actions"],
+    )
+
+
+def export_bundle(
+    run: TrainedRun,
+    folder: Path,
+    domain: Domain,
+    *,
+    planner: PlannerConfig | None = None,
+    parent_id: str | None = None,
+    limits_digest: str = "",
+) -> Manifest:
+    """Write the bundle of a finished run.
+
+    Raises:
+        BundleError: torch and ONNX disagree, or the bundle would be refused on loading.
+    """
+    graphs = bundle_graphs(run.model)
+    parity = measure_parity(run, graphs)
+    for name, entry in parity["graphs"].items():
+        if entry["max_error"] > TOLERANCE:
+            raise BundleError(f"{name}.onnx: differs from torch by {entry['max_error']:.2e}, at most {TOLERANCE:.0e}")
+    c = run.model.config
+    return write_bundle(
+        folder,
+        graphs=graphs,
+        observation=domain.observation,
+        action=domain.action,
+        skill_horizon=c.horizon,
+        skill_dim=c.skill,
+        latent_dim=c.latent,
+        planner=planner,
+        recipe={**run.recipe.to_dict(), "updates_done": run.state["update"]},
+        parity=parity,
+        dataset_digests=run.state["dataset_digests"],
+        commit=run.state["commit"],
+        limits_digest=limits_digest,
+        parent_id=parent_id,
+    )
+
+
+def measure_parity(run: TrainedRun, graphs: dict[str, bytes]) -> dict[str, Any]:
+    """Per graph, the largest |onnx - torch| / (1 + |torch|) over all inputs and outputs."""
+    report = {}
+    for name, (inputs, expected) in parity_cases(run).items():
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(graphs[name], options, providers=["CPUExecutionProvider"])
+        given = session.run(list(expected), {k: v.numpy() for k, v in inputs.items()})
+        errors = [np.abs(g - e.numpy()) / (1.0 + np.abs(e.numpy())) for g, e in zip(given, expected.values())]
+        report[name] = {"max_error": float(f"{max(float(e.max()) for e in errors):.3g}"), "inputs": len(given[0])}
+    return {"tolerance": TOLERANCE, "graphs": report}
+
+
+@torch.no_grad()
+def parity_cases(run: TrainedRun) -> dict[str, Case]:
+    """Inputs and torch's answers of every graph."""
+    m = run.model
+    generator = torch.Generator().manual_seed(PARITY_SEED + 1)
+    segments, actions = run.parity_observations_BHO, run.parity_actions_BHA
+    observation = segments[:, 0]
+    mean, std = m.encode_skill(segments, actions)
+    skill = torch.tanh(mean + std * torch.randn(mean.shape, generator=generator))
+    latent = m.encode(observation)
+    prior_mean, prior_std = m.prior(latent)
+    mask = (torch.rand(observation.shape, generator=generator) < 0.2).float()
+    goal = observation[torch.randperm(len(observation), generator=generator)] * mask
+    dynamics = {"next_latent": m.dynamics(latent, skill)}
+    if m.config.members > 1:
+        dynamics["disagreement"] = m.dynamics.disagreement(latent, skill)
+    return {
+        "encode": ({"observation": observation}, {"latent": latent}),
+        "prior": ({"latent": latent}, {"mean": prior_mean, "std": prior_std}),
+        "dynamics": ({"latent": latent, "skill": skill}, dynamics),
+        "decode": ({"latent": latent}, {"observation": m.decode(latent)}),
+        "goal_value": ({"latent": latent, "goal": goal, "mask": mask}, {"value": m.goal_value(latent, goal, mask)}),
+        "skill_policy": ({"observation": observation, "skill": skill}, {"action": m.act(observation, skill)}),
+        "skill_encoder": ({"observations": segments, "actions": actions}, {"mean": mean, "std": std}),
+    }

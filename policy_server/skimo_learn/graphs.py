@@ -1,0 +1,119 @@
+"""The seven graphs of a bundle from a trained `SkillModel`; ports as `skimo_server.graphs.SIGNATURES` demands.
+
+Normalisation goes inside, so that a server handles raw observations only.
+
+Dimensions: H skill horizon, O observation, A action, Z skill, D latent; the batch axis is free.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .models.agent import SkillModel
+from .models.normal import LOG_STD_HIGH, LOG_STD_LOW, MEAN_BOUND, STD_FLOOR
+from .onnx_graph import GraphBuilder
+
+
+def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
+    """ONNX bytes by graph name."""
+    makers = {
+        "encode": _encode,
+        "prior": _prior,
+        "dynamics": _dynamics,
+        "decode": _decode,
+        "goal_value": _goal_value,
+        "skill_policy": _skill_policy,
+        "skill_encoder": _skill_encoder,
+    }
+    return {name: make(model) for name, make in makers.items()}
+
+
+def _normalise(g: GraphBuilder, model: SkillModel, x: str) -> str:
+    return g.op("Div", g.op("Sub", x, g.constant(model.mean_O.numpy())), g.constant(model.std_O.numpy()))
+
+
+def _features(g: GraphBuilder, model: SkillModel, x: str) -> str:
+    n = _normalise(g, model, x)
+    return n if model.low_encoder is None else g.mlp(n, model.low_encoder)
+
+
+def _normal_outputs(g: GraphBuilder, raw: str, skill: int) -> None:
+    bound = g.constant(MEAN_BOUND)
+    mean = g.op("Mul", g.op("Tanh", g.op("Div", g.slice(raw, 0, skill), bound)), bound)
+    log_std = g.op("Clip", g.slice(raw, skill, 2 * skill), g.constant(LOG_STD_LOW), g.constant(LOG_STD_HIGH))
+    g.output(mean, "mean", [skill])
+    g.output(g.op("Add", g.op("Exp", log_std), g.constant(STD_FLOOR)), "std", [skill])
+
+
+def _encode(model: SkillModel) -> bytes:
+    g = GraphBuilder({"observation": [model.config.observation]})
+    g.output(g.mlp(_normalise(g, model, "observation"), model.encoder), "latent", [model.config.latent])
+    return g.build()
+
+
+def _prior(model: SkillModel) -> bytes:
+    g = GraphBuilder({"latent": [model.config.latent]}, fast_elu=True)
+    _normal_outputs(g, g.mlp("latent", model.prior_net), model.config.skill)
+    return g.build()
+
+
+def _dynamics(model: SkillModel) -> bytes:
+    c = model.config
+    g = GraphBuilder({"latent": [c.latent], "skill": [c.skill]}, fast_elu=True)
+    both = g.op("Concat", "latent", "skill", axis=1)
+    every = [g.mlp(both, member) for member in model.dynamics.members]  # type: ignore[arg-type]
+    mean = every[0]
+    if len(every) > 1:
+        mean = g.op("Mean", *every)
+        squares = [g.op("Mul", d, d) for d in (g.op("Sub", e, mean) for e in every)]
+        spread = g.op("ReduceMean", g.op("Mean", *squares), axes=[1], keepdims=0)
+    if model.dynamics.residual:
+        mean = g.op("Add", mean, "latent")
+    g.output(mean, "next_latent", [c.latent])
+    if len(every) > 1:
+        g.output(g.op("Sqrt", spread), "disagreement")
+    return g.build()
+
+
+def _decode(model: SkillModel) -> bytes:
+    c = model.config
+    g = GraphBuilder({"latent": [c.latent]}, fast_elu=True)
+    raw = g.mlp("latent", model.decoder)
+    mean = g.slice(raw, 0, c.observation) if c.decoder_std else raw
+    scaled = g.op("Mul", mean, g.constant(model.scale_O.numpy()))
+    g.output(g.op("Add", scaled, g.constant(model.mean_O.numpy())), "observation", [c.observation])
+    return g.build()
+
+
+def _goal_value(model: SkillModel) -> bytes:
+    c = model.config
+    ports = {"latent": [c.latent], "goal": [c.observation], "mask": [c.observation]}
+    g = GraphBuilder(ports, fast_elu=True)
+    goal = g.op("Mul", _normalise(g, model, "goal"), "mask")
+    logit = g.mlp(g.op("Concat", "latent", goal, "mask", axis=1), model.value.net)
+    g.output(g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1], np.int64))), "value")
+    return g.build()
+
+
+def _skill_policy(model: SkillModel) -> bytes:
+    c = model.config
+    g = GraphBuilder({"observation": [c.observation], "skill": [c.skill]})
+    both = g.op("Concat", _features(g, model, "observation"), "skill", axis=1)
+    raw = g.mlp(both, model.skill_policy.net)
+    if c.policy_std:
+        bound = g.constant(MEAN_BOUND)
+        raw = g.op("Mul", g.op("Tanh", g.op("Div", g.slice(raw, 0, c.action), bound)), bound)
+    g.output(g.op("Tanh", raw), "action", [c.action])
+    return g.build()
+
+
+def _skill_encoder(model: SkillModel) -> bytes:
+    c = model.config
+    g = GraphBuilder({"observations": [c.horizon, c.observation], "actions": [c.horizon, c.action]})
+    n = _normalise(g, model, "observations")
+    if model.low_encoder is not None:
+        flat = g.mlp(g.op("Reshape", n, g.constant(np.array([-1, c.observation], np.int64))), model.low_encoder)
+        n = g.op("Reshape", flat, g.constant(np.array([-1, c.horizon, c.latent], np.int64)))
+    last = g.lstm(g.op("Concat", n, "actions", axis=2), model.skill_encoder.lstm)
+    _normal_outputs(g, g.mlp(last, model.skill_encoder.head), c.skill)
+    return g.build()

@@ -1,0 +1,160 @@
+"""Everything that is learned, in one module, with the observation's normalisation inside.
+
+`SkillModel` takes raw observations at its border (`encode_skill`, `act`, `encode`, `decode`, ...) and normalised ones
+where a name ends in `_n`. Its state dict is what a checkpoint holds and what a bundle is exported from.
+
+Normalisation: n = (o - mean) / std with std the deviation in the data but at least `std_floor`, so that the noise of a
+channel that never moves isn't blown up to unit size. The decoder's output is in units of the plain deviation.
+
+Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skimo_core.errors import SpecError
+
+from . import normal
+from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, mlp
+
+DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Sizes and forms of the networks.
+
+    Attributes:
+        observation, action: O and A.
+        horizon: H, control steps of a skill.
+        skill: Z.
+        latent: D.
+        hidden: units of encoder, decoder, dynamics and prior.
+        layers: hidden layers of dynamics and prior (the paper's "5 layers" are 4 hidden and the output).
+        lstm: units of the skill encoder.
+        policy_hidden, policy_layers: of the skill policy.
+        value_hidden, value_layers: of the goal value.
+        low_level_encoder: give skill encoder and skill policy a separate state encoder, as SkiMo's code has it; else
+            they read the (normalised) observation itself.
+        normalise: normalise observations by the training data's mean and deviation.
+        std_floor: smallest deviation used, in each channel's unit.
+        residual: the dynamics predicts the change of the latent.
+        members: dynamics networks in the ensemble.
+        decoder_std, policy_std: the decoder, the skill policy predict a deviation too (needed by their "nll" loss).
+    """
+
+    observation: int = 30
+    action: int = 9
+    horizon: int = 10
+    skill: int = 10
+    latent: int = 256
+    hidden: int = 128
+    layers: int = 4
+    lstm: int = 128
+    policy_hidden: int = 128
+    policy_layers: int = 4
+    value_hidden: int = 128
+    value_layers: int = 3
+    low_level_encoder: bool = True
+    normalise: bool = True
+    std_floor: float = 0.02
+    residual: bool = False
+    members: int = 1
+    decoder_std: bool = False
+    policy_std: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("observation", "action", "horizon", "skill", "latent", "hidden", "layers", "lstm", "members"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"model {name} is {getattr(self, name)}, must be at least 1")
+        if self.std_floor <= 0:
+            raise SpecError(f"model std_floor is {self.std_floor}, must be positive")
+
+
+class SkillModel(nn.Module):
+    """Encoder, decoder, skill dynamics, skill encoder, skill policy, skill prior and goal value."""
+
+    mean_O: Tensor
+    std_O: Tensor
+    scale_O: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.register_buffer("mean_O", torch.zeros(c.observation))
+        self.register_buffer("std_O", torch.ones(c.observation))
+        self.register_buffer("scale_O", torch.ones(c.observation))
+        features = c.latent if c.low_level_encoder else c.observation
+        self.low_encoder = mlp([c.observation, c.hidden, c.latent]) if c.low_level_encoder else None
+        self.encoder = mlp([c.observation, c.hidden, c.latent])
+        self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
+        self.skill_encoder = SkillEncoder(features, c.action, c.lstm, c.skill)
+        self.skill_policy = SkillPolicy(
+            features, c.skill, c.policy_hidden, c.policy_layers, c.action, with_std=c.policy_std
+        )
+        self.dynamics = Dynamics(c.latent, c.skill, c.hidden, c.layers, members=c.members, residual=c.residual)
+        self.prior_net = mlp([c.latent, *[c.hidden] * c.layers, 2 * c.skill])
+        self.value = GoalValue(c.latent, c.observation, c.value_hidden, c.value_layers)
+
+    def fit_normalisation(self, observations_RO: Tensor) -> None:
+        """Take mean and deviation from data (rows of raw observations); does nothing unless `normalise`."""
+        if not self.config.normalise:
+            return
+        std = observations_RO.double().std(0)
+        self.mean_O.copy_(observations_RO.double().mean(0))
+        self.std_O.copy_(std.clamp(min=self.config.std_floor))
+        self.scale_O.copy_(std.clamp(min=1e-5))
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """Raw to normalised observations [..., O]."""
+        return (observation - self.mean_O) / self.std_O
+
+    def features(self, observation_n: Tensor) -> Tensor:
+        """What the skill encoder and the skill policy read [..., F]."""
+        return observation_n if self.low_encoder is None else self.low_encoder(observation_n)
+
+    def decode_n(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised observation [..., O] and its deviation, if the decoder has one."""
+        raw = self.decoder(latent)
+        std = None
+        if self.config.decoder_std:
+            raw, raw_std = raw.chunk(2, dim=-1)
+            std = DECODER_STD_LOW + DECODER_STD_SPAN * (torch.tanh(raw_std) + 1.0)
+        return raw * (self.scale_O / self.std_O), std
+
+    def policy_n(self, features: Tensor, skill: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pre-tanh mean [..., A] of the action and its deviation, if the policy has one."""
+        raw = self.skill_policy(features, skill)
+        if not self.config.policy_std:
+            return raw, None
+        mean, std = normal.split(raw)
+        return mean, std
+
+    def encode(self, observation_BO: Tensor) -> Tensor:
+        """Latent [B, D] of a raw observation."""
+        return self.encoder(self.normalise(observation_BO))
+
+    def decode(self, latent_BD: Tensor) -> Tensor:
+        """Raw observation [B, O] (its mean) of a latent."""
+        return self.decode_n(latent_BD)[0] * self.std_O + self.mean_O
+
+    def prior(self, latent_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [B, Z] of the pre-tanh skill prior at a latent."""
+        return normal.split(self.prior_net(latent_BD))
+
+    def encode_skill(self, observations_BHO: Tensor, actions_BHA: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [B, Z] of the pre-tanh skill of a segment of raw observations and actions."""
+        features = self.features(self.normalise(observations_BHO))
+        return normal.split(self.skill_encoder(features, actions_BHA))
+
+    def act(self, observation_BO: Tensor, skill_BZ: Tensor) -> Tensor:
+        """The skill policy's action [B, A] in (-1, 1)."""
+        return torch.tanh(self.policy_n(self.features(self.normalise(observation_BO)), skill_BZ)[0])
+
+    def goal_value(self, latent_BD: Tensor, goal_BO: Tensor, mask_BO: Tensor) -> Tensor:
+        """Discounted time to a goal given in raw units, in (0, 1); [B]."""
+        return torch.sigmoid(self.value(latent_BD, self.normalise(goal_BO), mask_BO))

@@ -1,0 +1,92 @@
+"""The networks, each one class: what goes in, what comes out, nothing about training or normalisation.
+
+All are stacks of Linear and ELU without dropout; weights orthogonal with gain 1, biases zero (SkiMo's code). Sizes are
+arguments. Observations here are already normalised.
+
+Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers of the given sizes with ELU between, none at the end."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.orthogonal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ELU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class SkillEncoder(nn.Module):
+    """q(z | s, a) of a segment: an LSTM over H pairs of state features and action (SkiMo eq. 2)."""
+
+    def __init__(self, features: int, action: int, hidden: int, skill: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(features + action, hidden, batch_first=True)
+        self.head = mlp([hidden, 2 * skill])
+
+    def forward(self, features_BHF: Tensor, actions_BHA: Tensor) -> Tensor:
+        """Raw numbers [B, 2 Z]."""
+        output, _ = self.lstm(torch.cat([features_BHF, actions_BHA], dim=-1))
+        return self.head(output[:, -1])
+
+
+class SkillPolicy(nn.Module):
+    """pi_L(a | s, z): the closed-loop skill policy; the mode of its action is tanh of the mean."""
+
+    def __init__(self, features: int, skill: int, hidden: int, layers: int, action: int, *, with_std: bool) -> None:
+        super().__init__()
+        self.action = action
+        self.net = mlp([features + skill, *[hidden] * layers, action * (2 if with_std else 1)])
+
+    def forward(self, features_BF: Tensor, skill_BZ: Tensor) -> Tensor:
+        """Raw numbers: means [B, A], and log standard deviations after them if it has any."""
+        return self.net(torch.cat([features_BF, skill_BZ], dim=-1))
+
+
+class Dynamics(nn.Module):
+    """The skill dynamics D(h, z): the latent one skill later. Several members make an ensemble; its answer is the mean.
+
+    `residual` adds the input latent to the output (the papers predict the next latent directly).
+    """
+
+    def __init__(self, latent: int, skill: int, hidden: int, layers: int, *, members: int, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        sizes = [latent + skill, *[hidden] * layers, latent]
+        self.members = nn.ModuleList(mlp(sizes) for _ in range(members))
+
+    def each(self, latents: Sequence[Tensor], skill_BZ: Tensor) -> list[Tensor]:
+        """Next latents, member k from its own latents[k] [B, D]."""
+        out = [m(torch.cat([h, skill_BZ], dim=-1)) for m, h in zip(self.members, latents)]
+        return [o + h for o, h in zip(out, latents)] if self.residual else out
+
+    def forward(self, latent_BD: Tensor, skill_BZ: Tensor) -> Tensor:
+        """The members' mean next latent [B, D]."""
+        every = self.each([latent_BD] * len(self.members), skill_BZ)
+        return every[0] if len(every) == 1 else torch.stack(every).mean(0)
+
+    def disagreement(self, latent_BD: Tensor, skill_BZ: Tensor) -> Tensor:
+        """Root mean square, over members and D, of the members' deviation from their mean; [B]."""
+        every = torch.stack(self.each([latent_BD] * len(self.members), skill_BZ))
+        return every.var(0, unbiased=False).mean(-1).sqrt()
+
+
+class GoalValue(nn.Module):
+    """V(h, goal, mask) in (0, 1): the discounted time to a goal over some channels of the observation."""
+
+    def __init__(self, latent: int, observation: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.net = mlp([latent + 2 * observation, *[hidden] * layers, 1])
+
+    def forward(self, latent_BD: Tensor, goal_BO: Tensor, mask_BO: Tensor) -> Tensor:
+        """Logits [B] of the value."""
+        return self.net(torch.cat([latent_BD, goal_BO * mask_BO, mask_BO], dim=-1)).squeeze(-1)

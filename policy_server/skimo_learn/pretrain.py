@@ -1,0 +1,212 @@
+"""Joint pre-training on play data (SkiMo, Shi et al. 2022, algorithm 1), resumable and seeded.
+
+A run folder holds
+    run.json                 recipe, data digests, commit
+    metrics.jsonl            one line per logged update and per evaluation on held-out episodes
+    checkpoint.safetensors   everything needed to go on (checkpoint.py)
+    report.json              what report.py measured at the end
+The same recipe, data and seed give the same curve on the same machine and thread count, whether interrupted or not.
+
+Dimensions: B windows, W states of a window, N skills, H skill horizon, R rows of all episodes, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from skimo_core.errors import SpecError
+from skimo_core.tasks import Domain
+
+from .checkpoint import CHECKPOINT, part, read_checkpoint, restore_adam, save_checkpoint
+from .data import EpisodeSet
+from .losses import Metrics, skimo_loss
+from .models.agent import SkillModel
+from .pretrain_config import PretrainConfig
+from .recipes import Recipe
+
+WARM_UP_UPDATES = 200
+FINAL_LEARNING_RATE = 0.01  # share of the first, at the end of the cosine
+EVALUATION_WINDOWS = 512
+
+
+@dataclass(slots=True, kw_only=True)
+class Windows:
+    """Windows of N skills in a set of episodes, gathered by row number."""
+
+    observations_RO: Tensor  # normalised
+    actions_RA: Tensor
+    first_rows: Tensor
+    skills: int
+    horizon: int
+
+    def gather(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised observations [B, W, O] and actions [B, N, H, A] of the chosen windows."""
+        rows = self.first_rows[chosen].unsqueeze(1) + torch.arange(self.skills * self.horizon + 1)
+        observations = self.observations_RO[rows]
+        actions = self.actions_RA[rows[:, :-1]]
+        return observations, actions.view(len(chosen), self.skills, self.horizon, -1)
+
+
+class Pretrainer:
+    """The training state and its one step; `run` below drives it."""
+
+    def __init__(self, recipe: Recipe, domain: Domain, train: EpisodeSet, held_out: EpisodeSet) -> None:
+        self.recipe = recipe
+        self.config: PretrainConfig = recipe.pretrain
+        torch.set_num_threads(self.config.threads)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            self.model = SkillModel(recipe.model)
+        self.model.fit_normalisation(train.observations_RO)
+        self.target_encoder = copy.deepcopy(self.model.encoder).requires_grad_(False)
+        self.parameters = [p for name, p in self.model.named_parameters() if not name.startswith("value.")]
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_eps, fused=True
+        )
+        self.generator = torch.Generator().manual_seed(self.config.seed)
+        self.noise_O = torch.from_numpy(domain.noise) / self.model.std_O
+        self.train, self.held_out = self._windows(train), self._windows(held_out)
+        self.update = 0
+        self.elapsed_s = 0.0
+
+    def _windows(self, episodes: EpisodeSet) -> Windows:
+        c = self.config
+        return Windows(
+            observations_RO=self.model.normalise(episodes.observations_RO),
+            actions_RA=episodes.actions_RA,
+            first_rows=episodes.windows(c.skills * self.recipe.model.horizon),
+            skills=c.skills,
+            horizon=self.recipe.model.horizon,
+        )
+
+    def step(self, progress: float) -> Metrics:
+        """One update; `progress` in 0..1 sets the learning rate."""
+        self._set_learning_rate(progress)
+        chosen = torch.randint(len(self.train.first_rows), (self.config.batch,), generator=self.generator)
+        loss, metrics = self._loss(self.train, chosen, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        metrics["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.optimizer.step()
+        self.update += 1
+        if self.update % self.config.target_every == 0:
+            online = [p.detach() for p in self.model.encoder.parameters()]
+            torch._foreach_lerp_(list(self.target_encoder.parameters()), online, 1.0 - self.config.target_keep)
+        return metrics
+
+    @torch.no_grad()
+    def evaluate(self) -> Metrics:
+        """The losses on held-out windows, evenly spread, with modes instead of samples."""
+        count = len(self.held_out.first_rows)
+        chosen = torch.linspace(0, count - 1, min(EVALUATION_WINDOWS, count)).long()
+        return self._loss(self.held_out, chosen, None)[1]
+
+    def _loss(self, windows: Windows, chosen: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
+        observations, actions = windows.gather(chosen)
+        return skimo_loss(
+            self.model,
+            self.target_encoder,
+            self.recipe.loss,
+            observations,
+            actions,
+            noise_O=self.noise_O,
+            generator=generator,
+        )
+
+    def _set_learning_rate(self, progress: float) -> None:
+        rate = self.config.learning_rate
+        if self.config.cosine:
+            share = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+            rate *= FINAL_LEARNING_RATE + (1.0 - FINAL_LEARNING_RATE) * share
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (self.update + 1) / WARM_UP_UPDATES)
+
+    def save(self, run: Path, *, extra: dict[str, Tensor] | None = None, **state: Any) -> None:
+        """Write the checkpoint, with further JSON state and tensors by name."""
+        save_checkpoint(
+            run,
+            modules={"model": self.model, "target": self.target_encoder},
+            optimizer=self.optimizer,
+            generators={"train": self.generator},
+            state={"update": self.update, "elapsed_s": self.elapsed_s, "recipe": self.recipe.to_dict(), **state},
+            extra=extra,
+        )
+
+    def load(self, run: Path) -> dict[str, Any]:
+        """Go on from a checkpoint; returns its JSON state.
+
+        Raises:
+            SpecError: it was made with another recipe.
+        """
+        tensors, state = read_checkpoint(run)
+        if state["recipe"] != self.recipe.to_dict():
+            raise SpecError(f"{run.name}: was begun with other settings; resume with the same, or choose another --out")
+        self.model.load_state_dict(part(tensors, "model"))
+        self.target_encoder.load_state_dict(part(tensors, "target"))
+        restore_adam(self.optimizer, tensors)
+        self.generator.set_state(tensors["rng/train"])
+        self.update, self.elapsed_s = int(state["update"]), float(state["elapsed_s"])
+        return state
+
+
+def pretrain(
+    trainer: Pretrainer, run: Path, *, minutes: float | None = None, state: dict[str, Any] | None = None
+) -> None:
+    """Train to the end of the recipe's updates or, if sooner, of `minutes` (the learning rate then follows the clock).
+
+    Begins at `trainer.update`, appends to RUN/metrics.jsonl what is newer, and leaves a checkpoint.
+    """
+    config, state = trainer.config, state or {}
+    budget_s = math.inf if minutes is None else 60.0 * minutes
+    metrics_path = run / "metrics.jsonl"
+    _drop_newer(metrics_path, trainer.update)
+    bar = tqdm(total=config.updates, initial=trainer.update, unit="update", mininterval=2.0, desc="pre-training")
+    before = time.monotonic()
+    with bar, open(metrics_path, "a", encoding="utf-8") as log:
+        while trainer.update < config.updates and trainer.elapsed_s < budget_s:
+            progress = max(trainer.update / config.updates, trainer.elapsed_s / budget_s)
+            metrics = trainer.step(progress)
+            now = time.monotonic()
+            trainer.elapsed_s, before = trainer.elapsed_s + now - before, now
+            bar.update()
+            last = trainer.update == config.updates
+            if last or trainer.update % config.log_every == 0:
+                row = _log(log, "train", trainer, metrics)
+                bar.set_postfix({k: f"{row[k]:.3g}" for k in ("loss", "action_mse", "kl", "consistency")})
+            if last or trainer.update % config.evaluate_every == 0:
+                _log(log, "held_out", trainer, trainer.evaluate())
+            if trainer.update % config.checkpoint_every == 0:
+                trainer.save(run, **state)
+    trainer.save(run, **state)
+
+
+def can_resume(run: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (run / CHECKPOINT).is_file()
+
+
+def _log(log: Any, kind: str, trainer: Pretrainer, metrics: Metrics) -> dict[str, float]:
+    row = {name: float(value) for name, value in metrics.items()}
+    if not math.isfinite(row["loss"]):
+        raise SpecError(f"the loss is {row['loss']} after {trainer.update} updates; lower --learning-rate or clean the data")
+    entry = {"kind": kind, "update": trainer.update, "elapsed_s": round(trainer.elapsed_s, 3), **row}
+    log.write(json.dumps(entry, sort_keys=True) + "\n")
+    log.flush()
+    return row
+
+
+def _drop_newer(path: Path, update: int) -> None:
+    """Forget metrics logged after the checkpoint that a run goes on from."""
+    if path.is_file():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["update"] <= update]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

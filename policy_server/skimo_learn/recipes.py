@@ -1,0 +1,127 @@
+"""Complete configurations of a pre-training run, one function each; a variant calls another and changes fields.
+
+    kitchen         ours: compact skills, normalised observations, sized for 2 cores
+    kitchen_paper   SkiMo's own settings for Kitchen (Shi et al. 2022, table 2; N as in the paper)
+    kitchen_code    the same as its released code runs it (N = 10)
+    smoke           seconds, for tests: learns nothing worth running
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from skimo_core.errors import SpecError
+
+from .losses import LossConfig
+from .models.agent import ModelConfig
+from .pretrain_config import PretrainConfig
+from .value_config import ValueConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole run.
+
+    Attributes:
+        name: what it is called.
+        domain: whose sub-tasks and observation noise are used ("kitchen").
+        model, loss, pretrain, value: settings of the parts.
+    """
+
+    name: str
+    domain: str = "kitchen"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    value: ValueConfig = field(default_factory=ValueConfig)
+
+    def __post_init__(self) -> None:
+        if self.loss.decoder_loss == "nll" and not self.model.decoder_std:
+            raise SpecError("recipe: decoder_loss 'nll' needs decoder_std; set model.decoder_std")
+        if self.loss.action_loss == "nll" and not self.model.policy_std:
+            raise SpecError("recipe: action_loss 'nll' needs policy_std; set model.policy_std")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_dict`; refuses unknown settings."""
+        try:
+            return cls(
+                name=str(data["name"]),
+                domain=str(data["domain"]),
+                model=ModelConfig(**data["model"]),
+                loss=LossConfig(**data["loss"]),
+                pretrain=PretrainConfig(**data["pretrain"]),
+                value=ValueConfig(**data["value"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise SpecError(f"recipe can't be read ({error}); make the run again with this version") from None
+
+
+def kitchen() -> Recipe:
+    """Ours for the Franka kitchen on 2 cores."""
+    return Recipe(
+        name="kitchen",
+        model=ModelConfig(
+            latent=128,
+            hidden=256,
+            layers=2,
+            lstm=128,
+            policy_hidden=256,
+            policy_layers=3,
+            low_level_encoder=False,
+            residual=True,
+        ),
+        loss=LossConfig(kl_weight=3e-2, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False),
+    )
+
+
+def kitchen_paper() -> Recipe:
+    """SkiMo's settings for Kitchen: table 2, and its code where the table is silent; raw observations."""
+    base = kitchen()
+    return replace(
+        base,
+        name="kitchen_paper",
+        model=ModelConfig(normalise=False, decoder_std=True, policy_std=True),
+        loss=LossConfig(),
+        pretrain=replace(base.pretrain, batch=512, cosine=False, clip_norm=100.0),
+    )
+
+
+def kitchen_code() -> Recipe:
+    """The same with N = 10, as the released code runs by default."""
+    base = kitchen_paper()
+    return replace(base, name="kitchen_code", pretrain=replace(base.pretrain, skills=10))
+
+
+def smoke() -> Recipe:
+    """A run of seconds with everything in it."""
+    base = kitchen()
+    return replace(
+        base,
+        name="smoke",
+        model=replace(base.model, latent=16, hidden=16, lstm=16, policy_hidden=16, value_hidden=16),
+        pretrain=replace(base.pretrain, updates=20, batch=8, log_every=5, evaluate_every=10, checkpoint_every=10),
+        value=replace(base.value, updates=10, batch=8),
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    f.__name__: f for f in (kitchen, kitchen_paper, kitchen_code, smoke)
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        SpecError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise SpecError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}")
+    return RECIPES[name]()
