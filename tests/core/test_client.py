@@ -1,0 +1,283 @@
+"""The policy client against handwritten servers that do each wrong thing a real one might."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zmq
+
+from skimo_core import protocol, wire
+from skimo_core.client import PolicyClient
+from skimo_core.errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
+from skimo_core.policy import Goals, Plan, PolicySpec
+from skimo_core.specs import SkillSpec
+from skimo_core.tasks import kitchen
+from skimo_core.wire import Message
+
+DOMAIN = kitchen()
+SPEC = PolicySpec(
+    observation=DOMAIN.observation,
+    action=DOMAIN.action,
+    skill=SkillSpec(horizon=10, dim=10, plan_length=3),
+    bundle_id="a" * 64,
+)
+OBSERVATION_O = np.zeros(30, np.float32)
+SKILL_Z = np.zeros(10, np.float32)
+WAIT_S = 20.0
+
+Answer = Callable[[Message], list[Message]]
+
+
+def honest(request: Message) -> list[Message]:
+    """The least that a right server answers."""
+    if request.op == "hello":
+        return [protocol.hello_reply(SPEC, request.request_id)]
+    if request.op == "act":
+        observation_O, _ = protocol.read_act_request(request, SPEC)
+        return [protocol.act_reply(observation_O[:9], SPEC.bundle_id, {"total": 0.1}, request.request_id)]
+    query = protocol.read_plan_request(request, SPEC)
+    plan = Plan(
+        skills_PZ=np.full((3, 10), 0.5, np.float32),
+        warm_start_PZ=np.zeros((3, 10), np.float32) if query.warm_start_PZ is None else query.warm_start_PZ,
+        value=float(query.seed),
+        predicted_PO=np.zeros((3, 30), np.float32),
+        success_probability=0.5,
+        bundle_id=SPEC.bundle_id,
+        timings_ms={"total": 1.0},
+    )
+    return [protocol.plan_reply(plan, request.request_id)]
+
+
+@contextmanager
+def serving(answer: Answer, port: int = 0) -> Iterator[str]:
+    """A ROUTER in a thread that answers by a function."""
+    context = zmq.Context.instance()
+    router: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.LINGER, 0)
+    router.bind(f"tcp://127.0.0.1:{port or '*'}")
+    stop: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+    stop.bind(f"inproc://stop-{id(router)}")
+    caller: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+    caller.connect(f"inproc://stop-{id(router)}")
+
+    def run() -> None:
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
+        poller.register(stop, zmq.POLLIN)
+        while stop not in (ready := dict(poller.poll())):
+            if router in ready:
+                identity, *frames = router.recv_multipart()
+                for reply in answer(wire.decode(frames)):
+                    router.send_multipart([identity, *wire.encode(reply)])
+        router.close()
+        stop.close()
+
+    endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        caller.send(b"")
+        thread.join(WAIT_S)
+        caller.close()
+
+
+def act(client: PolicyClient, deadline_s: float = WAIT_S) -> np.ndarray:
+    return client.act(OBSERVATION_O, SKILL_Z, deadline_s=deadline_s)
+
+
+def goals() -> Goals:
+    return DOMAIN.task("kitchen").goals(0, 30)
+
+
+def test_what_is_asked_arrives_and_what_is_answered_comes_back() -> None:
+    with serving(honest) as endpoint, PolicyClient(endpoint, observation=DOMAIN.observation) as client:
+        assert client.connect(WAIT_S) == SPEC == client.spec
+        assert act(client).shape == (9,)
+        warm_PZ = np.full((3, 10), 0.25, np.float32)
+        plan = client.plan(OBSERVATION_O, goals(), seed=6, warm_start_PZ=warm_PZ, deadline_s=WAIT_S)
+        assert plan.value == 6.0 and plan.timings_ms == {"total": 1.0}
+        np.testing.assert_array_equal(plan.warm_start_PZ, warm_PZ)
+
+
+def test_constructing_opens_nothing_and_calls_need_a_connection() -> None:
+    client = PolicyClient("tcp://127.0.0.1:1")
+    with pytest.raises(PolicyError, match="not connected"):
+        act(client)
+    client.close()
+
+
+def test_nobody_there_is_unreachable_within_the_deadline() -> None:
+    with PolicyClient("tcp://127.0.0.1:1") as client:
+        began_s = time.monotonic()
+        with pytest.raises(UnreachableError, match="nobody listens"):
+            client.connect(0.05)
+        assert time.monotonic() - began_s < 1.0
+    with PolicyClient("nonsense://x") as client, pytest.raises(UnreachableError):
+        client.connect(0.05)
+
+
+def test_silence_is_a_missed_deadline() -> None:
+    silent = serving(lambda request: [])
+    with silent as endpoint, PolicyClient(endpoint) as client, pytest.raises(DeadlineError, match="no answer to hello"):
+        client.connect(0.2)
+
+
+def test_an_answer_to_an_older_request_is_not_taken_for_a_newer_one() -> None:
+    late: list[Message] = []
+
+    def answer(request: Message) -> list[Message]:
+        if request.op != "act":
+            return honest(request)
+        right = honest(request)[0]
+        wrong = protocol.act_reply(np.ones(9, np.float32), SPEC.bundle_id, {}, request.request_id - 1)
+        late.append(wrong)
+        return [wrong, right]
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        assert not act(client).any() and late
+
+
+def test_after_a_silence_the_next_call_is_answered() -> None:
+    silent = threading.Event()
+
+    def answer(request: Message) -> list[Message]:
+        return [] if silent.is_set() else honest(request)
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        silent.set()
+        with pytest.raises(DeadlineError):
+            act(client, 0.05)
+        silent.clear()
+        assert act(client).shape == (9,)
+
+
+def test_a_server_that_was_away_is_found_again() -> None:
+    with serving(honest) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        port = int(endpoint.rpartition(":")[2])
+        away = client
+    with pytest.raises((UnreachableError, DeadlineError)):
+        act(away, 0.05)
+    with serving(honest, port):
+        assert act(away).shape == (9,)
+    away.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"names": ("other", *DOMAIN.observation.names[1:])}, r"observation is not.*names\[0\] is"),
+        ({"units": (*DOMAIN.observation.units[:-1], "ft")}, r"observation is not.*units\[29\] is"),
+    ],
+)
+def test_a_bundle_for_other_channels_is_refused_at_connect(changed: dict, words: str) -> None:
+    wanted = replace(DOMAIN.observation, **changed)
+    with serving(honest) as endpoint, PolicyClient(endpoint, observation=wanted) as client:
+        with pytest.raises(SpecError, match=words):
+            client.connect(WAIT_S)
+        with pytest.raises(PolicyError, match="not connected"):
+            act(client)
+
+
+def test_another_scale_rate_or_bundle_is_refused_at_connect() -> None:
+    with serving(honest) as endpoint:
+        for wanted, word in (
+            ({"action": replace(DOMAIN.action, scale_rad_s=9.0)}, "scale_rad_s"),
+            ({"action": replace(DOMAIN.action, rate_hz=50.0)}, "rate_hz"),
+            ({"bundle_id": "b" * 64}, "bundle id"),
+        ):
+            with PolicyClient(endpoint, **wanted) as client, pytest.raises(SpecError, match=word):
+                client.connect(WAIT_S)
+
+
+def test_a_server_that_changed_its_bundle_is_refused_until_connect() -> None:
+    spec = [SPEC]
+
+    def answer(request: Message) -> list[Message]:
+        if request.op == "hello":
+            return [protocol.hello_reply(spec[0], request.request_id)]
+        return [protocol.act_reply(OBSERVATION_O[:9], spec[0].bundle_id, {}, request.request_id)]
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        spec[0] = replace(SPEC, bundle_id="b" * 64)
+        with pytest.raises(PolicyError, match="now serves bundle bbbb"):
+            act(client)
+        assert client.connect(WAIT_S).bundle_id == "b" * 64
+        assert act(client).shape == (9,)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("deadline", DeadlineError),
+        ("superseded", DeadlineError),
+        ("busy", DeadlineError),
+        ("spec", SpecError),
+        ("model", PolicyError),
+        ("internal", PolicyError),
+        ("version", WireError),
+    ],
+)
+def test_each_code_is_its_own_error(code: str, kind: type[Exception]) -> None:
+    def answer(request: Message) -> list[Message]:
+        if request.op == "hello":
+            return honest(request)
+        return [Message(op="act", request_id=request.request_id, code=code, text="because")]
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        with pytest.raises(kind, match="because") as caught:
+            act(client)
+        assert type(caught.value) is kind
+
+
+def reply_with(**arrays: np.ndarray) -> Answer:
+    def answer(request: Message) -> list[Message]:
+        if request.op == "hello":
+            return honest(request)
+        fields = {"bundle": SPEC.bundle_id}
+        return [Message(op="act", request_id=request.request_id, fields=fields, arrays=arrays)]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply_with(),
+        reply_with(action=np.zeros(8, np.float32)),
+        reply_with(action=np.full(9, 3.0, np.float32)),
+        reply_with(action=np.zeros(9, np.float64)),
+        reply_with(action=np.full(9, np.nan, np.float32)),
+    ],
+)
+def test_an_unusable_action_never_gets_through(answer: Answer) -> None:
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        with pytest.raises((SpecError, WireError)):
+            act(client)
+
+
+def test_a_hello_without_a_spec_is_refused() -> None:
+    def answer(request: Message) -> list[Message]:
+        return [Message(op="hello", request_id=request.request_id, fields={"spec": "{}", "bundle": "x"})]
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client, pytest.raises(WireError, match="no spec"):
+        client.connect(WAIT_S)
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("inf"), float("nan"), 1e6])
+def test_a_deadline_out_of_bounds_is_refused(deadline_s: float) -> None:
+    with PolicyClient("tcp://127.0.0.1:1") as client, pytest.raises(SpecError, match="deadline"):
+        client.connect(deadline_s)

@@ -1,0 +1,299 @@
+"""A real server on loopback: what it answers, what it refuses, and that nothing sent to it ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.policy_server import WAIT_S, GatedModel, raw_peer, running
+
+from skimo_core import protocol, wire
+from skimo_core.client import PolicyClient
+from skimo_core.errors import DeadlineError, SetupError, UnreachableError
+from skimo_core.policy import FloatArray, Goals
+from skimo_core.wire import Message
+from skimo_server.inprocess import InProcessPolicy
+from skimo_server.planner import Planner
+from skimo_server.server import MAX_MESSAGE_BYTES, MAX_WAITING, PlanQueue, PolicyServer
+from skimo_server.session import PlanJob, Session
+
+FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
+HELLO = wire.encode(Message(op="hello", request_id=1))
+
+
+def plan_frames(observation_O: FloatArray, goals: Goals, request_id: int, deadline_s: float = 10.0) -> list[bytes]:
+    query = protocol.PlanQuery(observation_O=observation_O, goals=goals, seed=0, warm_start_PZ=None)
+    return wire.encode(protocol.plan_request(query, request_id, deadline_s))
+
+
+def act_frames(observation_O: FloatArray, skill_Z: FloatArray, request_id: int = 1) -> list[bytes]:
+    return wire.encode(protocol.act_request(observation_O, skill_Z, request_id, 1.0))
+
+
+def test_the_server_plans_and_acts_as_the_process_itself_does(
+    endpoint: str, policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    with PolicyClient(endpoint) as client:
+        assert client.connect() == policy.spec
+        here = policy.plan(observation_O, goals, seed=4, warm_start_PZ=None, deadline_s=30.0)
+        there = client.plan(observation_O, goals, seed=4, warm_start_PZ=None, deadline_s=30.0)
+        for name in ("skills_PZ", "warm_start_PZ", "predicted_PO"):
+            np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+        assert (here.value, here.success_probability, here.bundle_id) == (
+            there.value,
+            there.success_probability,
+            there.bundle_id,
+        )
+        assert {"encode", "rollout", "score", "queue", "total"} <= set(there.timings_ms)
+        action_A = client.act(observation_O, here.skills_PZ[0], deadline_s=5.0)
+        np.testing.assert_array_equal(action_A, policy.act(observation_O, here.skills_PZ[0], deadline_s=5.0))
+        warm = client.plan(observation_O, goals, seed=4, warm_start_PZ=there.warm_start_PZ, deadline_s=30.0)
+        assert warm.value >= 0 and client.health()["count_plan"] >= 2  # type: ignore[operator]
+
+
+@FUZZ
+@given(st.lists(st.binary(max_size=100), max_size=30))
+def test_any_bytes_get_a_coded_answer(endpoint: str, frames: list[bytes]) -> None:
+    with raw_peer(endpoint) as peer:
+        reply = peer.ask([b"\x00", *frames])
+        assert reply.code not in ("ok", "internal") and reply.text
+        assert peer.ask(HELLO).code == "ok"
+
+
+values = st.none() | st.booleans() | st.integers(-5, 70) | st.floats() | st.text(max_size=5) | st.binary(max_size=5)
+
+
+@FUZZ
+@given(op=st.sampled_from(["hello", "plan", "act", "health", "error"]), data=st.data())
+def test_any_message_with_wrong_content_gets_a_coded_answer(
+    endpoint: str, observation_O: FloatArray, goals: Goals, op: str, data: st.DataObject
+) -> None:
+    skill_Z = np.zeros(10, np.float32)
+    frames = plan_frames(observation_O, goals, 2) if op == "plan" else act_frames(observation_O, skill_Z, 2)
+    header = msgpack.unpackb(frames[0]) | {"op": op}
+    place = data.draw(st.sampled_from(["header", "array", "fields", "frame"]))
+    if place == "header":
+        header[data.draw(st.sampled_from(sorted(header)))] = data.draw(values)
+    elif place == "array":
+        entry = data.draw(st.sampled_from(header["arrays"]))
+        entry[data.draw(st.sampled_from(["name", "dtype", "shape", "other"]))] = data.draw(values)
+    elif place == "fields":
+        header["fields"] = {data.draw(st.text(max_size=5)): data.draw(values)}
+    else:
+        at = data.draw(st.integers(1, len(frames) - 1))
+        frames[at] = data.draw(st.binary(max_size=200))
+    with raw_peer(endpoint) as peer:
+        reply = peer.ask([msgpack.packb(header), *frames[1:]])
+        assert reply.code in wire.CODES and reply.code != "internal"
+        assert reply.code == "ok" or reply.text
+        assert peer.ask(HELLO).code == "ok"
+
+
+def test_a_non_finite_observation_is_refused(endpoint: str, observation_O: FloatArray) -> None:
+    bad_O = observation_O.copy()
+    bad_O[3] = np.nan
+    with raw_peer(endpoint) as peer:
+        reply = peer.ask(act_frames(bad_O, np.zeros(10, np.float32), 9))
+    assert (reply.code, reply.request_id) == ("finite", 9)
+
+
+@pytest.mark.parametrize(
+    ("observation_size", "skill", "word"),
+    [(29, np.zeros(10, np.float32), "observation"), (30, np.zeros(11, np.float32), "skill"),
+     (30, np.full(10, 1.5, np.float32), "above the bound 1"), (30, np.zeros(10), "float64")],
+)  # fmt: skip
+def test_an_array_that_does_not_fit_the_bundle_is_refused(
+    endpoint: str, observation_size: int, skill: FloatArray, word: str
+) -> None:
+    with raw_peer(endpoint) as peer:
+        reply = peer.ask(act_frames(np.zeros(observation_size, np.float32), skill))
+    assert reply.code == "spec" and word in reply.text
+
+
+def test_oversize_is_refused_with_a_code_and_far_oversize_with_the_connection(endpoint: str) -> None:
+    with raw_peer(endpoint) as peer:
+        reply = peer.ask([*HELLO, bytes(wire.MAX_FRAME_BYTES + 1)])
+        assert reply.code == "size"
+        peer.send([*HELLO, bytes(MAX_MESSAGE_BYTES + 1)])
+        with raw_peer(endpoint) as other:
+            assert other.ask(HELLO).code == "ok"
+        assert not peer.socket.poll(0)
+
+
+def test_actions_are_answered_while_a_plan_is_being_made(
+    policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    model = GatedModel(policy.engine)
+    with running(policy, planner=Planner(model, policy.config)) as address, raw_peer(address) as peer:
+        peer.send(plan_frames(observation_O, goals, 1))
+        assert model.entered.wait(WAIT_S)
+        for request_id in range(2, 30):  # each answered in order, none behind the plan
+            reply = peer.ask(act_frames(observation_O, np.zeros(10, np.float32), request_id))
+            assert (reply.op, reply.request_id, reply.code) == ("act", request_id, "ok")
+        model.release.set()
+        assert (peer.receive().op) == "plan"
+
+
+def test_the_newest_plan_request_of_a_client_replaces_its_older_one(
+    policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    model = GatedModel(policy.engine)
+    with (
+        running(policy, planner=Planner(model, policy.config)) as address,
+        raw_peer(address) as peer,
+        raw_peer(address) as other,
+    ):
+        peer.send(plan_frames(observation_O, goals, 1))
+        assert model.entered.wait(WAIT_S)
+        other.send(plan_frames(observation_O, goals, 1))
+        peer.send(plan_frames(observation_O, goals, 2))
+        reply = peer.ask(plan_frames(observation_O, goals, 3))
+        assert (reply.request_id, reply.code) == (2, "superseded")
+        model.release.set()
+        assert [(r.request_id, r.code) for r in (peer.receive(), peer.receive())] == [(1, "ok"), (3, "ok")]
+        assert other.receive().code == "ok"
+
+
+def test_a_plan_that_waited_past_its_deadline_is_not_made(
+    policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    now = [0.0]
+    session = Session(policy.engine, policy.planner, policy.spec, clock=lambda: now[0])
+    job = session.answer(b"client", plan_frames(observation_O, goals, 8, deadline_s=0.5), waiting=0)
+    assert isinstance(job, PlanJob)
+    now[0] = 0.6
+    reply = session.plan(job)
+    assert (reply.code, reply.request_id) == ("deadline", 8) and "waited 0.600 s" in reply.text
+
+
+def test_a_plan_under_way_at_its_deadline_answers_with_the_best_so_far(
+    policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.05
+        return now[0]
+
+    planner = Planner(policy.engine, policy.config, clock=clock)
+    session = Session(policy.engine, planner, policy.spec, clock=lambda: 0.0)
+    job = session.answer(b"client", plan_frames(observation_O, goals, 8, deadline_s=0.1), waiting=0)
+    assert isinstance(job, PlanJob)
+    reply = session.plan(job)
+    assert reply.code == "ok" and reply.arrays["skills"].shape == (3, 10)
+
+
+def test_too_many_waiting_clients_are_told_so(policy: InProcessPolicy, observation_O: FloatArray, goals: Goals) -> None:
+    session, queue = Session(policy.engine, policy.planner, policy.spec), PlanQueue()
+    for client in range(MAX_WAITING):
+        job = session.answer(b"%d" % client, plan_frames(observation_O, goals, 1), waiting=client)
+        assert isinstance(job, PlanJob) and queue.put(job) is None
+    again = session.answer(b"0", plan_frames(observation_O, goals, 2), waiting=0)
+    assert isinstance(again, PlanJob)
+    assert (replaced := queue.put(again)) is not None and replaced.request_id == 1
+    one_more = session.answer(b"late", plan_frames(observation_O, goals, 1), waiting=0)
+    assert isinstance(one_more, PlanJob)
+    with pytest.raises(wire.WireError) as caught:
+        queue.put(one_more)
+    assert caught.value.code == "busy"
+    first = queue.take()
+    assert first is not None and (first.client, first.request_id) == (b"0", 2)  # it kept its place
+
+
+def test_a_fault_of_our_own_is_told_without_its_inside(
+    policy: InProcessPolicy, observation_O: FloatArray, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def act(self, *_: object) -> None:
+            raise ZeroDivisionError("secret")
+
+    session = Session(Broken(), policy.planner, policy.spec)  # type: ignore[arg-type]
+    reply = session.answer(b"c", act_frames(observation_O, np.zeros(10, np.float32), 3), waiting=0)
+    assert isinstance(reply, Message) and (reply.code, reply.request_id) == ("internal", 3)
+    assert "secret" not in reply.text and "secret" in caplog.text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.10", "*", "::", "somewhere.example"])
+def test_only_loopback_addresses_are_served(policy: InProcessPolicy, host: str) -> None:
+    server = PolicyServer(Session(policy.engine, policy.planner, policy.spec), host=host, port=0)
+    with pytest.raises(SetupError, match="not a loopback address"):
+        server.bind()
+
+
+COMMAND = "import sys; from skimo_server.cli import serve; sys.exit(serve(sys.argv[1:]))"
+
+
+def start(bundle: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """A server process and its endpoint, read from its ready line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "--bundle", str(bundle), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    words = process.stdout.readline().split()
+    assert words[:3] == ["skimo", "serve:", "ready"] and words[4] == "bundle", words
+    return process, words[3]
+
+
+def finish(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_and_ends_clean(bundle_folder: Path, number: int) -> None:
+    process, address = start(bundle_folder, "--port", "0", "--planner", "samples=16", "elites=4", "horizon=2")
+    with PolicyClient(address) as client:
+        assert client.connect(WAIT_S).skill.plan_length == 2
+    code, out, err = finish(process, number)
+    assert code == 0 and out.strip() == "skimo serve: stopped" and "Traceback" not in err
+
+
+def test_a_second_server_on_the_port_says_so_and_exits(bundle_folder: Path, endpoint: str) -> None:
+    port = endpoint.rpartition(":")[2]
+    found = subprocess.run(
+        [sys.executable, "-c", COMMAND, "--bundle", str(bundle_folder), "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 1 and f"port {port} of 127.0.0.1 is in use" in found.stderr
+    assert "Traceback" not in found.stderr and not found.stdout
+
+
+def test_a_client_recovers_when_a_killed_server_comes_back(bundle_folder: Path, observation_O: FloatArray) -> None:
+    skill_Z = np.zeros(10, np.float32)
+    process, address = start(bundle_folder, "--port", "0")
+    with PolicyClient(address) as client:
+        client.connect(WAIT_S)
+        before_A = client.act(observation_O, skill_Z, deadline_s=WAIT_S)
+        finish(process, signal.SIGKILL)
+        began_s = time.monotonic()
+        with pytest.raises((DeadlineError, UnreachableError)):
+            client.act(observation_O, skill_Z, deadline_s=0.04)
+        assert time.monotonic() - began_s < 1.0
+        process, _ = start(bundle_folder, "--port", address.rpartition(":")[2])
+        np.testing.assert_array_equal(client.act(observation_O, skill_Z, deadline_s=WAIT_S), before_A)
+    assert finish(process, signal.SIGTERM)[0] == 0
+
+
+def test_stopping_while_a_client_floods_it_ends(policy: InProcessPolicy, observation_O: FloatArray) -> None:
+    with running(policy) as address, raw_peer(address) as peer:
+        frames = act_frames(observation_O, np.zeros(10, np.float32))
+        for _ in range(500):  # never read: the server drops what the peer does not take
+            peer.socket.send_multipart(frames, zmq.NOBLOCK)

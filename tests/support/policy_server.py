@@ -1,0 +1,82 @@
+"""A real policy server in a thread, peers that send whatever they are told, and a model that plans for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import zmq
+
+from skimo_core import wire
+from skimo_core.policy import FloatArray
+from skimo_core.wire import Message
+from skimo_server.engine import Engine
+from skimo_server.inprocess import InProcessPolicy
+from skimo_server.planner import Planner
+from skimo_server.server import PolicyServer
+from skimo_server.session import Session
+
+WAIT_S = 20.0
+
+
+@contextmanager
+def running(policy: InProcessPolicy, *, planner: Planner | None = None, port: int = 0) -> Iterator[str]:
+    """A real server in a thread; gives its endpoint."""
+    server = PolicyServer(Session(policy.engine, planner or policy.planner, policy.spec), port=port)
+    endpoint = server.bind()
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.stop()
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+@dataclass
+class RawPeer:
+    """A DEALER that sends whatever it is told."""
+
+    socket: zmq.Socket[bytes]
+
+    def send(self, frames: list[bytes]) -> None:
+        self.socket.send_multipart(frames)
+
+    def receive(self) -> Message:
+        assert self.socket.poll(int(1e3 * WAIT_S)), "the server did not answer"
+        return wire.decode(self.socket.recv_multipart())
+
+    def ask(self, frames: list[bytes]) -> Message:
+        self.send(frames)
+        return self.receive()
+
+
+@contextmanager
+def raw_peer(endpoint: str) -> Iterator[RawPeer]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint)
+    try:
+        yield RawPeer(socket)
+    finally:
+        socket.close()
+
+
+class GatedModel:
+    """The engine's model, but its dynamics wait for `release`: a plan that takes as long as a test wants."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.skill_dim = engine.skill_dim
+        self.encode, self.prior = engine.encode, engine.prior
+        self.decode, self.goal_value = engine.decode, engine.goal_value
+
+    def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        self.entered.set()
+        assert self.release.wait(WAIT_S)
+        return self._engine.dynamics(latent_BD, skill_BZ)
