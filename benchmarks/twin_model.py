@@ -11,24 +11,20 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
+
 from skimo_core.actuate import Actuator
 from skimo_core.policy import FloatArray
 from skimo_server.engine import Engine
 from skimo_sim.rollout import truth
-from skimo_sim.twin import Twin
-
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+from skimo_sim.twin import Twin, TwinState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One state of the imagined world: physics, what the arm was told, and what a noise-free observer sees."""
+    """One state of the imagined world: the twin, what the arm was told, and what a noise-free observer sees."""
 
-    physics: np.ndarray
-    forcerange: np.ndarray
-    desired: dict[str, object]
+    twin: TwinState
     actuator: Actuator
     observation_O: FloatArray
 
@@ -81,7 +77,7 @@ class TwinModel:
 
     def _run(self, state: Snapshot, skill_Z: FloatArray) -> Snapshot:
         twin, actuator = self._twin, copy.deepcopy(state.actuator)
-        _restore(twin, state)
+        twin.restore(state.twin)
         period_s = actuator.spec.period_s
         for _ in range(self._horizon):
             observation = truth(twin.domain, twin)
@@ -91,24 +87,5 @@ class TwinModel:
         return _snapshot(twin, actuator)
 
 
-_DESIRED = ("_follower", "_hand", "_epoch_s", "_ticks", "_owed_s")
-
-
 def _snapshot(twin: Twin, actuator: Actuator) -> Snapshot:
-    physics = np.empty(mujoco.mj_stateSize(twin.model, STATE))
-    mujoco.mj_getState(twin.model, twin.data, physics, STATE)
-    return Snapshot(
-        physics=physics,
-        forcerange=twin.model.actuator_forcerange.copy(),
-        desired={name: copy.deepcopy(getattr(twin, name)) for name in _DESIRED},
-        actuator=copy.deepcopy(actuator),
-        observation_O=truth(twin.domain, twin),
-    )
-
-
-def _restore(twin: Twin, state: Snapshot) -> None:
-    mujoco.mj_setState(twin.model, twin.data, state.physics, STATE)
-    twin.model.actuator_forcerange[:] = state.forcerange
-    for name, value in state.desired.items():
-        setattr(twin, name, copy.deepcopy(value))
-    mujoco.mj_forward(twin.model, twin.data)
+    return Snapshot(twin=twin.snapshot(), actuator=copy.deepcopy(actuator), observation_O=truth(twin.domain, twin))

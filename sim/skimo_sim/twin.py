@@ -13,6 +13,9 @@ Frames and units: Franka's joint convention; rad, m, s, Nm.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
+
 import mujoco
 import numpy as np
 from skimo_core.errors import BackendError, SimulationError
@@ -27,6 +30,18 @@ from .scenes.kitchen import Scene, build_kitchen
 
 SPEED_BOUND = 500.0
 """rad/s or m/s; beyond it the simulation has diverged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinState:
+    """Everything that the twin's future depends on; made by `Twin.snapshot`, opaque to others."""
+
+    data: mujoco.MjData
+    forcerange: Array
+    follower: TrajectoryFollower
+    hand: Hand
+    clock: tuple[float, int, float]
+    stopped: str
 
 
 class Twin:
@@ -118,6 +133,28 @@ class Twin:
         mujoco.mj_forward(self.model, self.data)
         self._follower.reset(qpos[:JOINTS] + self.scene.arm.zero_rad, self.now_s())
         self._hand.reset(self.hand_width_m, self.now_s())
+        self.model.actuator_forcerange[JOINTS:] = -FORCE_MAX_N, FORCE_MAX_N
+
+    def snapshot(self) -> TwinState:
+        """The present state, from which this or another twin with the same arm can go on, bit for bit."""
+        data = mujoco.MjData(self.model)
+        mujoco.mj_copyData(data, self.model, self.data)
+        return TwinState(
+            data=data,
+            forcerange=self.model.actuator_forcerange.copy(),
+            follower=copy.deepcopy(self._follower),
+            hand=copy.copy(self._hand),
+            clock=(self._epoch_s, self._ticks, self._owed_s),
+            stopped=self._stopped,
+        )
+
+    def restore(self, state: TwinState) -> None:
+        """Return to a state that `snapshot` gave."""
+        mujoco.mj_copyData(self.data, self.model, state.data)
+        self.model.actuator_forcerange[:] = state.forcerange
+        self._follower, self._hand = copy.deepcopy(state.follower), copy.copy(state.hand)
+        self._epoch_s, self._ticks, self._owed_s = state.clock
+        self._stopped = state.stopped
 
     def advance(self, dt_s: float) -> None:
         """Let `dt_s` of simulated time pass (whole physics steps; what is left over is owed to the next call).

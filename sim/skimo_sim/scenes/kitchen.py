@@ -28,6 +28,7 @@ PAPERS_START_Q_RAD = (0.148388, -1.768486, 1.843903, -2.476858, 0.260252, 0.7125
 """The shipped arm's start, in its own joint convention (D4RL's kitchen)."""
 PANDA_START_Q_RAD = (0.117687, -1.65, 1.832822, -2.482018, 0.099760, 2.302143, 2.500423)
 """Ours: the same hand pose, by inverse kinematics with joint 2 given; Franka's convention."""
+ARENA_BYTES = 1 << 24
 SLEEP = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
 """Objects at rest that nothing touches are left out of the computation, where MuJoCo can do that (3.4 on)."""
 SHOULDER_M = (0.0, 0.0, 2.133)
@@ -72,6 +73,8 @@ def build_kitchen(arm: str = "panda", *, visual: bool = False) -> Scene:
         raise SpecError(f"no arm {arm!r} for the kitchen; there are {', '.join(ARMS)}")
     spec = mujoco.MjSpec.from_file(str(kitchen_root() / "kitchen_assets" / "kitchen_env_model.xml"))
     spec.compiler.discardvisual = not visual
+    spec.njmax = spec.nconmax = -1  # obsolete bounds, which reserve 54 MiB for each copy of a state
+    spec.memory = ARENA_BYTES
     add_cameras(spec)
     if arm == "panda":
         replace_arm(spec)
