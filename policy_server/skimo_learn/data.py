@@ -12,7 +12,7 @@ Dimensions: E episodes, R rows of all episodes, T steps of one, B batch, O obser
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skimo_core.episodes.cache import load_folder
 from skimo_core.errors import EpisodeError
+from skimo_core.specs import ActionSpec, ObservationSpec
+
+ACTION_SLACK = 1e-5
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -34,14 +38,14 @@ class EpisodeSet:
         observations_RO: float32, T + 1 rows an episode.
         actions_RA: float32, as many rows; the last of each episode is zero.
         starts_E, steps_E: first row and T of each episode.
-        digest: SHA-256 over the arrays, or the one its source declares.
+        digests: of the data sets it was made of, by name.
     """
 
     observations_RO: Tensor
     actions_RA: Tensor
     starts_E: Tensor
     steps_E: Tensor
-    digest: str
+    digests: Mapping[str, str]
 
     @classmethod
     def from_arrays(
@@ -50,7 +54,7 @@ class EpisodeSet:
         actions: Sequence[npt.NDArray[np.generic]],
         *,
         source: str = "arrays",
-        digest: str = "",
+        digests: Mapping[str, str] | None = None,
     ) -> EpisodeSet:
         """Build from one [T + 1, O] and one [T, A] array per episode.
 
@@ -80,7 +84,7 @@ class EpisodeSet:
             actions_RA=torch.from_numpy(flat_a),
             starts_E=torch.from_numpy(np.concatenate([[0], np.cumsum(steps + 1)[:-1]])),
             steps_E=torch.from_numpy(steps),
-            digest=digest or hashlib.sha256(flat_o.tobytes() + flat_a.tobytes() + steps.tobytes()).hexdigest(),
+            digests=digests or {source: hashlib.sha256(flat_o.tobytes() + flat_a.tobytes()).hexdigest()},
         )
 
     def __len__(self) -> int:
@@ -113,7 +117,7 @@ class EpisodeSet:
             actions_RA=torch.cat([self.actions_RA[r] for r in rows]),
             starts_E=torch.cumsum(steps + 1, 0) - (steps + 1),
             steps_E=steps,
-            digest=self.digest,
+            digests=self.digests,
         )
 
     def split(self, held_out: float) -> tuple[EpisodeSet, EpisodeSet]:
@@ -126,18 +130,46 @@ class EpisodeSet:
         return self.select(kept), self.select(test)
 
 
-def load_episodes(path: Path | str) -> EpisodeSet:
-    """Episodes of a recording folder or of its array cache, digests checked.
+def load_episodes(*folders: Path) -> EpisodeSet:
+    """Episodes of folders of recordings, through their digest-checked array caches.
 
     Raises:
         EpisodeError: nothing there, or something damaged or mis-shaped; names file, episode and field.
     """
-    from skimo_core.episodes.cache import load_arrays
+    observations, actions, digests = [], [], {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise EpisodeError(f"{folder}: no such folder; make one with `skimo collect` or `skimo ingest`")
+        cache, _ = load_folder(folder)
+        ends_o, ends_a = np.cumsum(cache.lengths + 1)[:-1], np.cumsum(cache.lengths)[:-1]
+        observations += np.split(cache.observations, ends_o)
+        actions += np.split(cache.actions, ends_a)
+        digests[folder.name] = cache.digest
+    source = ", ".join(digests)
+    return EpisodeSet.from_arrays(observations, actions, source=source, digests=digests)
 
-    arrays = load_arrays(Path(path))
-    return EpisodeSet.from_arrays(
-        arrays.observations, arrays.actions, source=Path(path).name, digest=arrays.digest
-    )
+
+def check_widths(episodes: EpisodeSet, observation: ObservationSpec, action: ActionSpec) -> None:
+    """Refuse episodes of another robot or scene.
+
+    Raises:
+        EpisodeError: another number of channels or action dimensions, or an action out of [-1, 1].
+    """
+    names = ", ".join(episodes.digests)
+    for field, rows, size in (
+        ("observations", episodes.observations_RO, observation.size),
+        ("actions", episodes.actions_RA, action.size),
+    ):
+        if rows.shape[1] != size:
+            raise EpisodeError(f"{names}: {field} has width {rows.shape[1]}, this domain has {size}; use its own data")
+    worst = int(episodes.actions_RA.abs().amax(1).argmax())
+    value = float(episodes.actions_RA[worst].abs().max())
+    if value > 1.0 + ACTION_SLACK:
+        episode = int(torch.searchsorted(episodes.starts_E, worst, right=True)) - 1
+        raise EpisodeError(
+            f"{names}: episode {episode}: actions step {worst - int(episodes.starts_E[episode])} is {value:.3f} in "
+            "size, at most 1; divide velocities by the action scale"
+        )
 
 
 def _check(array: npt.NDArray[np.generic], where: str, width: int) -> FloatArray:

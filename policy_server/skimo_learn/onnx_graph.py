@@ -86,9 +86,7 @@ class GraphBuilder:
         steps = self.op("Transpose", x, perm=[1, 0, 2])
         last = f"t{len(self.nodes)}"
         inputs = [steps, self.constant(w), self.constant(r), self.constant(bias)]
-        self.nodes.append(
-            helper.make_node("LSTM", inputs, ["", last], name=f"n{len(self.nodes)}", hidden_size=hidden)
-        )
+        self.nodes.append(helper.make_node("LSTM", inputs, ["", last], name=f"n{len(self.nodes)}", hidden_size=hidden))
         return self.op("Squeeze", last, self.constant(np.array([0], np.int64)))
 
     def slice(self, x: str, first: int, end: int) -> str:

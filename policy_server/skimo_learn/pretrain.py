@@ -198,7 +198,9 @@ def can_resume(run: Path) -> bool:
 def _log(log: Any, kind: str, trainer: Pretrainer, metrics: Metrics) -> dict[str, float]:
     row = {name: float(value) for name, value in metrics.items()}
     if not math.isfinite(row["loss"]):
-        raise SpecError(f"the loss is {row['loss']} after {trainer.update} updates; lower --learning-rate or clean the data")
+        raise SpecError(
+            f"the loss is {row['loss']} after {trainer.update} updates; lower --learning-rate or clean the data"
+        )
     entry = {"kind": kind, "update": trainer.update, "elapsed_s": round(trainer.elapsed_s, 3), **row}
     log.write(json.dumps(entry, sort_keys=True) + "\n")
     log.flush()

@@ -1,9 +1,9 @@
 """Complete configurations of a pre-training run, one function each; a variant calls another and changes fields.
 
-    kitchen         ours: compact skills, normalised observations, sized for 2 cores
-    kitchen_paper   SkiMo's own settings for Kitchen (Shi et al. 2022, table 2; N as in the paper)
-    kitchen_code    the same as its released code runs it (N = 10)
-    smoke           seconds, for tests: learns nothing worth running
+kitchen         ours: compact skills, normalised observations, sized for 2 cores
+kitchen_paper   SkiMo's own settings for Kitchen (Shi et al. 2022, table 2; N as in the paper)
+kitchen_code    the same as its released code runs it (N = 10)
+smoke           seconds, for tests: learns nothing worth running
 """
 
 from __future__ import annotations
@@ -111,9 +111,7 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {
-    f.__name__: f for f in (kitchen, kitchen_paper, kitchen_code, smoke)
-}
+RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (kitchen, kitchen_paper, kitchen_code, smoke)}
 
 
 def recipe(name: str) -> Recipe:

@@ -86,9 +86,7 @@ def goal_arrays(subtasks: Sequence[Subtask], size: int) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def prepare(
-    model: SkillModel, episodes: EpisodeSet, subtasks: Sequence[Subtask], config: ValueConfig
-) -> ValueData:
+def prepare(model: SkillModel, episodes: EpisodeSet, subtasks: Sequence[Subtask], config: ValueConfig) -> ValueData:
     """Encode everything once: the networks are frozen, so batches only need looking up."""
     c = model.config
     rows = len(episodes.observations_RO)

@@ -1,70 +1,59 @@
-"""Where a figure comes from: command, commit, seed, processor and versions, for every result file.
-
-Never a host name, a user or an absolute path.
-"""
+"""Where a result comes from: command, commit, seed, processor, versions. Never a host name, a user or a path."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "mujoco", "torch", "onnxruntime", "pyzmq", "gymnasium-robotics")
-GIT_TIMEOUT_S = 5.0
+PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco", "gymnasium-robotics")
+GIT_TIMEOUT_S = 10.0
 
 
-def provenance(*, command: str | None = None, seed: int | None = None) -> dict[str, Any]:
-    """Describe this run; `command` defaults to the program's name and arguments, its paths made relative."""
+def commit() -> str:
+    """The source's commit, with "+changes" when the working tree differs; "unknown" outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{head}+changes" if changed else head
+
+
+def provenance(command: str, seed: int | None, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+    """What a committed result must name; `command` is how to make it again, with relative paths."""
+    installed = {name: version for name in packages if (version := _version(name))}
     return {
-        "command": command or " ".join(_relative(part) for part in sys.argv),
-        "commit": source_commit(),
+        "command": command,
+        "commit": commit(),
         "seed": seed,
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {"python": platform.python_version(), **installed},
     }
 
 
-def source_commit() -> str:
-    """The commit of the checkout that holds this file, "+changes" if tracked files differ; "unknown" outside one."""
-    here = Path(__file__).resolve().parent
-    commit = _git(here, "rev-parse", "--short=12", "HEAD")
-    if not commit:
-        return "unknown"
-    return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
-
-
 def cpu_model() -> str:
-    """The processor's name."""
+    """The processor's name as its maker gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    run = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S
+    )
+    return run.stdout.strip()
+
+
+def _version(package: str) -> str | None:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
-
-
-def _relative(part: str) -> str:
-    return Path(part).name if os.path.isabs(part) else part
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _git(folder: Path, *args: str) -> str:
-    try:
-        run = subprocess.run(
-            ["git", *args], cwd=folder, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return run.stdout.strip() if run.returncode == 0 else ""

@@ -1,0 +1,123 @@
+"""`skimo pretrain` and `skimo export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from skimo_core.errors import SkimoError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainArgs:
+    """Pre-train skills, skill dynamics and goal value on play data; goes on where --out already holds a run.
+
+    Attributes:
+        data: folders of recordings.
+        out: the run's folder.
+        recipe: kitchen, kitchen_paper, kitchen_code or smoke.
+        updates: gradient steps instead of the recipe's.
+        minutes: stop pre-training after so long (the run is then not repeatable bit for bit).
+        skills: N, skills per training window (3 to 10).
+        kl_weight: weight of the skill posterior's KL.
+        batch: windows per update.
+        seed: of initialisation, sampling and noise.
+        threads: of torch.
+        set: further settings as part.name=value, e.g. loss.rho=1.0 model.members=3 value.updates=2000.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    recipe: str = "kitchen"
+    updates: int | None = None
+    minutes: float | None = None
+    skills: int | None = None
+    kl_weight: float | None = None
+    batch: int | None = None
+    seed: int | None = None
+    threads: int | None = None
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportArgs:
+    """Export a finished run as a bundle.
+
+    Attributes:
+        checkpoint: the run's folder.
+        out: the bundle's folder, or the folder to put it in under --name.
+        name: of the bundle, e.g. kitchen.
+        set: planner settings as name=value, e.g. samples=512 proposals=prior.
+    """
+
+    checkpoint: Path
+    out: Path
+    name: str | None = None
+    set: tuple[str, ...] = ()
+
+
+def pretrain(argv: list[str]) -> int:
+    """Pre-train skills, skill dynamics and goal value on play data."""
+    args = tyro.cli(PretrainArgs, args=argv, prog="skimo pretrain")
+    try:
+        _pretrain(args)
+    except SkimoError as error:
+        print(f"skimo pretrain: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on from the last checkpoint in {args.out}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """Export a pre-trained run as an ONNX bundle."""
+    args = tyro.cli(ExportArgs, args=argv, prog="skimo export")
+    try:
+        _export(args)
+    except SkimoError as error:
+        print(f"skimo export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _pretrain(args: PretrainArgs) -> None:
+    from .data import load_episodes
+    from .domains import domain_named
+    from .overrides import with_settings
+    from .recipes import recipe
+    from .run import train_run
+
+    chosen = recipe(args.recipe)
+    direct = {"updates": args.updates, "skills": args.skills, "batch": args.batch, "seed": args.seed}
+    direct["threads"] = args.threads
+    given: dict[str, Any] = {name: value for name, value in direct.items() if value is not None}
+    chosen = replace(chosen, pretrain=replace(chosen.pretrain, **given))
+    if args.kl_weight is not None:
+        chosen = replace(chosen, loss=replace(chosen.loss, kl_weight=args.kl_weight))
+    chosen = with_settings(chosen, args.set)
+    train_run(chosen, domain_named(chosen.domain), load_episodes(*args.data), args.out, minutes=args.minutes)
+
+
+def _export(args: ExportArgs) -> None:
+    from skimo_core.safety.limits import load_limits
+    from skimo_server.planner_config import PlannerConfig
+
+    from .domains import domain_named
+    from .export import export_bundle, load_run
+    from .overrides import parsed
+
+    run = load_run(args.checkpoint)
+    folder = args.out / args.name if args.name else args.out
+    planner = PlannerConfig.from_dict(parsed(args.set))
+    manifest = export_bundle(
+        run, folder, domain_named(run.recipe.domain), planner=planner, limits_digest=load_limits().digest
+    )
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(json.dumps(manifest.parity["graphs"], indent=1, sort_keys=True))
+    print(f"exported {folder} {size / 1e6:.2f} MB id {manifest.bundle_id}")

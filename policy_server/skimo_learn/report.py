@@ -1,0 +1,193 @@
+"""What a trained model is worth, on episodes that training never saw. Errors in the observation's own units.
+
+    actions      the skill of a segment is encoded, then the skill policy is run along the recorded states
+    prediction   1 ... N skills ahead, per object and only where it moved, against predicting no change
+    skills       posterior KL to N(0, 1) and to the learned prior, nats
+    value        predicted against true discounted time, in bins, on encoded and on predicted latents
+
+Averaged over all windows a model barely beats "no change", because most objects stand still most of the time: hence
+only what moved.
+
+Dimensions: B windows, N skills, H skill horizon, O observation, A action, Z skill, D latent, K sub-tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skimo_core.tasks import Domain, Subtask
+
+from .data import EpisodeSet
+from .models import normal
+from .models.agent import SkillModel
+from .value import UNKNOWN, ValueData, prepare, rolled_out
+from .value_config import ValueConfig
+
+MOVED = 0.05  # rad or m, distance over an object's channels
+STRIDE = 5  # control steps between windows
+BINS = 10
+
+
+@torch.no_grad()
+def held_out_report(
+    model: SkillModel, episodes: EpisodeSet, domain: Domain, config: ValueConfig, *, skills: int
+) -> dict[str, Any]:
+    """Everything above as plain JSON values."""
+    subtasks = list(domain.subtasks.values())
+    data = prepare(model, episodes, subtasks, config)
+    report: dict[str, Any] = {
+        "episodes": len(episodes),
+        "actions": action_errors(model, episodes),
+        "prediction": prediction_errors(model, episodes, data, domain.subtasks, skills),
+        "skills": skill_divergences(model, episodes),
+        "value": value_calibration(model, episodes, data, config),
+    }
+    return _rounded(report)
+
+
+def _starts(episodes: EpisodeSet, steps: int) -> Tensor:
+    return episodes.windows(steps)[::STRIDE]
+
+
+def action_errors(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
+    """Root mean square error of replayed actions, and that of answering the mean action."""
+    horizon = model.config.horizon
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    observations, actions = episodes.observations_RO[rows], episodes.actions_RA[rows]
+    mean, _ = model.encode_skill(observations, actions)
+    skill = torch.tanh(mean).unsqueeze(1).expand(-1, horizon, -1)
+    error = (model.act(observations, skill) - actions).square()
+    joints = slice(0, 7)
+    spread = (actions - actions.mean((0, 1))).square()
+    return {
+        "rmse": float(error.mean().sqrt()),
+        "rmse_joints": float(error[..., joints].mean().sqrt()),
+        "rmse_of_mean_action": float(spread.mean().sqrt()),
+        "rmse_joints_of_mean_action": float(spread[..., joints].mean().sqrt()),
+    }
+
+
+def prediction_errors(
+    model: SkillModel, episodes: EpisodeSet, data: ValueData, subtasks: Mapping[str, Subtask], skills: int
+) -> dict[str, Any]:
+    """Per number of skills: the mean error on objects that moved, of the model and of "no change"; and of the arm."""
+    horizon = model.config.horizon
+    rows = _starts(episodes, skills * horizon)
+    now = episodes.observations_RO[rows]
+    report: dict[str, Any] = {}
+    for k, latent in enumerate(rolled_out(model, data, rows, skills, None), start=1):
+        predicted, later = model.decode(latent), episodes.observations_RO[rows + k * horizon]
+        arm = (predicted - later)[:, :7].norm(dim=-1).mean()
+        still = (now - later)[:, :7].norm(dim=-1).mean()
+        report[str(k)] = {
+            "moved": _moved_errors(predicted, now, later, subtasks),
+            "arm": {"model": float(arm), "no_change": float(still), "windows": len(rows)},
+        }
+    return report
+
+
+def _moved_errors(predicted: Tensor, now: Tensor, later: Tensor, subtasks: Mapping[str, Subtask]) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    all_model, all_still = [], []
+    for name, subtask in subtasks.items():
+        channels = list(subtask.channels)
+        still = (now - later)[:, channels].norm(dim=-1)
+        moved = still > MOVED
+        error = (predicted - later)[:, channels].norm(dim=-1)[moved]
+        if moved.any():
+            ours, theirs = float(error.mean()), float(still[moved].mean())
+            report[name] = {"model": ours, "no_change": theirs, "windows": int(moved.sum())}
+        all_model.append(error)
+        all_still.append(still[moved])
+    model_errors, still_errors = torch.cat(all_model), torch.cat(all_still)
+    if len(model_errors):
+        report["all"] = {
+            "model": float(model_errors.mean()),
+            "no_change": float(still_errors.mean()),
+            "windows": len(model_errors),
+        }
+    return report
+
+
+def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
+    """KL divergences in nats, averaged over segments."""
+    horizon = model.config.horizon
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    observations = episodes.observations_RO[rows]
+    mean, std = model.encode_skill(observations, episodes.actions_RA[rows])
+    prior_mean, prior_std = model.prior(model.encode(observations[:, 0]))
+    return {
+        "posterior_kl": float(normal.kl_standard(mean, std).mean()),
+        "prior_kl": float(normal.kl(mean, std, prior_mean, prior_std).mean()),
+        "prior_mean_std": float(prior_std.mean()),
+    }
+
+
+def value_calibration(model: SkillModel, episodes: EpisodeSet, data: ValueData, config: ValueConfig) -> dict[str, Any]:
+    """Calibration on latents encoded and predicted after the most skills, over all sub-tasks."""
+    rows = _starts(episodes, config.skills * model.config.horizon)
+    later = rows + config.skills * model.config.horizon
+    report = {"encoded": _calibration(model, data, data.latents_RD[later], later)}
+    if config.skills:
+        predicted = rolled_out(model, data, rows, config.skills, None)[-1]
+        report["predicted"] = _calibration(model, data, predicted, later)
+    return report
+
+
+def _calibration(model: SkillModel, data: ValueData, latents: Tensor, rows: Tensor) -> dict[str, Any]:
+    count = len(data.goals_KO)
+    values, targets = [], []
+    for k in range(count):
+        known = data.targets_RK[rows, k] != UNKNOWN
+        latent = latents[known]
+        goal, mask = (a[k].expand(len(latent), -1) for a in (data.goals_KO, data.masks_KO))
+        values.append(model.goal_value(latent, goal, mask))
+        targets.append(data.targets_RK[rows, k][known])
+    value, target = torch.cat(values), torch.cat(targets)
+    bins = []
+    for b in range(BINS):
+        chosen = (value >= b / BINS) & (value < (b + 1) / BINS) if b + 1 < BINS else value >= b / BINS
+        if chosen.any():
+            means = {"predicted": float(value[chosen].mean()), "true": float(target[chosen].mean())}
+            bins.append({**means, "count": int(chosen.sum())})
+    gap = sum(abs(b["predicted"] - b["true"]) * b["count"] for b in bins) / max(len(value), 1)
+    explained = 1.0 - float((value - target).square().mean() / target.var().clamp(min=1e-9))
+    loss = float(nn.functional.binary_cross_entropy(value, target))
+    return {"cross_entropy": loss, "explained_variance": explained, "calibration_gap": gap, "bins": bins}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to 5 significant digits, through nested dictionaries and lists."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """A few lines for people."""
+    actions, skills, value = report["actions"], report["skills"], report["value"]
+    lines = [
+        f"held out: {report['episodes']} episodes",
+        f"actions: RMSE {actions['rmse']:.4f} (joints {actions['rmse_joints']:.4f}), "
+        f"of the mean action {actions['rmse_of_mean_action']:.4f}",
+        f"skills: posterior KL {skills['posterior_kl']:.2f} nats, prior KL {skills['prior_kl']:.2f} nats",
+    ]
+    for k, entry in report["prediction"].items():
+        moved = entry["moved"].get("all")
+        if moved:
+            lines.append(
+                f"prediction {k} skills ahead, objects that moved: {moved['model']:.4f}, no change "
+                f"{moved['no_change']:.4f}; arm {entry['arm']['model']:.3f}, no change {entry['arm']['no_change']:.3f} rad"
+            )
+    for kind, entry in value.items():
+        lines.append(
+            f"value on {kind} latents: explained variance {entry['explained_variance']:.3f}, "
+            f"calibration gap {entry['calibration_gap']:.4f}"
+        )
+    return "\n".join(lines)

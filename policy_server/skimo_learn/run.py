@@ -1,0 +1,67 @@
+"""A whole run, from episodes to a finished checkpoint and its report: pre-training, then the goal value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skimo_core.errors import SpecError
+from skimo_core.provenance import commit
+from skimo_core.tasks import Domain
+
+from .checkpoint import read_checkpoint
+from .data import EpisodeSet, check_widths
+from .export import parity_inputs
+from .pretrain import Pretrainer, can_resume, pretrain
+from .recipes import Recipe
+from .report import held_out_report, summary
+from .value import train_value
+
+
+def train_run(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, run: Path, *, minutes: float | None = None
+) -> dict[str, Any]:
+    """Train, or go on where `run` stopped; returns the report, which is written beside the checkpoint.
+
+    Raises:
+        EpisodeError: the episodes don't fit the domain.
+        SpecError: `run` was begun with other settings or data.
+    """
+    check_widths(episodes, domain.observation, domain.action)
+    run.mkdir(parents=True, exist_ok=True)
+    train, held_out = episodes.split(recipe.pretrain.held_out)
+    trainer = Pretrainer(recipe, domain, train, held_out)
+    state: dict[str, Any] = {"dataset_digests": dict(episodes.digests), "commit": commit()}
+    if can_resume(run):
+        state = _checked(run, state)
+        trainer.load(run)
+        print(f"going on with {run} from update {trainer.update}")
+    _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
+    if not state.get("finished"):
+        pretrain(trainer, run, minutes=minutes, state=state)
+        curve = train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value)
+        state = {**state, "finished": True, "value_curve": curve}
+    extra = {f"parity/{k}": v for k, v in parity_inputs(held_out, recipe.model.horizon).items()}
+    trainer.save(run, extra=extra, **state)
+    report = held_out_report(trainer.model, held_out, domain, recipe.value, skills=max(recipe.pretrain.skills, 1))
+    report |= {"updates": trainer.update, "elapsed_s": round(trainer.elapsed_s, 1), "threads": torch.get_num_threads()}
+    _write_json(run / "report.json", report)
+    print(summary(report))
+    print(f"wrote {run}: checkpoint, metrics.jsonl, report.json")
+    return report
+
+
+def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of the run so far, if it is of the same data."""
+    found = read_checkpoint(run)[1]
+    if found["dataset_digests"] != state["dataset_digests"]:
+        raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
+    keep = ("dataset_digests", "commit", "finished", "value_curve")
+    return {name: found[name] for name in keep if name in found}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
