@@ -167,11 +167,7 @@ class Twin:
         self._owed_s -= steps * self._step_s
         if steps < 1:
             return
-        controls = self._controls(self.now_s() + np.arange(steps) * self._step_s)
-        model, data = self.model, self.data
-        for row in controls:
-            data.ctrl[:] = row
-            mujoco.mj_step(model, data)
+        self._run(*self._controls(self.now_s() + np.arange(steps) * self._step_s))
         self._ticks += steps
         self._check_sane()
 
@@ -226,13 +222,28 @@ class Twin:
     def _step_s(self) -> float:
         return float(self.model.opt.timestep)
 
-    def _controls(self, times_s: Array) -> Array:
-        """Actuator inputs [K, 9] at `times_s` [K]; the mass matrix is taken once, at the first of them."""
+    def _run(self, controls: Array, targets_rad: Array) -> None:
+        """Step the physics through actuator inputs [K, 9] and the joint positions [K, 7] that they aim at."""
+        model, data = self.model, self.data
+        bound = self.scene.arm.error_rad
+        strained = (np.abs(targets_rad[0] - data.qpos[:JOINTS]) > bound / 2).any()
+        for row, target in zip(controls, targets_rad):
+            if strained:
+                error = target - data.qpos[:JOINTS]
+                row[:JOINTS] -= error - np.clip(error, -bound, bound)
+            data.ctrl[:] = row
+            mujoco.mj_step(model, data)
+
+    def _controls(self, times_s: Array) -> tuple[Array, Array]:
+        """Actuator inputs [K, 9] at `times_s` [K], and the model's joint positions [K, 7] that they aim at.
+
+        The mass matrix is taken once, at the first of the times.
+        """
         arm = self.scene.arm
         q, dq, ddq = self._follower.sample(times_s)
         torque = arm.feed_forward(self.arm_mass(), dq, ddq)
         fingers = np.repeat(self._hand.widths(times_s)[:, None] / 2, FINGERS, axis=1)
-        return np.concatenate([arm.controls(q, dq, torque), fingers], axis=1)
+        return np.concatenate([arm.controls(q, dq, torque), fingers], axis=1), q - arm.zero_rad
 
     def _mode(self) -> RobotMode:
         if self._stopped:

@@ -29,6 +29,8 @@ class Arm:
         zero_rad: [7] Franka's joint angle where the model's own is 0.
         kp, kv: [7] servo gains of the model's actuators, Nm/rad and Nm s/rad (kv 0: pure position servo).
         damping, friction: [7] viscous and Coulomb friction that the feed-forward makes up for.
+        error_rad: [7] tracking error beyond which the servo pulls no harder. An arm that was held back by something then
+            comes back at a bounded speed, where a bare servo at its torque limit would swing around the target.
         tcp_site: name of the site between the fingers, 0.1034 m from the flange.
     """
 
@@ -38,6 +40,7 @@ class Arm:
     kv: Array
     damping: Array
     friction: Array
+    error_rad: Array
     tcp_site: str
 
     def controls(self, q_rad: Array, dq_rad_s: Array, tau_nm: Array) -> Array:
@@ -54,12 +57,17 @@ class Arm:
 COULOMB_WIDTH_RAD_S = 0.02
 """Speed over which the Coulomb feed-forward changes sign; wide enough not to buzz at rest."""
 
+PULL = 1.5
+"""Most that the position term asks for, in multiples of the torque limit."""
+
 
 def arm_of(model: mujoco.MjModel, name: str) -> Arm:
     """Describe the arm at the head of a compiled model."""
-    zero = np.zeros(JOINTS)
+    zero, error = np.zeros(JOINTS), np.full(JOINTS, np.inf)
     if name == "kitchen":
         zero[5:] = np.pi / 2, np.pi / 4
+    else:
+        error = PULL * model.jnt_actfrcrange[:JOINTS, 1] / model.actuator_gainprm[:JOINTS, 0]
     return Arm(
         name=name,
         zero_rad=zero,
@@ -67,5 +75,6 @@ def arm_of(model: mujoco.MjModel, name: str) -> Arm:
         kv=-model.actuator_biasprm[:JOINTS, 2].copy(),
         damping=model.dof_damping[:JOINTS].copy(),
         friction=model.dof_frictionloss[:JOINTS].copy(),
+        error_rad=error,
         tcp_site="end_effector" if name == "kitchen" else "panda_tcp",
     )

@@ -1,0 +1,72 @@
+"""The `skimo` commands of this distribution; each loads what it needs only when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+from skimo_core.errors import SkimoError
+from skimo_core.provenance import provenance
+
+
+def twin(argv: list[str]) -> int:
+    """Check the twin: tracking error per joint and speed, or show it."""
+    return _run({"check": twin_check, "picture": twin_picture}, argv, "skimo twin")
+
+
+def twin_check(
+    *, arm: str = "panda", episodes: int = 10, steps: int = 140, seed: int = 0, json_path: Path | None = None
+) -> None:
+    """Follow a seeded sweep of trajectories; print the tracking error per joint and the speed.
+
+    Args:
+        arm: "panda" or "kitchen".
+        episodes: how many, from the initial state each.
+        steps: control periods of 80 ms in each.
+        seed: of the trajectories.
+        json_path: also write the figures there, with their provenance.
+    """
+    from .check import report
+
+    figures = report(arm, episodes=episodes, steps=steps, seed=seed)
+    print(f"twin check: arm {arm}, {episodes} x {steps} steps, {figures['free_fraction']:.0%} of it free motion")
+    for where in ("free_motion_mrad", "all_motion_mrad"):
+        for name, row in figures[where].items():
+            print(f"  {where.split('_')[0]:>4} {name:>3} mrad  " + " ".join(f"{x:8.3f}" for x in row))
+    cpu, wall = figures["control_steps_per_cpu_second"], figures["control_steps_per_wall_second"]
+    print(f"  {cpu:.0f} control steps per processor second ({figures['times_real_time']:.0f} x real time), {wall:.0f} per second")
+    if json_path is not None:
+        command = f"skimo twin check --arm {arm} --episodes {episodes} --steps {steps} --seed {seed} --json-path {json_path.name}"
+        content = {"provenance": provenance(command=command, seed=seed), **figures}
+        json_path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        print(f"  written to {json_path}")
+
+
+def twin_picture(out: tyro.conf.Positional[Path], *, arm: str = "panda", camera: str = "left", width: int = 640, height: int = 480) -> None:
+    """Draw the initial state.
+
+    Args:
+        out: the picture's path (png or jpg).
+        arm: "panda" or "kitchen".
+        camera: left, room or front.
+    """
+    from PIL import Image
+
+    from .render import Painter
+    from .scenes.kitchen import build_kitchen
+
+    with Painter(arm, width=width, height=height) as painter:
+        Image.fromarray(painter.paint(np.asarray(build_kitchen(arm).start_qpos), camera)).save(out)
+    print(out)
+
+
+def _run(commands: dict[str, object], argv: list[str], prog: str) -> int:
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=argv)  # type: ignore[arg-type]
+    except SkimoError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
