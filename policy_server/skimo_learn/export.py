@@ -126,7 +126,7 @@ def measure_parity(run: TrainedRun, graphs: dict[str, bytes]) -> dict[str, Any]:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(graphs[name], options, providers=["CPUExecutionProvider"])
-        given = session.run(list(expected), {k: v.numpy() for k, v in inputs.items()})
+        given = [np.asarray(a) for a in session.run(list(expected), {k: v.numpy() for k, v in inputs.items()})]
         errors = [np.abs(g - e.numpy()) / (1.0 + np.abs(e.numpy())) for g, e in zip(given, expected.values())]
         report[name] = {"max_error": float(f"{max(float(e.max()) for e in errors):.3g}"), "inputs": len(given[0])}
     return {"tolerance": TOLERANCE, "graphs": report}
@@ -136,6 +136,7 @@ def measure_parity(run: TrainedRun, graphs: dict[str, bytes]) -> dict[str, Any]:
 def parity_cases(run: TrainedRun) -> dict[str, Case]:
     """Inputs and torch's answers of every graph."""
     m = run.model
+    torch.set_num_threads(1)  # sums in the same order everywhere
     generator = torch.Generator().manual_seed(PARITY_SEED + 1)
     segments, actions = run.parity_observations_BHO, run.parity_actions_BHA
     observation = segments[:, 0]

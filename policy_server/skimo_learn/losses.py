@@ -105,7 +105,7 @@ def skimo_loss(
 
     states = observations_BWO[:, ::horizon]
     skills_BNZ = skill.view(batch, skills, -1)
-    latents, model_error, model_metrics = _model_error(
+    latents, world_error, model_metrics = model_error(
         model, target_encoder, config, states, skills_BNZ if config.joint else skills_BNZ.detach()
     )
 
@@ -116,7 +116,7 @@ def skimo_loss(
     prior_kl = normal.kl(mean.detach(), std.detach(), prior_mean, prior_std).mean()
 
     total = config.policy_weight * action_error + config.kl_weight * kl + config.prior_weight * prior_kl
-    total = total + (model_error / skills if config.share_by_skills else model_error)
+    total = total + (world_error / skills if config.share_by_skills else world_error)
     metrics |= model_metrics | {"kl": kl.detach(), "prior_kl": prior_kl.detach(), "loss": total.detach()}
     return total, metrics
 
@@ -134,7 +134,7 @@ def _action_error(
     return -normal.log_density(mean, std, before_tanh).mean(), metrics
 
 
-def _model_error(
+def model_error(
     model: SkillModel, target_encoder: nn.Module, config: LossConfig, states: Tensor, skills_BNZ: Tensor
 ) -> tuple[Tensor, Tensor, Metrics]:
     """Latents [B, N + 1, D] of the states, and the reconstruction and consistency losses."""

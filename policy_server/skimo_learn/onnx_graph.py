@@ -9,7 +9,8 @@ Weights are float32, opset 17, batch axis "B" free.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ Array = npt.NDArray[np.float32]
 class GraphBuilder:
     """Collects nodes, then builds one graph. Values are referred to by name."""
 
-    def __init__(self, inputs: dict[str, Sequence[int]], *, fast_elu: bool = False) -> None:
+    def __init__(self, inputs: Mapping[str, Sequence[int]], *, fast_elu: bool = False) -> None:
         """Args: inputs: dimensions without the batch axis, by name; fast_elu: rewrite ELU (see above)."""
         self.inputs = [self._value(name, dims) for name, dims in inputs.items()]
         self.outputs: list[onnx.ValueInfoProto] = []
@@ -46,7 +47,7 @@ class GraphBuilder:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         """A node with one output; returns the output's name."""
         name = to or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"n{len(self.nodes)}", **attributes))
@@ -80,7 +81,7 @@ class GraphBuilder:
             i, f, c, o = np.split(matrix, 4)
             return np.concatenate([i, o, f, c])[None]
 
-        parts = [p.detach().numpy() for p in (net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0)]
+        parts = [p.detach().numpy() for p in net.parameters()]  # input and recurrent weights, then biases
         w, r, bias_in, bias_rec = (gates(p) for p in parts)
         bias = np.concatenate([bias_in, bias_rec], axis=1)
         steps = self.op("Transpose", x, perm=[1, 0, 2])

@@ -101,7 +101,8 @@ class Pretrainer:
         self.update += 1
         if self.update % self.config.target_every == 0:
             online = [p.detach() for p in self.model.encoder.parameters()]
-            torch._foreach_lerp_(list(self.target_encoder.parameters()), online, 1.0 - self.config.target_keep)
+            for slow, fast in zip(self.target_encoder.parameters(), online):
+                slow.lerp_(fast, 1.0 - self.config.target_keep)
         return metrics
 
     @torch.no_grad()
@@ -199,7 +200,7 @@ def _log(log: Any, kind: str, trainer: Pretrainer, metrics: Metrics) -> dict[str
     row = {name: float(value) for name, value in metrics.items()}
     if not math.isfinite(row["loss"]):
         raise SpecError(
-            f"the loss is {row['loss']} after {trainer.update} updates; lower --learning-rate or clean the data"
+            f"the loss is {row['loss']} after {trainer.update} updates; lower pretrain.learning_rate or clean the data"
         )
     entry = {"kind": kind, "update": trainer.update, "elapsed_s": round(trainer.elapsed_s, 3), **row}
     log.write(json.dumps(entry, sort_keys=True) + "\n")

@@ -181,9 +181,10 @@ def summary(report: Mapping[str, Any]) -> str:
     for k, entry in report["prediction"].items():
         moved = entry["moved"].get("all")
         if moved:
+            arm = entry["arm"]
             lines.append(
                 f"prediction {k} skills ahead, objects that moved: {moved['model']:.4f}, no change "
-                f"{moved['no_change']:.4f}; arm {entry['arm']['model']:.3f}, no change {entry['arm']['no_change']:.3f} rad"
+                f"{moved['no_change']:.4f}; arm {arm['model']:.3f}, no change {arm['no_change']:.3f} rad"
             )
     for kind, entry in value.items():
         lines.append(

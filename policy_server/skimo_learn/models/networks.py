@@ -9,6 +9,7 @@ Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given sizes with ELU between, none at the end."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+    for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight)
         nn.init.zeros_(linear.bias)
