@@ -57,6 +57,8 @@ HANDLES = {
 }
 """Sub-task: joint and site of its handle."""
 
+HINGE = 12
+"""The right hinge cabinet door among the object values."""
 KETTLE = slice(14, 21)
 """The kettle's pose among the object values."""
 

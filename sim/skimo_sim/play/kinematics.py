@@ -37,7 +37,7 @@ class IkConfig:
     damping: float = 0.03
     posture_gain_hz: float = 1.2
     limit_margin_rad: float = 0.20
-    speed_max_rad_s: float = 1.2
+    speed_max_rad_s: float = 1.28
     rotation_weight: float = 0.35
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimo_core.types import Array
 
-from .geometry import KETTLE, Handle
+from .geometry import HINGE, KETTLE, Handle
 from .kinematics import pointing
 
 OPEN, CLOSE = 1.0, -1.0
@@ -71,6 +71,8 @@ class Hinted:
         yaw_rad, pitch_rad, roll_rad: hand orientation (kinematics.pointing).
         posture_rad: [7] where the redundancy goes.
         until: the joint value at which to stop.
+        entry_yaw_rad: how far to the left of the hand's axis the fingertips move while they go in.
+        standoff_m: from where they go in.
     """
 
     yaw_rad: float
@@ -78,6 +80,14 @@ class Hinted:
     roll_rad: float = 0.0
     posture_rad: tuple[float, ...]
     until: float
+    entry_yaw_rad: float = 0.0
+    standoff_m: float = 0.10
+
+    def entry(self, rotation: Array) -> Array:
+        """The direction [3] in which the fingertips go in."""
+        c, s = np.cos(self.entry_yaw_rad), np.sin(self.entry_yaw_rad)
+        x, y, z = rotation[:, 2]
+        return np.array([c * x - s * y, s * x + c * y, z])
 
     def orientation(self, style: Style) -> Array:
         return pointing(self.yaw_rad + style.yaw_rad, self.pitch_rad + style.pitch_rad, self.roll_rad)
@@ -106,6 +116,7 @@ class Push(Hinted):
         contact_m: [3] where the fingertips touch, from the handle's point, in the part's axes at rest.
         side_m: [3] unit vector from the part to the fingertips, at rest.
         gap_m: free space kept between before pushing.
+        window_m: how far from the part the fingertips may be and still push.
         rate_m_s: speed of the push.
         intent: of the fingers.
     """
@@ -113,6 +124,7 @@ class Push(Hinted):
     contact_m: tuple[float, float, float]
     side_m: tuple[float, float, float]
     gap_m: float = 0.018
+    window_m: float = 0.02
     rate_m_s: float = 0.18
     lead_m: float = 0.03
     intent: float = CLOSE
@@ -120,18 +132,22 @@ class Push(Hinted):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shove(Hinted):
-    """Move the kettle from behind, along +y until its y reaches `until`."""
+    """Move the kettle from behind, along +y until its y reaches `until`.
+
+    The hand comes turned, so that its left finger touches first: `finger_m` puts that finger behind the middle.
+    """
 
     behind_m: float = 0.135
+    finger_m: float = 0.03
     height_m: float = 0.07
-    rate_m_s: float = 0.30
+    rate_m_s: float = 0.36
 
 
 SCRIPTS: dict[str, Pull | Push | Shove] = {
     "microwave": Pull(
         yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.68, rate_rad_s=0.85
     ),
-    "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.68),
+    "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62),
     "bottom burner": Push(
         yaw_rad=-0.1,
         pitch_rad=-0.4,
@@ -141,11 +157,11 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         side_m=(1.0, 0.0, 0.0),
     ),
     "top burner": Push(
-        yaw_rad=0.0,
-        pitch_rad=-0.4,
-        posture_rad=(-1.0, -0.55, 1.3, -2.0, -0.1, 2.9, 1.5),
+        yaw_rad=-0.4,
+        pitch_rad=0.08,
+        posture_rad=(-1.25, -1.2, 1.3, -1.97, -0.1, 2.95, 2.0),
         until=-0.88,
-        contact_m=(-0.029, -0.012, 0.034),
+        contact_m=(-0.029, -0.012, 0.026),
         side_m=(-1.0, 0.0, 0.0),
     ),
     "light switch": Push(
@@ -161,15 +177,18 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         pitch_rad=-0.2,
         posture_rad=(-0.45, -0.45, 0.55, -1.85, -0.1, 2.9, 1.15),
         until=0.30,
-        contact_m=(0.022 - 0.0335, 0.015, 0.0),
+        entry_yaw_rad=0.5,
+        standoff_m=0.16,
+        contact_m=(0.018, 0.015, 0.0),
         side_m=(-1.0, 0.0, 0.0),
-        gap_m=0.0,
+        gap_m=0.022,
+        window_m=0.05,
         lead_m=0.06,
         rate_m_s=0.35,
         intent=OPEN,
     ),
     "hinge cabinet": Pull(
-        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.25, rate_rad_s=1.1
+        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.19, rate_rad_s=1.1
     ),
 }
 
@@ -180,17 +199,38 @@ def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
     return velocity * min(1.0, speed_m_s / max(float(np.linalg.norm(velocity)), 1e-9))
 
 
-GAIN_HZ = 4.0
-TRAVEL_M_S = 0.75
-STANDOFF_M = 0.10
+KETTLE_GOAL_X_M = -0.23
+GAIN_HZ = 5.0
+TRAVEL_M_S = 0.9
+SHELF_M = 2.40
+"""Height of the cabinets' lower edge."""
+DOOR_CLEAR_M = 0.26
+"""y at which the fingertips pass in front of an open cabinet door."""
 
 
-def funnel(view: View, target_m: Array, axis: Array, style: Style, *, least_m: float = 0.0, tolerance_m: float = 0.012) -> Array:
-    """Velocity to `target_m`, entered along `axis`: the further off the axis, the further back it stays."""
+def funnel(
+    view: View, target_m: Array, axis: Array, style: Style, *, standoff_m: float = 0.10, least_m: float = 0.0, open_door: bool = False
+) -> Array:
+    """Velocity to `target_m`, entered along `axis`: the further off the axis, the further back it stays.
+
+    Before an open cabinet door the level is changed in front of it.
+    """
     offset = target_m - view.tip_m
     off_axis = offset - (offset @ axis) * axis
-    back = np.clip(1.5 * (np.linalg.norm(off_axis) - tolerance_m), least_m, STANDOFF_M)
-    return toward(offset - back * axis, GAIN_HZ, TRAVEL_M_S * style.pace)
+    back = np.clip(3.0 * (np.linalg.norm(off_axis) - 0.012), least_m, standoff_m)
+    offset = offset - back * axis
+    side = 1.0 if target_m[2] > SHELF_M else -1.0
+    change = float(np.clip((SHELF_M + 0.04 * (side > 0) - view.tip_m[2]) * side / 0.03, 0.0, 1.0))
+    if open_door and change > 0.0:
+        in_front = min(DOOR_CLEAR_M - view.tip_m[1], offset[1])
+        offset[1] += change * (in_front - offset[1])
+        offset[[0, 2]] *= 1.0 - change * float(np.clip((view.tip_m[1] - DOOR_CLEAR_M - 0.03) / 0.08, 0.0, 0.9))
+    return toward(offset, GAIN_HZ, TRAVEL_M_S * style.pace)
+
+
+def open_door(view: View) -> bool:
+    """Whether the hinge cabinet's door stands out into the room."""
+    return bool(view.objects[HINGE] > 0.4)
 
 
 def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
@@ -205,14 +245,23 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     offset = handle.at(value, height) + reach - view.tip_m
     depth = float(offset @ axis)
     aside = float(np.linalg.norm((offset - depth * axis)[:2]))
-    near = aside < 0.018 and abs(depth) < 0.022
+    slack = 0.012 if view.finger_m < 0.036 else 0.0  # once the fingers close they are not opened for a small slip
+    near = aside < 0.018 + slack and abs(depth) < 0.026 + slack
     if near and view.finger_m < 0.026:
         sign = np.sign(script.until - value)
         ahead = sign * script.rate_rad_s * style.pace * 0.25
         follow = (handle.at(value + ahead, height) - handle.at(value, height)) / 0.25
         return Aim(velocity_m_s=follow + toward(offset, 3.0, 0.1), rotation=rotation, intent=CLOSE)
     shut = view.finger_m < 0.032 and not near
-    velocity = funnel(view, handle.at(value, height) + reach, axis, style, least_m=0.06 if shut else 0.0)
+    velocity = funnel(
+        view,
+        handle.at(value, height) + reach,
+        script.entry(rotation),
+        style,
+        standoff_m=script.standoff_m,
+        least_m=0.06 if shut else 0.0,
+        open_door=open_door(view),
+    )
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=CLOSE if near else OPEN)
 
 
@@ -228,15 +277,21 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
     depth = float(offset @ axis)
     across = offset - (offset @ side) * side - depth * axis
     beside = float((view.tip_m - touch) @ side)
-    if abs(depth) < 0.02 and np.linalg.norm(across) < 0.02 and -0.02 < beside < script.gap_m + 0.02:
+    if abs(depth) < 0.024 and np.linalg.norm(across) < 0.022 and -0.022 < beside < script.gap_m + script.window_m:
         sign = np.sign(script.until - value)
         step = script.lead_m if handle.slides else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
         carrot = handle.at(value + sign * step, contact) - view.tip_m
         velocity = toward(carrot, 6.0, script.rate_m_s * style.pace)
         return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)
-    return Aim(
-        velocity_m_s=funnel(view, touch + script.gap_m * side, axis, style), rotation=rotation, intent=script.intent
+    velocity = funnel(
+        view,
+        touch + script.gap_m * side,
+        script.entry(rotation),
+        style,
+        standoff_m=script.standoff_m,
+        open_door=open_door(view),
     )
+    return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)
 
 
 def shove(script: Shove, view: View, style: Style) -> Aim:
@@ -244,14 +299,14 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     kettle = view.objects[KETTLE]
     rotation = script.orientation(style)
     ahead = np.array([0.0, 1.0, 0.0])
-    touch = kettle[:3] + np.array([0.0, -script.behind_m, script.height_m])
+    steer = float(np.clip(0.6 * (kettle[0] - KETTLE_GOAL_X_M), -0.03, 0.03))
+    touch = kettle[:3] + np.array([script.finger_m + steer, -script.behind_m, script.height_m])
     offset = touch - view.tip_m
-    if abs(offset[0]) < 0.035 and abs(offset[2]) < 0.035 and -0.03 < offset[1] < 0.045:
+    if abs(offset[0]) < 0.035 and abs(offset[2]) < 0.035 and -0.03 < offset[1] < 0.06:
         keep = toward(offset * np.array([1.0, 0.0, 1.0]), 3.0, 0.15)
         return Aim(velocity_m_s=keep + script.rate_m_s * style.pace * ahead, rotation=rotation, intent=OPEN)
-    return Aim(
-        velocity_m_s=funnel(view, touch - 0.02 * ahead, ahead, style, tolerance_m=0.02), rotation=rotation, intent=OPEN
-    )
+    velocity = funnel(view, touch - 0.02 * ahead, ahead, style, open_door=open_door(view))
+    return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN)
 
 
 def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:

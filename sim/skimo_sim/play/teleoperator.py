@@ -17,7 +17,7 @@ from skimo_core.types import Array
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles
 from .kinematics import ArmKinematics, rotation_vector
-from .scripts import OPEN, SCRIPTS, Aim, Style, View, aim
+from .scripts import OPEN, SCRIPTS, Aim, Pull, Style, View, aim
 
 BACK_OUT_M = 0.085
 """Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
@@ -59,18 +59,19 @@ class Teleoperator:
 
     def back_out(self, subtask: str, view: View, wanted: Aim) -> Aim:
         """Near another handle: let go and leave along the hand's axis first."""
-        gaps = [
-            float(np.linalg.norm(handle.at(float(view.objects[handle.channel])) - view.tip_m))
+        gap, nearest = min(
+            (float(np.linalg.norm(handle.at(float(view.objects[handle.channel])) - view.tip_m)), name)
             for name, handle in self.handles.items()
             if name != subtask
-        ]
-        crowd = float(np.clip(1.6 * (1.0 - min(gaps) / BACK_OUT_M), 0.0, 1.0))
+        )
+        crowd = float(np.clip(1.6 * (1.0 - gap / BACK_OUT_M), 0.0, 1.0))
         if crowd == 0.0:
             return wanted
-        holding = view.finger_m < 0.026 and wanted.intent == OPEN
-        away = -view.rotation[:, 2] * (0.0 if holding else 0.5)
+        gripping = isinstance(SCRIPTS[nearest], Pull) and crowd > 0.2
+        still = gripping and view.finger_m < 0.026
+        away = -view.rotation[:, 2] * (0.0 if still else 0.5)
         return Aim(
             velocity_m_s=(1.0 - crowd) * wanted.velocity_m_s + crowd * away,
             rotation=view.rotation if crowd > 0.5 else wanted.rotation,
-            intent=wanted.intent,
+            intent=OPEN if gripping else wanted.intent,
         )
