@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
+
 from skimo_bringup.inprocess import Job, factory_for, run_jobs
 from skimo_core.provenance import provenance
 from skimo_core.tasks import kitchen
@@ -142,7 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             results[rung] = climb(args, rung, folder)
         results = {name: results[name] for name in NAMES if name in results}
-        path.write_text(json.dumps({"provenance": provenance(seed=args.first_seed), "results": results}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({"provenance": provenance(seed=args.first_seed), "results": results}, indent=1) + "\n"
+        )
         args.out.with_suffix(".md").write_text(table(results))
     print(f"ladder: wrote {path} and {args.out.with_suffix('.md')}")
 

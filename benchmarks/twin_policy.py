@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from twin_model import TwinModel
+
 from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
 from skimo_server.planner import Planner
 from skimo_server.planner_config import PlannerConfig
-from twin_model import TwinModel
 
 
 class TwinPolicy:

@@ -1,4 +1,4 @@
-"""`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, with intervals and everything that went wrong.
+"""`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, and everything that went wrong.
 
 Episode i uses seed `seed + i`. `--stack inprocess` runs in simulated time in worker processes, `--stack full` starts
 the ROS stack (server, policy, gate, twin, recorder) and runs in real time, reset between episodes. Success is counted on
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+
 from skimo_core.errors import SkimoError, SpecError
 from skimo_core.provenance import provenance
 from skimo_core.tasks import kitchen
@@ -77,9 +78,8 @@ def main(argv: list[str]) -> int:
 
 def evaluate_inprocess(args: Args) -> dict[str, Any]:
     """Run the episodes in worker processes, printing one line for each."""
-    from skimo_server.bundle import resolve_bundle
+    from skimo_server.bundle import load_bundle, resolve_bundle
     from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
-    from skimo_server.bundle import load_bundle
     from skimo_sim.statistics import summarise
 
     from .inprocess import Job, factory_for, run_jobs

@@ -156,7 +156,9 @@ class SkillLoop:
         if self._step_in_skill >= self._ask_at and self._next is None:
             self._ask(observation_O)
         if self._step_in_skill >= 2 * self._spec.horizon:
-            reason = f"no plan {self._step_in_skill} steps after the skill began (bound {2 * self._spec.horizon}); {why}"
+            reason = (
+                f"no plan {self._step_in_skill} steps after the skill began (bound {2 * self._spec.horizon}); {why}"
+            )
             return self._missed(StepKind.HOLD, reason, reward)
         return self._send(observation_O, reward, new_plan)
 

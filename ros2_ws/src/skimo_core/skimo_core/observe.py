@@ -64,12 +64,16 @@ class Observer:
     def _check_age(self, what: str, stamp_s: float, now_s: float) -> None:
         age_s = now_s - stamp_s
         if age_s > self._max_age_s:
-            raise StaleError(f"{what} is {age_s * 1e3:.0f} ms old, bound {self._max_age_s * 1e3:.0f} ms; is its sender alive?")
+            raise StaleError(
+                f"{what} is {age_s * 1e3:.0f} ms old, bound {self._max_age_s * 1e3:.0f} ms; is its sender alive?"
+            )
 
     def _object_columns(self, names: tuple[str, ...]) -> npt.NDArray[np.intp]:
         if self._columns is None or self._columns[0] != names:
             missing = [n for n in self.spec.objects if n not in names]
             if missing:
-                raise MissingError(f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {names}")
+                raise MissingError(
+                    f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {names}"
+                )
             self._columns = (names, np.array([names.index(n) for n in self.spec.objects], np.intp))
         return self._columns[1]

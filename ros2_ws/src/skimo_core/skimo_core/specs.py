@@ -78,7 +78,9 @@ class ObservationSpec:
         if len(set(self.names)) != len(self.names):
             raise SpecError("observation spec: channel names are not unique")
         if self.joints + self.fingers > len(self.names):
-            raise SpecError(f"observation spec: {self.joints} joints + {self.fingers} fingers > {len(self.names)} channels")
+            raise SpecError(
+                f"observation spec: {self.joints} joints + {self.fingers} fingers > {len(self.names)} channels"
+            )
 
     @property
     def size(self) -> int:

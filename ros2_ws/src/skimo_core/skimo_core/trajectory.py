@@ -37,7 +37,9 @@ def check_trajectory(trajectory: JointTrajectory) -> JointTrajectory:
         raise SpecError(f"trajectory: times {times} s must be finite, positive and increasing")
     if np.abs(trajectory.dq_rad_s[-1]).max() > 1e-6:
         worst = np.abs(trajectory.dq_rad_s[-1]).max()
-        raise SpecError(f"trajectory: ends with {worst:.3g} rad/s; its last point must be at rest, so that silence stops the arm")
+        raise SpecError(
+            f"trajectory: ends with {worst:.3g} rad/s; its last point must be at rest, so that silence stops the arm"
+        )
     return trajectory
 
 

@@ -98,7 +98,9 @@ def _build(name: str, observations: npt.NDArray[Any], actions: npt.NDArray[Any],
     if width == FRANKA_KITCHEN_SIZE:
         observations = observations[:, FRANKA_KITCHEN_COLUMNS]
     elif width < OBSERVATION_SIZE:
-        raise EpisodeError(f"{where}: episode {name}: observations have {width} columns, at least {OBSERVATION_SIZE} needed")
+        raise EpisodeError(
+            f"{where}: episode {name}: observations have {width} columns, at least {OBSERVATION_SIZE} needed"
+        )
     episode = Episode(
         observations=observations[:, :OBSERVATION_SIZE].astype(np.float32),
         actions=actions.astype(np.float32),

@@ -124,7 +124,9 @@ def read_episode(path: Path, *, salvage: bool = False) -> Episode:
     except EpisodeError as error:
         raise EpisodeError(f"{path.name}: {error}") from None
     except (McapError, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise EpisodeError(f"{path.name}: is cut short or damaged ({_words(error)}); read it with salvage, or drop it") from None
+        raise EpisodeError(
+            f"{path.name}: is cut short or damaged ({_words(error)}); read it with salvage, or drop it"
+        ) from None
     if meta is None:
         raise EpisodeError(f"{path.name}: holds no metadata record {METADATA!r}; it is no skimo recording, ingest it")
     return check_episode(_assemble(rows, meta, path.name), path.name)
@@ -179,9 +181,7 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, name: str) -> Episode:
         widths = {len(v) for v in values}
         if len(widths) != 1:
             raise EpisodeError(f"{name}: episode {meta.episode_id}: field {field} has rows of widths {sorted(widths)}")
-    return Episode(
-        observations=np.array(observations, np.float32), actions=np.array(actions, np.float32), meta=meta
-    )
+    return Episode(observations=np.array(observations, np.float32), actions=np.array(actions, np.float32), meta=meta)
 
 
 def _numbers(array: FloatArray | None) -> list[float]:

@@ -1,0 +1,78 @@
+"""Ladder rung a: the skills of held-out episodes, encoded and replayed closed loop in the twin.
+
+Each episode is cut into segments of H steps; the skill encoder's mean of each, through tanh, is executed by the skill
+policy from the twin's own state. What is lost against the recording is lost by the skill space or the skill policy,
+not by planning. Counts an episode's sub-tasks in any order, in the recording and in the replay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimo_core.actuate import Actuator
+from skimo_core.episodes.cache import load_folder
+from skimo_core.episodes.episode import Episode
+from skimo_core.observe import Observer
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_server.bundle import load_bundle
+from skimo_server.engine import Engine
+from skimo_sim.rollout import truth
+from skimo_sim.statistics import bootstrap_interval
+from skimo_sim.twin import Twin
+
+
+def replay_held_out(folder: Path, data: Path, limit: int = 40) -> dict[str, Any]:
+    """Replay up to `limit` episodes of the recordings in `data` with the bundle in `folder`."""
+    engine = Engine.load(load_bundle(folder))
+    twin, cache = Twin(), load_folder(data)[0]
+    recorded, replayed = [], []
+    for index in range(min(limit, len(cache))):
+        episode = cache.episode(index)
+        recorded.append(completed(episode.observations))
+        replayed.append(completed(replay(engine, twin, episode, seed=index)))
+    counts = [len(done) for done in replayed]
+    names = kitchen().subtasks
+    return {
+        "episodes": len(counts),
+        "subtasks_mean": float(np.mean(counts)),
+        "subtasks_interval_95": bootstrap_interval(counts),
+        "subtasks_per_episode": counts,
+        "recorded_mean": float(np.mean([len(done) for done in recorded])),
+        "success_per_subtask": {
+            name: f"{sum(name in done for done in replayed)}/{sum(name in done for done in recorded)}" for name in names
+        },
+    }
+
+
+def replay(engine: Engine, twin: Twin, episode: Episode, seed: int) -> np.ndarray:
+    """Execute the episode's encoded skills; return the true observations [T+1, O]."""
+    domain, horizon = kitchen(), engine.manifest.skill_horizon
+    starts = range(0, episode.steps - horizon + 1, horizon)
+    windows = np.stack([episode.observations[s : s + horizon] for s in starts])
+    actions = np.stack([episode.actions[s : s + horizon] for s in starts])
+    skills = np.tanh(engine.encode_skill(windows, actions)[0])
+    twin.reset("kitchen", seed)
+    if episode.meta.start_q_rad:
+        qpos = twin.data.qpos.copy()
+        qpos[:7] = np.array(episode.meta.start_q_rad) - twin.scene.arm.zero_rad
+        twin.set_state(qpos)
+    rng = np.random.default_rng(seed)
+    observer = Observer(domain.observation, max_age_s=domain.action.period_s, noise=domain.noise, rng=rng)
+    actuator = Actuator(load_limits("panda"), domain.action)
+    actuator.reset(twin.read().q_rad, twin.now_s())
+    seen = [truth(domain, twin)]
+    for step in range(len(skills) * horizon):
+        observation = observer.observe(twin.read(), twin.read_objects(), twin.now_s())
+        action = engine.act(observation, skills[step // horizon])
+        twin.write(actuator.command(action, twin.now_s()))
+        twin.advance(domain.action.period_s)
+        seen.append(truth(domain, twin))
+    return np.stack(seen)
+
+
+def completed(observations: np.ndarray) -> set[str]:
+    """Sub-tasks whose goal holds at some step of [T+1, O]."""
+    return {name for name, subtask in kitchen().subtasks.items() if subtask.complete(observations).any()}
