@@ -1,4 +1,4 @@
-"""Builds the interface packages (skimo_msgs, franka_msgs) straight into a Python environment that holds ROS 2 from PyPI.
+"""Builds the interface packages (skimo_msgs, franka_msgs) into a Python environment that holds ROS 2 from PyPI.
 
     .venv/bin/python ros2_ws/build.py [--force]
 
@@ -86,13 +86,10 @@ def build(package: Path, prefix: Path, work: Path) -> None:
     """Configures, builds and installs one interface package with cmake and ninja."""
     env = dict(os.environ, AMENT_PREFIX_PATH=str(prefix), CMAKE_PREFIX_PATH=str(prefix), PYTHONPATH="")
     env["PATH"] = f"{prefix / 'bin'}{os.pathsep}{env['PATH']}"
-    steps = (
-        [tool("cmake"), "-S", package, "-B", work, "-G", "Ninja", "-Wno-dev", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}"]
-        + [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_INSTALL_PREFIX={prefix}", "-DBUILD_TESTING=OFF"]
-        + [f"-DPython3_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"],
-        [tool("cmake"), "--build", work],
-        [tool("cmake"), "--install", work],
-    )
+    configure = [tool("cmake"), "-S", package, "-B", work, "-G", "Ninja", "-Wno-dev", "-DBUILD_TESTING=OFF"]
+    configure += [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    configure += [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_INSTALL_PREFIX={prefix}"]
+    steps = (configure, [tool("cmake"), "--build", work], [tool("cmake"), "--install", work])
     log = work / "build.log"
     with open(log, "w", encoding="utf-8") as out:
         for step in steps:

@@ -1,0 +1,103 @@
+"""The command `skimo up`: the stack of launch/stack.yaml, supervised, in this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from skimo_core.errors import SetupError, SkimoError
+from skimo_core.up.isolation import DomainLock, free_domain, free_port, port_is_free
+from skimo_core.up.stack import ProcessSpec, Stack, argument_values, find_stack, load_stack, resolve
+from skimo_core.up.supervise import Outcome, Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpConfig:
+    """Start policy server, twin, gate, recorder and policy node from launch/stack.yaml, and keep them running."""
+
+    arguments: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """name:=value, as for `ros2 launch`; --show-args lists the names"""
+    show_args: bool = False
+    """list the arguments with their defaults, and start nothing"""
+    isolated: bool = False
+    """draw a free ROS domain and a free port, so that nothing else on this machine is met"""
+    stack: Path | None = None
+    """another stack.yaml"""
+    log_folder: Path | None = None
+    """also write each process's output to NAME.log in this folder, and pids.json"""
+
+
+def up(argv: list[str]) -> int:
+    """Start the stack (server, twin, gate, recorder, policy) and supervise it."""
+    config = tyro.cli(UpConfig, args=argv, prog="skimo up")
+    try:
+        stack = load_stack(config.stack or find_stack())
+        if config.show_args:
+            return _show(stack)
+        outcome = start(stack, config)
+    except SkimoError as error:
+        print(f"up: {error}", file=sys.stderr)
+        return 1
+    print(f"up: ended: {outcome.reason}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def start(stack: Stack, config: UpConfig) -> Outcome:
+    """Runs the stack until it ends; refuses to start where another one already is."""
+    values = argument_values(stack, config.arguments)
+    if config.isolated and not any(item.startswith("port:=") for item in config.arguments):
+        values["port"] = str(free_port())
+    processes = resolve(stack, values)
+    _check_ports(processes)
+    if config.log_folder is not None:
+        config.log_folder.mkdir(parents=True, exist_ok=True)
+    with free_domain() if config.isolated else DomainLock(int(os.environ.get("ROS_DOMAIN_ID") or 0)) as lock:
+        _echo("up", f"ROS domain {lock.domain}, policy server on port {values['port']}")
+        environment = child_environment(stack, lock.domain, os.environ)
+        supervisor = Supervisor(processes, environment=environment, echo=_echo, log_folder=config.log_folder)
+        return asyncio.run(_run(supervisor))
+
+
+def child_environment(stack: Stack, domain: int, base: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of every process: what the stack says, this domain, this interpreter's programs."""
+    environment = {**base, **stack.environment, "ROS_DOMAIN_ID": str(domain)}
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
+    if (Path(sys.prefix) / "share" / "ament_index").is_dir():  # ROS from PyPI lives in this environment
+        environment.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    return environment
+
+
+async def _run(supervisor: Supervisor) -> Outcome:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.request_stop, f"asked to by {number.name}")
+    return await supervisor.run()
+
+
+def _check_ports(processes: list[ProcessSpec]) -> None:
+    for process in processes:
+        if process.ready and not port_is_free(process.ready.port):
+            raise SetupError(
+                f"port {process.ready.port}, wanted by {process.name}, is taken; stop what listens there, "
+                "or give port:=NUMBER or --isolated"
+            )
+
+
+def _echo(name: str, line: str) -> None:
+    print(f"{name}: {line}", flush=True)
+
+
+def _show(stack: Stack) -> int:
+    for name, argument in stack.arguments.items():
+        choices = f" (one of {', '.join(argument.choices)})" if argument.choices else ""
+        print(f"  {name}:={argument.default or repr('')}\n      {argument.help}{choices}")
+    return 0

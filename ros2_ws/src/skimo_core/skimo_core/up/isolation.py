@@ -1,0 +1,120 @@
+"""Keeps stacks on one machine apart: free ports, free ROS domains, and a lock that lets one stack into a domain.
+
+The lock is a socket in Linux's abstract namespace: it needs no file, is released by the kernel when its holder dies,
+and tells a second starter the first one's process id.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from types import TracebackType
+
+from skimo_core.errors import SetupError
+
+# Domains whose DDS ports lie below Linux's ephemeral range ("The ROS_DOMAIN_ID", ROS 2 documentation) but for 0, the
+# default of every ROS program.
+DOMAINS = range(1, 102)
+DDS_BASE_PORT, DDS_DOMAIN_GAIN, DDS_UNICAST_OFFSET = 7400, 250, 10
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server can listen on this loopback TCP port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Returns a loopback TCP port that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class DomainLock:
+    """Lets one holder of a role into a ROS domain of this machine; a context manager.
+
+    Roles: `stack` is held by `skimo up`, `gate` by a gate node, so that two gates never command one arm.
+    """
+
+    def __init__(self, domain: int, role: str = "stack") -> None:
+        self.domain = domain
+        self._role = role
+        self._socket: socket.socket | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock, if it does not hold it already.
+
+        Raises:
+            SetupError: somebody else holds it; names the process.
+        """
+        if self._socket is not None:
+            return
+        address = f"\0skimo/domain/{self.domain}/{self._role}"
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            held.bind(address)
+            held.listen(1)
+        except OSError as error:
+            held.close()
+            raise SetupError(
+                f"ROS domain {self.domain} already has a skimo {self._role}{_holder(address)}; stop that one, "
+                "or start in another domain (ROS_DOMAIN_ID, or skimo up --isolated)"
+            ) from error
+        self._socket = held
+
+    def release(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> DomainLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _holder(address: str) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
+        asker.settimeout(0.2)
+        try:
+            asker.connect(address)
+            pid, _, _ = struct.unpack("3i", asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return ""
+    return f" (process {pid})"
+
+
+def free_domain(role: str = "stack") -> DomainLock:
+    """Returns the lock, already held, of a ROS domain in which nobody on this machine takes part."""
+    for domain in random.sample(DOMAINS, len(DOMAINS)):
+        if not _is_silent(domain):
+            continue
+        lock = DomainLock(domain, role)
+        try:
+            lock.acquire()
+        except SetupError:
+            continue
+        return lock
+    raise SetupError(f"no free ROS domain among {DOMAINS.start}..{DOMAINS.stop - 1}; stop some ROS programs")
+
+
+def _is_silent(domain: int) -> bool:
+    """Whether the first DDS participant's unicast port of a domain is unused."""
+    port = DDS_BASE_PORT + DDS_DOMAIN_GAIN * domain + DDS_UNICAST_OFFSET
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
