@@ -1,0 +1,70 @@
+"""Evaluation through the full ROS stack in real time: one start, an episode per seed, the twin reset between them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimo_sim.statistics import bootstrap_interval
+
+from .operator import Operator, Watched, init_ros
+from .stack_process import StackProcess
+
+
+def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Run the episodes; print a line for each; return their figures."""
+    with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
+        place = Path(folder)
+        with StackProcess(bundle=bundle, task=task, recordings=place / "recordings", logs=place / "logs") as stack:
+            init_ros()
+            operator = Operator()
+            try:
+                operator.wait_until_ready(stack.alive)
+                before, began_s = stack.cpu_seconds(), time.monotonic()
+                episodes = []
+                for seed in seeds:
+                    episode = operator.run_episode(task, seed, stack.alive)
+                    episodes.append(episode)
+                    print(_line(episode), flush=True)
+                    if not stack.alive():
+                        print("\n".join(stack.tail))
+                        break
+                wall_s = time.monotonic() - began_s
+                cpu = {n: (s - before.get(n, 0.0)) / wall_s for n, s in stack.cpu_seconds().items()}
+            finally:
+                operator.close()
+    return summarise_watched(episodes) | {"cpu_cores_per_process": cpu, "cpu_cores": sum(cpu.values())}
+
+
+def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
+    """The figures of at least one episode."""
+    done = [len(e.completed) for e in episodes]
+    plan_ms = [ms for e in episodes for ms in e.plan_ms]
+    names = episodes[0].task
+    return {
+        "episodes": len(episodes),
+        "subtasks_mean": float(np.mean(done)),
+        "subtasks_interval_95": bootstrap_interval(done),
+        "subtasks_per_episode": done,
+        "success_per_subtask": {n: float(np.mean([k > i for k in done])) for i, n in enumerate(names)},
+        "missed_ticks": sum(e.missed_ticks for e in episodes),
+        "late_plans": sum(e.late_plans for e in episodes),
+        "stops": sum(e.stops for e in episodes),
+        "steps": sum(e.steps for e in episodes),
+        "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
+        "bundle_id": episodes[-1].bundle_id,
+        "episodes_detail": [asdict(e) for e in episodes],
+    }
+
+
+def _line(episode: Watched) -> str:
+    done = ", ".join(f"{name} {since_s:.1f} s" for name, since_s in episode.completed) or "none"
+    return (
+        f"episode {episode.seed}: {len(episode.completed)}/{len(episode.task)} ({done}) steps {episode.steps} "
+        f"missed {episode.missed_ticks} stops {episode.stops}; {episode.detail}"
+    )

@@ -1,0 +1,193 @@
+"""An operator's view of the running stack over ROS: reset the twin, start episodes, watch, reset after a stop.
+
+Reads topics and calls services; never commands the arm. Every wait has a deadline and says what it waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from skimo_core.errors import BackendError, SetupError
+from skimo_core.tasks import Progress, kitchen
+from skimo_msgs.msg import EpisodeEvent, GateEvent, ObjectStates, PlanStatus
+from skimo_msgs.srv import ResetTwin, StartEpisode
+from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
+from std_srvs.srv import Trigger
+
+SERVICE_S = 20.0
+READY_STATES = ("idle", "done", "held")
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """What an operator saw of one episode.
+
+    Attributes:
+        seed, task: as asked; the task's sub-tasks in order.
+        completed: sub-tasks completed in order on the twin's truth, with seconds since the start.
+        plan_ms, probabilities: of each plan.
+        steps, missed_ticks, late_plans: the policy node's counts at the end.
+        stops: latched stops of the gate; `verdicts`: gate events by verdict.
+        detail: why it ended.
+    """
+
+    seed: int
+    task: tuple[str, ...]
+    completed: list[tuple[str, float]] = field(default_factory=list)
+    plan_ms: list[float] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    steps: int = 0
+    missed_ticks: int = 0
+    late_plans: int = 0
+    stops: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    detail: str = ""
+    bundle_id: str = ""
+    episode_id: str = ""
+
+
+class Operator:
+    """A node of its own in this process's ROS context."""
+
+    def __init__(self) -> None:
+        self._node = Node("skimo_operator")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self.status: PlanStatus | None = None
+        self.gate: GateEvent | None = None
+        self._episode: Watched | None = None
+        self._progress: Progress | None = None
+        self._started_s = 0.0
+        self._ended = ""
+        self.on_news: Callable[[str], None] = lambda line: None
+        node = self._node
+        node.create_subscription(PlanStatus, Names.PLAN_STATUS, self._on_status, EVENT_QOS)
+        node.create_subscription(GateEvent, Names.GATE, self._on_gate, EVENT_QOS)
+        node.create_subscription(EpisodeEvent, Names.EPISODE, self._on_event, EVENT_QOS)
+        node.create_subscription(ObjectStates, "object_states", self._on_objects, STATE_QOS)
+        self._reset_twin = node.create_client(ResetTwin, Names.TWIN_RESET)
+        self._start = node.create_client(StartEpisode, Names.START_EPISODE)
+        self._triggers = {
+            name: node.create_client(Trigger, name) for name in (Names.GATE_RESET, Names.RESUME, Names.POLICY_HOLD)
+        }
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def wait_until_ready(self, alive: Callable[[], bool], timeout_s: float = 90.0) -> None:
+        """Wait until the policy node can take an episode.
+
+        Raises:
+            SetupError: the stack ended, or the deadline passed.
+        """
+
+        def ready() -> bool:
+            if not alive():
+                raise SetupError("the stack ended while starting; its output above names the reason")
+            return self.status is not None and self.status.state in READY_STATES
+
+        self._spin_until(ready, timeout_s, "the policy node to be ready")
+
+    def run_episode(self, task: str, seed: int, alive: Callable[[], bool]) -> Watched:
+        """Reset the twin, start an episode and watch it to its end."""
+        definition = kitchen().task(task)
+        self.trigger(Names.GATE_RESET)
+        self._call(self._reset_twin, ResetTwin.Request(task=task, seed=seed), "twin/reset")
+        self._progress = Progress(definition)
+        self._episode = Watched(seed=seed, task=tuple(s.name for s in definition.subtasks))
+        self._ended = ""
+        reply = self._call(self._start, StartEpisode.Request(task=task, seed=seed), "policy/start_episode")
+        episode, self._episode.episode_id = self._episode, reply.episode_id
+        self._started_s = time.monotonic()
+        limit_s = definition.step_limit / kitchen().action.rate_hz * 1.3 + 10.0
+
+        def over() -> bool:
+            return not alive() or bool(self._ended) or time.monotonic() - self._started_s > limit_s
+
+        self._spin_until(over, limit_s + 5.0, "the episode to end")
+        episode.detail = self._ended or ("no end within its time" if alive() else "the stack ended")
+        if not self._ended and alive():
+            self.trigger(Names.POLICY_HOLD)
+        self._episode = None
+        return episode
+
+    def trigger(self, name: str) -> str:
+        """Call one of the Trigger services; return its message."""
+        return self._call(self._triggers[name], Trigger.Request(), name, must_succeed=False).message
+
+    def _call(self, client: Any, request: Any, name: str, *, must_succeed: bool = True) -> Any:
+        self._spin_until(client.service_is_ready, SERVICE_S, f"service {name}")
+        future = client.call_async(request)
+        self._spin_until(future.done, SERVICE_S, f"an answer of {name}")
+        reply = future.result()
+        if must_succeed and not reply.success:
+            raise BackendError(f"{name} refused: {reply.message}")
+        return reply
+
+    def _spin_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise SetupError(f"waited {timeout_s:.0f} s for {what}; see the stack's output")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _on_status(self, status: PlanStatus) -> None:
+        new_plan = len(status.predicted) > 0
+        self.status = status
+        episode = self._episode
+        if episode is None or status.episode_id != episode.episode_id:
+            return
+        episode.steps, episode.missed_ticks = status.step, status.missed_ticks
+        episode.late_plans, episode.bundle_id = status.late_plans, status.bundle_id
+        if new_plan:
+            episode.plan_ms.append(status.plan_ms)
+            episode.probabilities.append(status.success_probability)
+            self.on_news(
+                f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}: {status.plan_ms:.0f} ms, "
+                f"predicted success {status.success_probability:.0%}"
+            )
+        if status.state in ("held", "missed") and status.reason:
+            self.on_news(f"step {status.step:3d}  {status.state}: {status.reason}")
+
+    def _on_gate(self, event: GateEvent) -> None:
+        before, self.gate = self.gate, event
+        if self._episode is None or event.verdict == GateEvent.PASS:
+            return
+        word = {GateEvent.LIMIT: "LIMIT", GateEvent.HOLD: "HOLD", GateEvent.STOP: "STOP"}[event.verdict]
+        if before is not None and before.verdict == event.verdict and before.generation == event.generation:
+            return
+        self._episode.verdicts[word] = self._episode.verdicts.get(word, 0) + 1
+        self._episode.stops += event.verdict == GateEvent.STOP
+        self.on_news(f"gate {word}: {'; '.join(event.reasons)}")
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        if self._episode is None or event.episode_id != self._episode.episode_id or event.kind != EpisodeEvent.END:
+            return
+        self._ended = event.detail or "ended"
+        self._episode.steps, self._episode.missed_ticks = event.steps, event.missed_ticks
+
+    def _on_objects(self, objects: ObjectStates) -> None:
+        if self._progress is None or self._episode is None or not self._episode.episode_id:
+            return
+        spec = kitchen().observation
+        truth = np.zeros(spec.size, np.float32)
+        truth[spec.joints + spec.fingers :] = objects.values
+        names = self._episode.task
+        for index in range(self._progress.done, self._progress.done + self._progress.update(truth)):
+            since_s = time.monotonic() - self._started_s
+            self._episode.completed.append((names[index], since_s))
+            self.on_news(f"{names[index]} done after {since_s:.1f} s ({index + 1}/{len(names)})")
+
+
+def init_ros() -> None:
+    """Start this process's ROS context once."""
+    if not rclpy.ok():
+        rclpy.init()

@@ -1,0 +1,83 @@
+"""The stack as a child process: `skimo up` in a ROS domain of its own, its output kept, ended without leftovers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import psutil
+from skimo_core.up.isolation import free_domain, free_port
+
+STOP_S = 20.0
+LINES = 200
+
+
+class StackProcess:
+    """Starts on entering, stops on leaving; `alive` says whether it still runs.
+
+    Args:
+        bundle, task, recordings: arguments of launch/stack.yaml.
+        logs: folder for the processes' output.
+    """
+
+    def __init__(self, *, bundle: str, task: str, recordings: Path, logs: Path) -> None:
+        self._arguments = [f"bundle:={bundle}", f"task:={task}", f"recordings:={recordings}", f"port:={free_port()}"]
+        self.logs = logs
+        self.tail: deque[str] = deque(maxlen=LINES)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> StackProcess:
+        with free_domain() as lock:
+            domain = lock.domain
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        command = [sys.executable, "-m", "skimo_core.cli", "up", "--log-folder", str(self.logs), *self._arguments]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        threading.Thread(target=self._keep, args=(self._process.stdout,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time used so far by each process of the stack, by name."""
+        index = self.logs / "pids.json"
+        if not index.exists():
+            return {}
+        used = {}
+        for name, pid in json.loads(index.read_text(encoding="utf-8")).items():
+            try:
+                process = psutil.Process(pid)
+                family = [process, *process.children(recursive=True)]
+                used[name] = sum(sum(p.cpu_times()[:2]) for p in family)
+            except psutil.Error:
+                continue
+        return used
+
+    def _keep(self, stream: IO[str]) -> None:
+        for line in stream:
+            self.tail.append(line.rstrip())
