@@ -13,6 +13,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+
 from skimo_core.actuate import Actuator
 from skimo_core.types import Array
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+
 from skimo_core.errors import SkimoError
 from skimo_core.provenance import provenance
 
@@ -37,15 +38,18 @@ def twin_check(
         for name, row in figures[where].items():
             print(f"  {where.split('_')[0]:>4} {name:>3} mrad  " + " ".join(f"{x:8.3f}" for x in row))
     cpu, wall = figures["control_steps_per_cpu_second"], figures["control_steps_per_wall_second"]
-    print(f"  {cpu:.0f} control steps per processor second ({figures['times_real_time']:.0f} x real time), {wall:.0f} per second")
+    pace = figures["times_real_time"]
+    print(f"  {cpu:.0f} control steps per processor second ({pace:.0f} x real time), {wall:.0f} per second of this run")
     if json_path is not None:
-        command = f"skimo twin check --arm {arm} --episodes {episodes} --steps {steps} --seed {seed} --json-path {json_path.name}"
-        content = {"provenance": provenance(command=command, seed=seed), **figures}
+        options = f"--arm {arm} --episodes {episodes} --steps {steps} --seed {seed} --json-path {json_path.name}"
+        content = {"provenance": provenance(command=f"skimo twin check {options}", seed=seed), **figures}
         json_path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         print(f"  written to {json_path}")
 
 
-def twin_picture(out: tyro.conf.Positional[Path], *, arm: str = "panda", camera: str = "left", width: int = 640, height: int = 480) -> None:
+def twin_picture(
+    out: tyro.conf.Positional[Path], *, arm: str = "panda", camera: str = "left", width: int = 640, height: int = 480
+) -> None:
     """Draw the initial state.
 
     Args:

@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+
 from skimo_core.actuate import Actuator
 from skimo_core.errors import SimulationError, SkimoError
 from skimo_core.observe import Observer

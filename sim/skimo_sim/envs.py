@@ -1,6 +1,6 @@
 """Registers the Gymnasium environments; the one module that does so when imported, as Gymnasium's "module:id" wants.
 
-    gymnasium.make("skimo_sim.envs:skimo/Kitchen-v0", task="kitchen", noise=True, arm="panda")
+>>> gymnasium.make("skimo_sim.envs:skimo/Kitchen-v0", task="kitchen", noise=True, arm="panda")
 """
 
 import gymnasium

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from skimo_core.errors import BackendError
 from skimo_core.types import Array, GripperCommand
 

@@ -21,6 +21,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+
 from skimo_core.errors import SetupError, SpecError
 from skimo_core.types import Array
 

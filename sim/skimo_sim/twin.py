@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from skimo_core.errors import BackendError, SimulationError
 from skimo_core.safety.limits import RobotLimits, load_limits
 from skimo_core.tasks import Domain, Task, kitchen
@@ -167,7 +168,7 @@ class Twin:
         self._owed_s -= steps * self._step_s
         if steps < 1:
             return
-        self._run(*self._controls(self.now_s() + np.arange(steps) * self._step_s))
+        self._run(*self._controls(self.now_s() + self._step_s * np.arange(steps, dtype=np.float64)))
         self._ticks += steps
         self._check_sane()
 
@@ -255,10 +256,11 @@ class Twin:
             raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
 
     def _check_sane(self) -> None:
-        speed = float(np.abs(self.data.qvel).max())
-        if not np.isfinite(self.data.qpos).all() or not speed < SPEED_BOUND:
-            name = self.model.joint(self.model.dof_jntid[int(np.nanargmax(np.abs(self.data.qvel)))]).name
+        speeds = np.nan_to_num(np.abs(self.data.qvel), nan=np.inf)
+        worst = int(np.argmax(speeds))
+        if not np.isfinite(self.data.qpos).all() or speeds[worst] > SPEED_BOUND:
+            name = self.model.joint(self.model.dof_jntid[worst]).name
             raise SimulationError(
-                f"the simulation diverged at {self.now_s():.3f} s: joint {name} at {speed:.3g} rad/s or m/s "
+                f"the simulation diverged at {self.now_s():.3f} s: joint {name} at {speeds[worst]:.3g} rad/s or m/s "
                 f"(bound {SPEED_BOUND:g}); reset it, and look at the commands before this time"
             )

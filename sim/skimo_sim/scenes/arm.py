@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from skimo_core.types import JOINTS, Array
 
 FINGERS = 2
@@ -29,8 +30,8 @@ class Arm:
         zero_rad: [7] Franka's joint angle where the model's own is 0.
         kp, kv: [7] servo gains of the model's actuators, Nm/rad and Nm s/rad (kv 0: pure position servo).
         damping, friction: [7] viscous and Coulomb friction that the feed-forward makes up for.
-        error_rad: [7] tracking error beyond which the servo pulls no harder. An arm that was held back by something then
-            comes back at a bounded speed, where a bare servo at its torque limit would swing around the target.
+        error_rad: [7] tracking error beyond which the servo pulls no harder. An arm that was held back by something
+            then comes back at a bounded speed, where a bare servo at its torque limit would swing around the target.
         tcp_site: name of the site between the fingers, 0.1034 m from the flange.
     """
 
@@ -44,7 +45,7 @@ class Arm:
     tcp_site: str
 
     def controls(self, q_rad: Array, dq_rad_s: Array, tau_nm: Array) -> Array:
-        """Actuator inputs [K, 7] that track desired q, dq [K, 7] (Franka's convention) with feed-forward torque [K, 7]."""
+        """Actuator inputs [K, 7] that track q, dq [K, 7] (Franka's convention) with feed-forward torque [K, 7]."""
         if self.name == "kitchen":
             return q_rad - self.zero_rad
         return q_rad - self.zero_rad + (self.kv * dq_rad_s + tau_nm) / self.kp

@@ -22,7 +22,9 @@ def kitchen_root() -> Path:
     """
     found = find_spec("gymnasium_robotics")
     if found is None or found.origin is None:
-        raise SetupError("the kitchen's meshes come with gymnasium-robotics, which is not installed; pip install gymnasium-robotics")
+        raise SetupError(
+            "the kitchen's meshes come with gymnasium-robotics, not installed; pip install gymnasium-robotics"
+        )
     root = Path(found.origin).parent / "envs" / "assets" / "kitchen_franka"
     if not (root / "kitchen_assets" / "kitchen_env_model.xml").is_file():
         raise SetupError(f"the installed gymnasium-robotics has no kitchen at {root.name}/; version 1.4.2 has it")

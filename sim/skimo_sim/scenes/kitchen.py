@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from skimo_core.errors import SpecError
 from skimo_core.types import Array
 
@@ -35,7 +36,7 @@ SHOULDER_M = (0.0, 0.0, 2.133)
 REACH_M = 1.05
 """The fingertips of a stretched arm are 1.01 m from the shoulder (joint 2's axis)."""
 START_FINGERS_M = (0.04, 0.04)
-"""Open. The papers have 0.048 and 0.037: one finger beyond its end stop, and the two apart as no real hand can have them."""
+"""Open. The papers have 0.048 and 0.037: one finger beyond its end stop, apart as no real hand has them."""
 OBJECT_START = (
     -2.6628e-4, -5.18043e-5, 3.12877e-5, -4.51200e-5, -3.90842e-6, -4.22630e-5, 6.28065e-5, 4.04985e-5, 4.62731e-4,
     -2.26906e-4, -4.65501e-4, -6.44129e-3, -1.77048e-3, 1.08010e-3, -0.269397440, 0.350383255, 1.61944683, 1.00618764,

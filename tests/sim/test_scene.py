@@ -1,0 +1,107 @@
+"""The scene: our arm against the shipped one, its dynamics, and the kitchen's layout and goals."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from skimo_core.errors import SpecError
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, Scene, build_kitchen
+
+SHIPPED_ZERO = np.array([0, 0, 0, 0, 0, np.pi / 2, np.pi / 4])
+
+
+@pytest.fixture(scope="module")
+def ours() -> Scene:
+    return build_kitchen("panda")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Scene:
+    return build_kitchen("kitchen")
+
+
+def hand_pose(scene: Scene, q_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pose of the point between the fingers for joints in Franka's convention."""
+    data = mujoco.MjData(scene.model)
+    data.qpos[:] = scene.start_qpos
+    data.qpos[:7] = q_rad - scene.arm.zero_rad
+    mujoco.mj_kinematics(scene.model, data)
+    site = data.site(scene.arm.tcp_site)
+    return site.xpos.copy(), site.xmat.reshape(3, 3).copy()
+
+
+def angle(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1)))
+
+
+def test_forward_kinematics_agree_with_the_shipped_arm(ours: Scene, shipped: Scene) -> None:
+    limits, rng = load_limits("panda"), np.random.default_rng(0)
+    for q in rng.uniform(limits.q_min_rad, limits.q_max_rad, (20, 7)):
+        (p, r), (p_shipped, r_shipped) = hand_pose(ours, q), hand_pose(shipped, q)
+        assert np.linalg.norm(p - p_shipped) < 0.5e-3
+        assert angle(r, r_shipped) < 2e-3
+
+
+def test_start_is_inside_the_limits_with_the_hand_where_the_papers_have_it(ours: Scene, shipped: Scene) -> None:
+    limits, start = load_limits("panda"), ours.start_qpos[:7]
+    assert (start > limits.q_min_rad + 0.1).all() and (start < limits.q_max_rad - 0.1).all()
+    (p, r), (p_papers, r_papers) = hand_pose(ours, start), hand_pose(shipped, PAPERS_START_Q_RAD + SHIPPED_ZERO)
+    assert np.linalg.norm(p - p_papers) < 1e-3
+    assert angle(r, r_papers) < 2e-3
+
+
+def test_limits_of_the_model_are_the_robots(ours: Scene) -> None:
+    limits, model = load_limits("panda"), ours.model
+    assert np.allclose(model.jnt_range[:7, 0], limits.q_min_rad)
+    assert np.allclose(model.jnt_range[:7, 1], limits.q_max_rad)
+    assert np.allclose(model.jnt_actfrcrange[:7, 1], limits.tau_max_nm)
+    assert model.jnt_actfrclimited[:7].all() and model.jnt_actgravcomp[:7].all()
+
+
+def test_mass_matrix_is_positive_definite_over_the_range(ours: Scene) -> None:
+    limits, rng, model = load_limits("panda"), np.random.default_rng(1), ours.model
+    bare = model.dof_armature.copy()
+    data = mujoco.MjData(model)
+    try:
+        model.dof_armature[:9] = 0.0  # the links alone, without what the rotors add
+        for q in rng.uniform(limits.q_min_rad, limits.q_max_rad, (30, 7)):
+            data.qpos[:] = ours.start_qpos
+            data.qpos[:7] = q
+            mujoco.mj_forward(model, data)
+            mass = np.empty((7, model.nv))
+            for unit, row in zip(np.eye(7, model.nv), mass):
+                mujoco.mj_mulM(model, data, row, unit)
+            assert np.linalg.eigvalsh(mass[:, :7]).min() > 1e-4
+    finally:
+        model.dof_armature[:] = bare
+
+
+def test_the_arm_weighs_what_a_panda_weighs(ours: Scene) -> None:
+    model = ours.model
+    arm = [b for b in range(model.nbody) if model.body(b).name.startswith("panda")]
+    assert model.body_mass[arm].sum() == pytest.approx(17.5, abs=0.5)
+
+
+def test_the_state_is_laid_out_as_the_observation(ours: Scene, shipped: Scene) -> None:
+    for scene in (ours, shipped):
+        names = [scene.model.joint(j).name for j in range(scene.model.njnt)]
+        assert scene.model.nq == kitchen().observation.size == 30
+        assert names[9:17:2] == [f"knob_Joint_{k}" for k in (1, 2, 3, 4)]
+        assert names[10:17:2] == ["bottom_right_burner", "bottom_left_burner", "top_right_burner", "top_left_burner"]
+        assert names[17:] == [
+            "light_switch", "light_joint", "slide_cabinet", "left_hinge_cabinet", "right_hinge_cabinet", "microwave",
+            "kettle",
+        ]  # fmt: skip
+
+
+def test_the_start_completes_nothing(ours: Scene) -> None:
+    assert not any(s.complete(ours.start_qpos) for s in kitchen().subtasks.values())
+
+
+def test_an_unknown_arm_is_refused() -> None:
+    with pytest.raises(SpecError, match="no arm 'ur5'"):
+        build_kitchen("ur5")
