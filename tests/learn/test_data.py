@@ -1,0 +1,95 @@
+"""Episodes: windows stay inside one episode, and what is mis-shaped is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skimo_core.episodes.cache import from_episodes
+from skimo_core.episodes.episode import Episode, EpisodeMeta
+from skimo_core.episodes.recording import write_episode
+from skimo_core.errors import EpisodeError
+from skimo_core.tasks import Domain
+from skimo_learn.data import EpisodeSet, check_widths, load_episodes
+
+
+def arrays(lengths: tuple[int, ...] = (5, 12, 7)) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    rng = np.random.default_rng(0)
+    observations = [rng.normal(size=(t + 1, 30)).astype(np.float32) for t in lengths]
+    return observations, [rng.uniform(-1, 1, (t, 9)).astype(np.float32) for t in lengths]
+
+
+def test_every_window_lies_in_one_episode_and_none_is_missing() -> None:
+    observations, actions = arrays()
+    episodes = EpisodeSet.from_arrays(observations, actions)
+    starts = episodes.windows(6)
+    assert len(starts) == (12 - 6 + 1) + (7 - 6 + 1)
+    for start in starts.tolist():
+        owner = int(torch.searchsorted(episodes.starts_E, start, right=True)) - 1
+        offset = start - int(episodes.starts_E[owner])
+        rows = torch.arange(start, start + 7)
+        assert np.array_equal(episodes.observations_RO[rows], observations[owner][offset : offset + 7])
+        assert np.array_equal(episodes.actions_RA[rows[:-1]], actions[owner][offset : offset + 6])
+
+
+def test_splitting_keeps_whole_episodes_and_shares_none() -> None:
+    episodes = EpisodeSet.from_arrays(*arrays((5, 6, 7, 8, 9, 10)))
+    train, held_out = episodes.split(0.34)
+    assert sorted([*train.steps_E.tolist(), *held_out.steps_E.tolist()]) == [5, 6, 7, 8, 9, 10]
+    assert held_out.steps_E.tolist() == [7, 10]
+
+
+def test_windows_longer_than_every_episode_are_refused() -> None:
+    with pytest.raises(EpisodeError, match=r"longest of 3 episodes has 12 steps.*needs 30"):
+        EpisodeSet.from_arrays(*arrays()).windows(30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda o, a: o.__setitem__(1, o[1][:, :29]), r"play: episode 1: observations is float32 \[13, 29\]"),
+        (lambda o, a: a.__setitem__(2, a[2][:-1]), r"play: episode 2: observations has 8 rows for 6 actions"),
+        (lambda o, a: a.__setitem__(0, a[0].astype(np.float64)), r"play: episode 0: actions is float64"),
+        (lambda o, a: o[1].__setitem__((4, 3), np.nan), r"play: episode 1: observations row 4 channel 3 is nan"),
+        (lambda o, a: a.pop(), r"play: 3 observation arrays and 2 action arrays"),
+    ],
+)
+def test_mis_shaped_data_name_source_episode_and_field(damage, message: str) -> None:
+    observations, actions = arrays()
+    damage(observations, actions)
+    with pytest.raises(EpisodeError, match=message):
+        EpisodeSet.from_arrays(observations, actions, source="play")
+
+
+def test_another_robots_episodes_are_refused(domain: Domain) -> None:
+    observations, actions = arrays()
+    check_widths(EpisodeSet.from_arrays(observations, actions), domain.observation, domain.action)
+    narrow = EpisodeSet.from_arrays([o[:, :20] for o in observations], actions, source="maze")
+    with pytest.raises(EpisodeError, match="maze: observations has width 20"):
+        check_widths(narrow, domain.observation, domain.action)
+    actions[1][4, 2] = 1.5
+    with pytest.raises(EpisodeError, match=r"play: episode 1: actions step 4 is 1\.500"):
+        check_widths(EpisodeSet.from_arrays(observations, actions, source="play"), domain.observation, domain.action)
+
+
+def test_recordings_load_as_they_were_written_and_a_changed_cache_is_refused(tmp_path: Path) -> None:
+    observations, actions = arrays()
+    made = [
+        Episode(observations=o, actions=a, meta=EpisodeMeta(episode_id=f"e{i}", source="play"))
+        for i, (o, a) in enumerate(zip(observations, actions))
+    ]
+    (tmp_path / "play").mkdir()
+    for episode in made:
+        write_episode(tmp_path / "play" / f"{episode.meta.episode_id}.mcap", episode)
+    loaded = load_episodes(tmp_path / "play")
+    assert loaded.digests == {"play": from_episodes(made).digest} == load_episodes(tmp_path / "play").digests
+    assert torch.equal(loaded.observations_RO, EpisodeSet.from_arrays(observations, actions).observations_RO)
+    path = tmp_path / "play" / "cache" / "actions.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(EpisodeError, match="digest"):
+        load_episodes(tmp_path / "play")
+    with pytest.raises(EpisodeError, match="no such folder"):
+        load_episodes(tmp_path / "none")

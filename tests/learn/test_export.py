@@ -1,0 +1,121 @@
+"""From a run to a bundle: the same bytes from anywhere, torch and ONNX agreed, nothing of the machine inside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from skimo_core.errors import BundleError, SpecError
+from skimo_core.tasks import Domain
+from skimo_learn import cli
+from skimo_learn.data import EpisodeSet
+from skimo_learn.export import (
+    PARITY_INPUTS,
+    TOLERANCE,
+    TrainedRun,
+    export_bundle,
+    load_run,
+    measure_parity,
+    parity_inputs,
+)
+from skimo_learn.graphs import bundle_graphs
+from skimo_learn.models.agent import ModelConfig, SkillModel
+from skimo_learn.pretrain import Pretrainer
+from skimo_learn.recipes import Recipe
+from skimo_learn.run import train_run
+from skimo_server.bundle import load_bundle
+from skimo_server.graphs import SIGNATURES
+
+
+@pytest.fixture
+def run(recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "small"
+    short = replace(recipe, value=replace(recipe.value, skills=1))
+    report = train_run(short, domain, episodes, folder)
+    assert set(report) >= {"actions", "prediction", "skills", "value"}
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_exports_to_the_same_bytes_from_two_directories(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "a" / "bundles", tmp_path / "b"
+    second.mkdir()
+    assert cli.export(["--checkpoint", str(run), "--out", str(first), "--name", "small"]) == 0
+    monkeypatch.chdir(run.parent)
+    assert cli.export(["--checkpoint", run.name, "--out", str(second / "other")]) == 0
+    one, two = files(first / "small"), files(second / "other")
+    assert one == two
+    for name, blob in one.items():
+        for word in (str(tmp_path), str(Path.home()), str(Path(cli.__file__).parent), "site-packages"):
+            assert word.encode() not in blob, f"{name} holds {word}"
+    manifest = load_bundle(first / "small").manifest
+    assert set(manifest.parity["graphs"]) == set(SIGNATURES)
+    assert all(g["max_error"] <= TOLERANCE and g["inputs"] == PARITY_INPUTS for g in manifest.parity["graphs"].values())
+    assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests and manifest.limits_digest
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=True, decoder_std=True, policy_std=True),
+        ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, residual=True, members=3),
+    ],
+)
+def test_every_graph_of_every_variant_agrees_with_torch(
+    config: ModelConfig, recipe: Recipe, episodes: EpisodeSet
+) -> None:
+    torch.manual_seed(0)
+    model = SkillModel(config)
+    model.fit_normalisation(episodes.observations_RO)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn(p.shape))  # biases too
+    inputs = parity_inputs(episodes, config.horizon)
+    run = TrainedRun(
+        model=model,
+        recipe=recipe,
+        state={},
+        parity_observations_BHO=inputs["observations"],
+        parity_actions_BHA=inputs["actions"],
+    )
+    graphs = bundle_graphs(model)
+    for name, entry in measure_parity(run, graphs)["graphs"].items():
+        assert entry["max_error"] <= TOLERANCE, name
+    session = ort.InferenceSession(graphs["encode"], providers=["CPUExecutionProvider"])
+    single = session.run(None, {"observation": np.zeros((1, 30), np.float32)})
+    assert np.asarray(single[0]).shape == (1, 24)
+
+
+def test_an_export_that_disagrees_is_refused(
+    run: Path, domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_run(run)
+    graphs = bundle_graphs(loaded.model)
+    with torch.no_grad():
+        loaded.model.prior_net[0].bias.add_(0.01)
+    monkeypatch.setattr("skimo_learn.export.bundle_graphs", lambda model: graphs)
+    with pytest.raises(BundleError, match=r"prior\.onnx: differs from torch by"):
+        export_bundle(loaded, tmp_path / "bundle", domain)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_unfinished_or_absent_run_is_refused(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Pretrainer(recipe, domain, *episodes.split(0.2)).save(tmp_path)
+    with pytest.raises(SpecError, match="stopped at update 0 of 20"):
+        load_run(tmp_path)
+    assert cli.export(["--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "b")]) == 1
+    assert "holds no checkpoint" in capsys.readouterr().err

@@ -1,0 +1,123 @@
+"""The networks: divergences, shapes, where gradients go."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from skimo_core.errors import SpecError
+from skimo_learn.losses import LossConfig, skimo_loss
+from skimo_learn.models import normal
+from skimo_learn.models.agent import ModelConfig, SkillModel
+
+SMALL = ModelConfig(latent=12, hidden=16, layers=2, lstm=16, policy_hidden=16, value_hidden=16)
+
+
+def batch(skills: int = 3, windows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    observations = torch.randn(windows, skills * 10 + 1, 30, generator=generator)
+    return observations, torch.rand(windows, skills, 10, 9, generator=generator) * 1.8 - 0.9
+
+
+def test_closed_form_divergence_equals_sampled_divergence_of_the_squashed_skills() -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw_p, raw_q = 0.3 * torch.randn(2, 20, generator=generator)
+    (mean, std), (other_mean, other_std) = normal.split(raw_p), normal.split(raw_q)
+    before = mean + std * torch.randn(200_000, 10, generator=generator)
+    jacobian = torch.log1p(-torch.tanh(before).square()).sum(-1)  # of z = tanh(before), shared by both
+    p = normal.log_density(mean, std, before) - jacobian
+    q = normal.log_density(other_mean, other_std, before) - jacobian
+    assert float(normal.kl(mean, std, other_mean, other_std)) == pytest.approx(float((p - q).mean()), rel=0.02)
+    zero, one = torch.zeros(10), torch.ones(10)
+    assert torch.allclose(normal.kl_standard(mean, std), normal.kl(mean, std, zero, one))
+    assert float(normal.kl(mean, std, mean, std)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("skills", [3, 10])
+def test_the_last_consistency_term_reaches_the_first_skill_and_the_encoder(skills: int) -> None:
+    torch.manual_seed(0)
+    model = SkillModel(SMALL)
+    latent = model.encode(torch.randn(2, 30))
+    latent.retain_grad()
+    chain = torch.zeros(2, skills, 10, requires_grad=True)
+    predicted = latent
+    for i in range(skills):
+        predicted = model.dynamics(predicted, chain[:, i])
+    predicted.square().sum().backward()
+    assert chain.grad is not None and latent.grad is not None
+    assert (chain.grad.abs().amax((0, 2)) > 0).all()
+    assert (latent.grad.abs() > 0).any()
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_dynamics_train_the_skill_encoder_only_if_joint(joint: bool) -> None:
+    torch.manual_seed(0)
+    model = SkillModel(SMALL)
+    config = LossConfig(
+        policy_weight=0.0, kl_weight=0.0, prior_weight=0.0, reconstruction_weight=0.0, decoder_loss="mse", joint=joint
+    )
+    observations, actions = batch()
+    generator = torch.Generator().manual_seed(1)
+    target = copy.deepcopy(model.encoder)
+    loss, _ = skimo_loss(model, target, config, observations, actions, noise_O=torch.zeros(30), generator=generator)
+    loss.backward()
+    gradient = model.skill_encoder.lstm.weight_ih_l0.grad
+    assert (gradient is not None and bool(gradient.abs().max() > 0)) is joint
+    assert all(p.grad is None for p in target.parameters())
+
+
+def test_the_prior_never_trains_the_skill_encoder() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(SMALL)
+    observations, actions = batch()
+    for through, config in ((True, LossConfig(decoder_loss="mse")), (False, LossConfig(prior_trains_encoder=False))):
+        config = replace(
+            config, policy_weight=0.0, kl_weight=0.0, reconstruction_weight=0.0, consistency_weight=0.0,
+            decoder_loss="mse",
+        )  # fmt: skip
+        model.zero_grad(set_to_none=True)
+        generator = torch.Generator().manual_seed(1)
+        loss, _ = skimo_loss(
+            model, model.encoder, config, observations, actions, noise_O=torch.zeros(30), generator=generator
+        )
+        loss.backward()
+        lstm, encoder = model.skill_encoder.lstm.weight_ih_l0.grad, model.encoder[0].weight.grad
+        assert lstm is None or float(lstm.abs().max()) == 0.0
+        assert (encoder is not None and bool(encoder.abs().max() > 0)) is through
+
+
+def test_paper_variant_with_likelihoods_and_low_level_encoder_runs() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(replace(SMALL, low_level_encoder=True, decoder_std=True, policy_std=True, members=2))
+    config = LossConfig(decoder_loss="nll", action_loss="nll", policy_noise=1.0)
+    observations, actions = batch()
+    generator = torch.Generator().manual_seed(1)
+    loss, metrics = skimo_loss(
+        model, model.encoder, config, observations, actions, noise_O=torch.full((30,), 0.1), generator=generator
+    )
+    loss.backward()
+    assert all(torch.isfinite(v) for v in metrics.values())
+    for name, p in model.named_parameters():
+        assert name.startswith("value.") or p.grad is not None, name
+
+
+def test_normalisation_has_a_floor_and_decoding_inverts_its_scale() -> None:
+    model = SkillModel(replace(SMALL, normalise=True, std_floor=0.02))
+    data = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0))
+    data[:, 3] *= 1e-4
+    model.fit_normalisation(data)
+    assert float(model.std_O[3]) == pytest.approx(0.02)
+    assert model.normalise(data).std(0)[[0, 1, 2]].numpy() == pytest.approx(1.0, abs=1e-4)
+    latent = torch.randn(5, 12)
+    decoded, _ = model.decode_n(latent)
+    assert torch.allclose(model.normalise(model.decode(latent)), decoded, atol=1e-4)
+
+
+def test_settings_out_of_bounds_are_refused() -> None:
+    with pytest.raises(SpecError, match="rho"):
+        LossConfig(rho=0.0)
+    with pytest.raises(SpecError, match="latent"):
+        ModelConfig(latent=0)
