@@ -19,6 +19,7 @@ from .server import DEFAULT_PORT, PolicyServer
 from .session import Session
 
 FAILED = 1
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,9 @@ def serve(argv: list[str]) -> int:
     except SkimoError as error:
         print(f"skimo serve: {error}", file=sys.stderr)
         return FAILED
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    server.stop_on(signal.SIGINT, signal.SIGTERM)
     print(f"skimo serve: ready {endpoint} bundle {policy.spec.bundle_id}", flush=True)
     server.serve()
     policy.engine.close()

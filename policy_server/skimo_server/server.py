@@ -18,6 +18,7 @@ import errno
 import ipaddress
 import logging
 import os
+import signal
 import threading
 from collections import deque
 from types import TracebackType
@@ -94,6 +95,7 @@ class PolicyServer:
         self._stopping = threading.Event()
         self._socket: zmq.Socket[bytes] | None = None
         self._wake: tuple[int, int] | None = None
+        self._owns_signals = False
         self.endpoint = ""
 
     def __enter__(self) -> PolicyServer:
@@ -160,8 +162,23 @@ class PolicyServer:
         self._stopping.set()
         self._notify()
 
+    def stop_on(self, *numbers: int) -> None:
+        """Makes these signals call `stop`; from the main thread, after `bind`.
+
+        The operating system may give a signal to any thread, while Python runs handlers in the main one alone, which
+        may sleep in a poll: the wake-up descriptor rouses it.
+        """
+        assert self._wake is not None, "bind() comes before stop_on()"
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: self.stop())
+        self._owns_signals = True
+
     def close(self) -> None:
         """Closes the port; harmless twice."""
+        if self._owns_signals:
+            signal.set_wakeup_fd(-1)
+            self._owns_signals = False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
