@@ -1,8 +1,8 @@
 """`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, and everything that went wrong.
 
 Episode i uses seed `seed + i`. `--stack inprocess` runs in simulated time in worker processes, `--stack full` starts
-the ROS stack (server, policy, gate, twin, recorder) and runs in real time, reset between episodes. Success is counted on
-the twin's truth. The result file holds the figures, every episode, and where they come from.
+the ROS stack and runs in real time, the twin reset between episodes. Success is counted on the twin's truth. The result
+file holds the figures, every episode, and where they come from.
 """
 
 from __future__ import annotations

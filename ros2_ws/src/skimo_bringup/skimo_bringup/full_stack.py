@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skimo_sim.statistics import bootstrap_interval
 
 from .operator import Operator, Watched, init_ros

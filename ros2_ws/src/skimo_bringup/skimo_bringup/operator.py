@@ -14,12 +14,13 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from skimo_core.errors import BackendError, SetupError
-from skimo_core.tasks import Progress, kitchen
 from skimo_msgs.msg import EpisodeEvent, GateEvent, ObjectStates, PlanStatus
 from skimo_msgs.srv import ResetTwin, StartEpisode
-from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 from std_srvs.srv import Trigger
+
+from skimo_core.errors import BackendError, SetupError
+from skimo_core.tasks import Progress, kitchen
+from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
 SERVICE_S = 20.0
 READY_STATES = ("idle", "done", "held")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO
 
 import psutil
+
 from skimo_core.up.isolation import free_domain, free_port
 
 STOP_S = 20.0
