@@ -185,17 +185,20 @@ class Planner:
     def _first(self, imagine: Imagination, warm_PZ: FloatArray | None) -> tuple[Search, Candidates | None]:
         """A plan at once: the prior's mode or, where better, the old plan moved on by one; and the latter alone."""
         P, Z = self.config.horizon, self.model.skill_dim
+        mode_1PZ = np.zeros((1, P, Z), np.float32)
         with imagine.stages("first"):
-            best = imagine.evaluate(noise_NPZ=np.zeros((1, P, Z), np.float32))
-            warm = None
-            if warm_PZ is not None and self.config.warm_start != "none":
+            if warm_PZ is None or self.config.warm_start == "none":
+                best, warm = imagine.evaluate(noise_NPZ=mode_1PZ), None
+            else:
                 moved_1PZ, latent_1D = np.empty((1, P, Z), np.float32), imagine.latent_1D
                 for p in range(P):  # the prior's mode fills the last place
                     skill_1Z = warm_PZ[None, p + 1] if p < P - 1 else np.tanh(self.model.prior(latent_1D)[0])
                     moved_1PZ[:, p] = imagine.clip(skill_1Z)
-                    latent_1D, _ = self.model.dynamics(latent_1D, moved_1PZ[:, p])
-                warm = imagine.evaluate(skills_NPZ=moved_1PZ, invert=True)
-                best = warm if warm.scores_N[0] > best.scores_N[0] else best
+                    if p < P - 1:
+                        latent_1D, _ = self.model.dynamics(latent_1D, moved_1PZ[:, p])
+                both = imagine.evaluate(skills_NPZ=moved_1PZ, noise_NPZ=mode_1PZ, invert=True)
+                warm, mode = both.rows(slice(0, 1)), both.rows(slice(1, 2))
+                best = warm if warm.scores_N[0] > mode.scores_N[0] else mode
         found = Search(chosen=best, best=best, elites=best, weights_E=_weights(1), mean_PZ=best.skills_NPZ[0])
         return found, warm
 
