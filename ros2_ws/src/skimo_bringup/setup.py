@@ -26,5 +26,8 @@ setup(
         (f"share/{NAME}/launch", files("launch/*.py") + files("launch/*.yaml")),
         (f"share/{NAME}/launch/params", files("launch/params/*.yaml")),
     ],
+    entry_points={
+        "skimo.commands": ["demo = skimo_bringup.demo:main", "eval = skimo_bringup.evaluate:main"],
+    },
     zip_safe=False,
 )
