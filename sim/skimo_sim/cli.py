@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tyro
 
 from skimo_core.errors import SkimoError
 from skimo_core.provenance import provenance
+from skimo_core.tasks import kitchen
 
 
 def twin(argv: list[str]) -> int:
@@ -67,9 +69,47 @@ def twin_picture(
     print(out)
 
 
-def _run(commands: dict[str, object], argv: list[str], prog: str) -> int:
+def render(argv: list[str]) -> int:
+    """Make a video and a filmstrip from a recorded episode."""
+    return _run(render_recording, argv, "skimo render")
+
+
+def render_recording(
+    recording: tyro.conf.Positional[Path], *, out: Path | None = None, camera: str = "left", pictures: int = 12
+) -> None:
+    """Draw a recorded episode as OUT.mp4 and OUT.png.
+
+    Args:
+        recording: an episode's MCAP file; one that was cut short is drawn as far as it goes.
+        out: path without ending; beside the recording by default.
+        camera: left, room or front.
+        pictures: in the filmstrip.
+    """
+    from skimo_core.episodes.recording import read_episode
+
+    from .film import film
+
+    episode = read_episode(recording, salvage=True)
+    target = out or recording.with_suffix("")
+    made = film(
+        episode.observations,
+        kitchen().task(episode.meta.task or "kitchen"),
+        video=target.with_suffix(".mp4"),
+        strip=target.with_suffix(".png"),
+        rate_hz=episode.meta.rate_hz,
+        arm=episode.meta.arm,
+        camera=camera,
+        pictures=pictures,
+    )
+    print(f"{made.video} ({made.frames} frames, {made.render_ms:.0f} ms each)\n{made.strip}")
+
+
+def _run(commands: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str], prog: str) -> int:
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=argv)  # type: ignore[arg-type]
+        if isinstance(commands, dict):
+            tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=argv)
+        else:
+            tyro.cli(commands, prog=prog, args=argv)
     except SkimoError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1

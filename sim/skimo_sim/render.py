@@ -36,6 +36,9 @@ MAX_GEOMS = 2000
 class Painter:
     """Draws states of the kitchen from one of its cameras. Close it, or use it as a context manager.
 
+    Attributes:
+        zero_rad: [7] Franka's joint angles where the model's are 0; take them off an observation's joints to paint it.
+
     Args:
         arm: which arm stands in the kitchen.
         width, height: of the frames, pixels.
@@ -47,7 +50,9 @@ class Painter:
 
     def __init__(self, arm: str = "panda", *, width: int = WIDTH, height: int = HEIGHT, samples: int = 4) -> None:
         self._context = gl_context(width, height)
-        self._model = build_kitchen(arm, visual=True).model
+        scene = build_kitchen(arm, visual=True)
+        self.zero_rad = scene.arm.zero_rad
+        self._model = scene.model
         self._data = mujoco.MjData(self._model)
         self._model.vis.quality.shadowsize = 0
         self._model.vis.quality.offsamples = samples
