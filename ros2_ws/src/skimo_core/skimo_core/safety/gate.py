@@ -99,11 +99,11 @@ class Gate:
     def watch(self, robot: RobotState | None, now_s: float) -> Decision:
         """Look at the robot alone (call it regularly); a silent policy is no fault, a silent robot is.
 
-        Before the first state of all there is nothing to stop, and nothing is found.
+        Before the first fresh state of all there is nothing to stop, and nothing is found.
         """
         if self.stopped:
             return self._decide(Verdict.STOP, self.stopped_for)
-        if robot is None and self._follower is None:
+        if self._follower is None and (robot is None or now_s - robot.stamp_s > self.config.state_age_max_s):
             return self._decide(Verdict.PASS, ())
         situation = Situation(now_s=now_s, robot=robot, desired_q_rad=self._desired(robot, now_s))
         verdict, findings = assess(situation, self._limits, self.config, self._robot_checks)

@@ -1,0 +1,445 @@
+"""Between ROS messages and the core's types: the only file that touches message fields.
+
+Joint vectors are picked by name, so the order in a message does not matter. Stamps become seconds of the node's clock
+(float, about 0.2 us of resolution in Unix time). A message that lacks what is needed raises SpecError.
+Units are those of both sides: rad, rad/s, Nm, m, s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from franka_msgs.action import Grasp, Move
+from franka_msgs.msg import FrankaRobotState
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
+from skimo_msgs.msg import GripperCommand as GripperMsg
+from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
+from skimo_msgs.srv import ResetTwin, StartEpisode
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from skimo_core.errors import SpecError
+from skimo_core.safety.gate import Decision
+from skimo_core.types import (
+    Array,
+    GripperCommand,
+    JointTrajectory,
+    ObjectStates,
+    RobotMode,
+    RobotState,
+    Verdict,
+)
+
+from .reports import Episode, EpisodeNews, GateReport, PolicyReport, StepRecord
+
+GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
+LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+def to_time(time_s: float) -> Time:
+    nanoseconds = round(time_s * 1e9)
+    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def from_time(stamp: Time) -> float:
+    return stamp.sec + stamp.nanosec * 1e-9
+
+
+def to_clock(time_s: float) -> Clock:
+    return Clock(clock=to_time(time_s))
+
+
+# --- robot state ---------------------------------------------------------------------------------------------------
+
+
+def fill_joint_state(
+    message: JointState, robot: RobotState, joints: Sequence[str], fingers: Sequence[str]
+) -> JointState:
+    """Write arm and fingers into a message that is used again and again."""
+    still = [0.0] * len(fingers)
+    message.header.stamp = to_time(robot.stamp_s)
+    message.name = [*joints, *fingers]
+    message.position = [*robot.q_rad.tolist(), *robot.finger_m.tolist()]
+    message.velocity = [*robot.dq_rad_s.tolist(), *still]
+    message.effort = [*robot.tau_nm.tolist(), *still]
+    return message
+
+
+def robot_state(message: JointState, joints: Sequence[str], fingers: Sequence[str], mode: RobotMode) -> RobotState:
+    """The robot state in a JointState; velocities and efforts that a driver leaves out are 0, and so are fingers.
+
+    Raises:
+        SpecError: a joint's position is missing.
+    """
+    index = {name: i for i, name in enumerate(message.name)}
+    missing = [name for name in joints if name not in index or index[name] >= len(message.position)]
+    if missing:
+        raise SpecError(f"joint states lack {missing[0]!r}; sent are {list(message.name)}; check the adapter's prefix")
+    arm = [index[name] for name in joints]
+    hand = [message.position[index[name]] if name in index else 0.0 for name in fingers]
+    return RobotState(
+        stamp_s=from_time(message.header.stamp),
+        q_rad=np.array([message.position[i] for i in arm]),
+        dq_rad_s=_picked(message.velocity, arm),
+        tau_nm=_picked(message.effort, arm),
+        finger_m=np.array(hand),
+        mode=mode,
+    )
+
+
+def _picked(values: Sequence[float], at: Sequence[int]) -> Array:
+    return np.array([values[i] if i < len(values) else 0.0 for i in at])
+
+
+def robot_mode(message: Any) -> RobotMode:
+    """The mode in a FrankaRobotState (franka_ros2) or FrankaState (multipanda_ros2); unknown numbers are OTHER."""
+    try:
+        return RobotMode(int(message.robot_mode))
+    except ValueError:
+        return RobotMode.OTHER
+
+
+class FrankaStateFiller:
+    """Fills one FrankaRobotState again and again; building it anew takes longer than publishing it."""
+
+    def __init__(self, joints: Sequence[str], frame: str) -> None:
+        self.message = FrankaRobotState()
+        self.message.header.frame_id = frame
+        self._joint_states = (self.message.measured_joint_state, self.message.desired_joint_state)
+        for state in self._joint_states:
+            state.name = list(joints)
+            state.effort = [0.0] * len(joints)
+
+    def fill(self, robot: RobotState, q_desired_rad: Array, dq_desired_rad_s: Array) -> FrankaRobotState:
+        message, stamp = self.message, to_time(robot.stamp_s)
+        message.header.stamp = stamp
+        measured, desired = self._joint_states
+        measured.header.stamp = desired.header.stamp = stamp
+        measured.position, measured.velocity = robot.q_rad.tolist(), robot.dq_rad_s.tolist()
+        measured.effort = robot.tau_nm.tolist()
+        desired.position, desired.velocity = q_desired_rad.tolist(), dq_desired_rad_s.tolist()
+        message.time = robot.stamp_s
+        message.control_command_success_rate = 1.0
+        message.robot_mode = int(robot.mode)
+        return message
+
+
+# --- objects -------------------------------------------------------------------------------------------------------
+
+
+def fill_object_states(message: ObjectStatesMsg, objects: ObjectStates) -> ObjectStatesMsg:
+    message.header.stamp = to_time(objects.stamp_s)
+    message.names = list(objects.names)
+    message.values = objects.values.astype(np.float32)
+    return message
+
+
+def object_states(message: ObjectStatesMsg) -> ObjectStates:
+    if len(message.names) != len(message.values):
+        raise SpecError(f"object states: {len(message.names)} names but {len(message.values)} values")
+    return ObjectStates(
+        stamp_s=from_time(message.header.stamp),
+        names=tuple(message.names),
+        values=np.asarray(message.values, dtype=np.float64),
+    )
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+def to_trajectory(trajectory: JointTrajectory, joints: Sequence[str]) -> TrajectoryMsg:
+    """header.stamp is the trajectory's start; its points count from there."""
+    message = TrajectoryMsg(joint_names=list(joints))
+    message.header.stamp = to_time(trajectory.start_s)
+    rows = zip(trajectory.times_s, trajectory.q_rad, trajectory.dq_rad_s, trajectory.ddq_rad_s2)
+    message.points = [
+        JointTrajectoryPoint(
+            positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist(), time_from_start=_duration(time_s)
+        )
+        for time_s, q, dq, ddq in rows
+    ]
+    return message
+
+
+def from_trajectory(message: TrajectoryMsg, joints: Sequence[str], now_s: float) -> JointTrajectory:
+    """A zero stamp means "from now on", as in joint_trajectory_controller; accelerations left out are 0.
+
+    Raises:
+        SpecError: joints are missing, or points lack positions or velocities.
+    """
+    order = _order(message, joints)
+    points = message.points
+    if not points or any(len(p.positions) != len(joints) or len(p.velocities) != len(joints) for p in points):
+        raise SpecError(f"trajectory: each of its {len(points)} points needs {len(joints)} positions and velocities")
+    still = [0.0] * len(joints)
+    return JointTrajectory(
+        start_s=from_time(message.header.stamp) or now_s,
+        times_s=np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points]),
+        q_rad=np.array([p.positions for p in points])[:, order],
+        dq_rad_s=np.array([p.velocities for p in points])[:, order],
+        ddq_rad_s2=np.array([p.accelerations if len(p.accelerations) else still for p in points])[:, order],
+    )
+
+
+def _order(message: TrajectoryMsg, joints: Sequence[str]) -> list[int]:
+    if sorted(message.joint_names) != sorted(joints):
+        raise SpecError(f"trajectory is for joints {list(message.joint_names)}, this arm has {list(joints)}")
+    names = list(message.joint_names)
+    return [names.index(name) for name in joints]
+
+
+def _duration(time_s: float) -> Duration:
+    nanoseconds = round(time_s * 1e9)
+    return Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def to_gripper(goal: GripperCommand, stamp_s: float) -> GripperMsg:
+    message = GripperMsg(
+        kind=GRIPPER_KINDS[goal.kind], width_m=goal.width_m, speed_m_s=goal.speed_m_s, force_n=goal.force_n
+    )
+    message.header.stamp = to_time(stamp_s)
+    return message
+
+
+def from_gripper(message: GripperMsg) -> GripperCommand:
+    kinds = {number: kind for kind, number in GRIPPER_KINDS.items()}
+    if message.kind not in kinds:
+        raise SpecError(f"gripper command of kind {message.kind}; known are {GRIPPER_KINDS}")
+    return GripperCommand(
+        kind=kinds[message.kind], width_m=message.width_m, speed_m_s=message.speed_m_s, force_n=message.force_n
+    )
+
+
+def gripper_goal(goal: GripperCommand, width_max_m: float) -> Move.Goal | Grasp.Goal:
+    """The driver's action goal; a grasp takes whatever lies between the fingers."""
+    if goal.kind == "move":
+        return Move.Goal(width=goal.width_m, speed=goal.speed_m_s)
+    message = Grasp.Goal(width=goal.width_m, speed=goal.speed_m_s, force=goal.force_n)
+    message.epsilon.inner = message.epsilon.outer = width_max_m
+    return message
+
+
+def from_gripper_goal(message: Move.Goal | Grasp.Goal) -> GripperCommand:
+    if isinstance(message, Grasp.Goal):
+        return GripperCommand(kind="grasp", width_m=message.width, speed_m_s=message.speed, force_n=message.force)
+    return GripperCommand(kind="move", width_m=message.width, speed_m_s=message.speed)
+
+
+def gripper_outcome(message: Move.Goal | Grasp.Goal, width_m: float) -> tuple[bool, str]:
+    """Whether the goal counts as reached with the fingers at rest `width_m` apart, as libfranka judges it."""
+    if isinstance(message, Grasp.Goal):
+        low, high = message.width - message.epsilon.inner, message.width + message.epsilon.outer
+        held = low < width_m < high
+        return held, "" if held else f"the object is {width_m:.4f} m wide, outside {low:.4f} to {high:.4f} m"
+    reached = abs(width_m - message.width) < GRIPPER_TOLERANCE_M
+    return reached, "" if reached else f"the fingers stand {width_m:.4f} m apart, not {message.width:.4f} m"
+
+
+GRIPPER_TOLERANCE_M = 0.005
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+def to_gate_event(report: GateReport, now_s: float) -> GateEvent:
+    message = GateEvent(
+        verdict=int(report.decision.verdict),
+        reasons=list(report.decision.reasons),
+        latched=report.latched,
+        generation=report.decision.generation,
+        commands=report.commands,
+        limited=report.limited,
+        held=report.held,
+        stops=report.stops,
+        state_age_s=report.state_age_s,
+    )
+    message.header.stamp = to_time(now_s)
+    return message
+
+
+def from_gate_event(message: GateEvent) -> GateReport:
+    decision = Decision(
+        verdict=Verdict(message.verdict),
+        reasons=tuple(message.reasons),
+        command=None,
+        generation=message.generation,
+    )
+    return GateReport(
+        decision=decision,
+        latched=message.latched,
+        commands=message.commands,
+        limited=message.limited,
+        held=message.held,
+        stops=message.stops,
+        state_age_s=message.state_age_s,
+    )
+
+
+EVENT_KINDS = {"start": EpisodeEvent.START, "end": EpisodeEvent.END, "subtask": EpisodeEvent.SUBTASK}
+
+
+def to_episode_event(news: EpisodeNews) -> EpisodeEvent:
+    message = EpisodeEvent(
+        kind=EVENT_KINDS[news.kind],
+        episode_id=news.episode.episode_id,
+        task=news.episode.task,
+        subtasks=list(news.episode.subtasks),
+        subtask=news.subtask,
+        seed=news.episode.seed,
+        bundle_id=news.episode.bundle_id,
+        source=news.episode.source,
+        success=news.success,
+        subtasks_done=news.subtasks_done,
+        steps=news.steps,
+        missed_ticks=news.missed_ticks,
+        detail=news.detail,
+    )
+    message.header.stamp = to_time(news.stamp_s)
+    return message
+
+
+def from_episode_event(message: EpisodeEvent) -> EpisodeNews:
+    kinds = {number: kind for kind, number in EVENT_KINDS.items()}
+    return EpisodeNews(
+        kind=kinds[message.kind],
+        stamp_s=from_time(message.header.stamp),
+        episode=Episode(
+            episode_id=message.episode_id,
+            task=message.task,
+            subtasks=tuple(message.subtasks),
+            seed=message.seed,
+            bundle_id=message.bundle_id,
+            source=message.source,
+        ),
+        subtask=message.subtask,
+        success=message.success,
+        subtasks_done=message.subtasks_done,
+        steps=message.steps,
+        missed_ticks=message.missed_ticks,
+        detail=message.detail,
+    )
+
+
+def to_episode_step(record: StepRecord, episode_id: str) -> EpisodeStep:
+    step = record.step
+    message = EpisodeStep(
+        episode_id=episode_id,
+        step=record.index,
+        kind=step.kind.value,
+        reason=step.reason,
+        step_in_skill=step.step_in_skill,
+        reward=float(step.reward),
+        verdict=int(record.verdict),
+    )
+    message.header.stamp = to_time(record.due_s)
+    message.observation = _floats(record.observation_O)
+    message.action_proposed = _floats(step.action_A)
+    message.action_applied = _floats(record.applied_A)
+    message.skill = _floats(step.skill_Z)
+    return message
+
+
+def _floats(array: npt.NDArray[np.float32] | None) -> list[float]:
+    return [] if array is None else array.ravel().tolist()
+
+
+_REPORT_SCALARS = tuple(f for f in PolicyReport.__slots__ if f not in ("skill_Z", "predicted_PO"))
+
+
+def to_plan_status(report: PolicyReport, now_s: float) -> PlanStatus:
+    message = PlanStatus(**{name: getattr(report, name) for name in _REPORT_SCALARS})
+    message.header.stamp = to_time(now_s)
+    message.skill = _floats(report.skill_Z)
+    message.predicted = _floats(report.predicted_PO)
+    return message
+
+
+def from_plan_status(message: PlanStatus) -> PolicyReport:
+    """Everything but the arrays of the plan."""
+    return PolicyReport(**{name: getattr(message, name) for name in _REPORT_SCALARS})
+
+
+def diagnostics(now_s: float, name: str, level: str, summary: str, values: dict[str, Any]) -> DiagnosticArray:
+    """One component's health; `level` is "ok", "warn" or "error"."""
+    words = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    rows = [KeyValue(key=key, value=word) for key, word in words.items()]
+    status = DiagnosticStatus(level=LEVELS[level], name=name, hardware_id="skimo", message=summary, values=rows)
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = to_time(now_s)
+    return message
+
+
+# --- services ------------------------------------------------------------------------------------------------------
+
+
+def answer_trigger(response: Trigger.Response, success: bool, text: str) -> Trigger.Response:
+    response.success, response.message = success, text
+    return response
+
+
+def from_trigger(response: Trigger.Response) -> tuple[bool, str]:
+    return response.success, response.message
+
+
+def reset_request(task: str, seed: int) -> ResetTwin.Request:
+    return ResetTwin.Request(task=task, seed=seed)
+
+
+def start_request(task: str, seed: int, episode_id: str = "") -> StartEpisode.Request:
+    return StartEpisode.Request(task=task, seed=seed, episode_id=episode_id)
+
+
+def from_reset_request(request: ResetTwin.Request) -> tuple[str, int]:
+    return request.task, request.seed
+
+
+def answer_reset(response: ResetTwin.Response, success: bool, text: str, stamp_s: float) -> ResetTwin.Response:
+    response.success, response.message, response.stamp = success, text, to_time(stamp_s)
+    return response
+
+
+def from_reset_response(response: ResetTwin.Response) -> tuple[bool, str, float]:
+    return response.success, response.message, from_time(response.stamp)
+
+
+def from_start_request(request: StartEpisode.Request) -> tuple[str, int, str]:
+    return request.task, request.seed, request.episode_id
+
+
+def answer_start(response: StartEpisode.Response, success: bool, text: str, episode_id: str) -> StartEpisode.Response:
+    response.success, response.message, response.episode_id = success, text, episode_id
+    return response
+
+
+def from_start_response(response: StartEpisode.Response) -> tuple[bool, str, str]:
+    return response.success, response.message, response.episode_id
+
+
+def gripper_feedback(kind: Any, width_m: float) -> Any:
+    return kind.Feedback(current_width=width_m)
+
+
+def gripper_result(kind: Any, success: bool, text: str) -> Any:
+    return kind.Result(success=success, error=text)
+
+
+def from_gripper_result(message: Any) -> tuple[bool, str]:
+    return message.success, message.error
+
+
+def answer_recovery(response: Any) -> Any:
+    """The reply of a recovery service, whatever its type calls success."""
+    if hasattr(response, "success"):
+        response.success = True
+    return response

@@ -1,0 +1,111 @@
+"""The hand's actions (move, grasp, homing) as franka_gripper offers them, over any hand that takes goals and reports.
+
+One goal at a time: a newer one supersedes the older, which is aborted and says so. A goal ends when the fingers are at
+rest; whether it succeeded is judged as libfranka judges it. Nothing blocks the executor: a timer looks at the hand
+while a goal runs, and only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from franka_msgs.action import Grasp, Homing, Move
+from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
+from rclpy.node import Node
+
+from skimo_core.errors import SkimoError
+from skimo_core.types import GripperCommand
+
+from . import conversions as convert
+from .adapters import Adapter
+
+POLL_S = 0.05
+
+
+class HandControl(Protocol):
+    """The hand behind the actions."""
+
+    def command_hand(self, goal: GripperCommand) -> None: ...
+
+    @property
+    def hand_width_m(self) -> float: ...
+
+    @property
+    def hand_busy(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Running:
+    """The goal under way, and its action type."""
+
+    handle: ServerGoalHandle
+    kind: Any
+
+
+class GripperServer:
+    """Serves the three actions under an adapter's names."""
+
+    def __init__(self, node: Node, adapter: Adapter, hand: HandControl, homing_goal: GripperCommand) -> None:
+        self._node = node
+        self._hand = hand
+        self._homing_goal = homing_goal
+        self._running: Running | None = None
+        self._timer = node.create_timer(POLL_S, self._poll)
+        self._timer.cancel()
+        names = ((Move, adapter.gripper_move), (Grasp, adapter.gripper_grasp), (Homing, adapter.gripper_homing))
+        self._servers = [self._serve(kind, name) for kind, name in names]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.destroy()
+
+    def _serve(self, kind: Any, name: str) -> ActionServer:
+        return ActionServer(
+            self._node,
+            kind,
+            name,
+            execute_callback=lambda handle: kind.Result(),
+            goal_callback=lambda request: GoalResponse.ACCEPT,
+            cancel_callback=lambda handle: CancelResponse.REJECT,
+            handle_accepted_callback=partial(self._start, kind),
+        )
+
+    def _start(self, kind: Any, handle: ServerGoalHandle) -> None:
+        if self._running is not None:
+            self._end(False, "superseded by a newer goal")
+        self._running = Running(handle, kind)
+        try:
+            goal = self._homing_goal if kind is Homing else convert.from_gripper_goal(handle.request)
+            self._hand.command_hand(goal)
+        except SkimoError as error:
+            self._end(False, str(error))
+            return
+        self._timer.reset()
+
+    def _poll(self) -> None:
+        if self._running is None:
+            self._timer.cancel()
+            return
+        width_m = self._hand.hand_width_m
+        if self._hand.hand_busy:
+            self._running.handle.publish_feedback(convert.gripper_feedback(self._running.kind, width_m))
+            return
+        if self._running.kind is Homing:
+            self._end(True, "")
+        else:
+            self._end(*convert.gripper_outcome(self._running.handle.request, width_m))
+
+    def _end(self, success: bool, text: str) -> None:
+        running, self._running = self._running, None
+        assert running is not None
+        self._timer.cancel()
+
+        def finish(handle: ServerGoalHandle) -> Any:
+            finished: Callable[[], None] = handle.succeed if success else handle.abort
+            finished()
+            return convert.gripper_result(running.kind, success, text)
+
+        running.handle.execute(finish)

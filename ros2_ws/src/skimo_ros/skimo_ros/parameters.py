@@ -1,0 +1,70 @@
+"""ROS parameters as a table: each declared once, with bounds and a description, and read back typed.
+
+    PARAMETERS = (Parameter("rate_hz", 100.0, "how often joint states go out", low=1.0, high=250.0), ...)
+    values = declare(node, PARAMETERS); rate = values["rate_hz"]
+A value out of its bounds is refused by ROS itself when the node starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+Value = bool | int | float | str | list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter; read once at start, so changing it later has no effect and is refused.
+
+    Attributes:
+        name, default, description: as shown by `ros2 param describe`.
+        low, high: inclusive bounds of a number.
+        choices: allowed words, for the description.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Declare all; return their values by name.
+
+    Raises:
+        rclpy.exceptions.InvalidParameterValueException: one that was given lies out of its bounds.
+        ValueError: a word that is not among a parameter's choices.
+    """
+    values = {}
+    for p in parameters:
+        values[p.name] = node.declare_parameter(p.name, p.default, _descriptor(p)).value
+        if p.choices and values[p.name] not in p.choices:
+            raise ValueError(f"parameter {p.name} is {values[p.name]!r}, must be one of {', '.join(p.choices)}")
+    return values
+
+
+def _descriptor(p: Parameter) -> ParameterDescriptor:
+    words = f"{p.description} ({' | '.join(p.choices)})" if p.choices else p.description
+    descriptor = ParameterDescriptor(description=words, read_only=True)
+    if p.low is not None and p.high is not None:
+        if isinstance(p.default, int) and not isinstance(p.default, bool):
+            descriptor.integer_range = [IntegerRange(from_value=int(p.low), to_value=int(p.high), step=0)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=p.low, to_value=p.high, step=0.0)]
+    return descriptor
+
+
+DRIVER = (
+    Parameter("driver", "twin", "driver stack whose names are used: a file in adapters/"),
+    Parameter("arm", "", "arm id, prefix of the joint names; empty: the driver's own"),
+)
+"""What every node that speaks to the driver declares."""
+
+ROBOT = (Parameter("robot", "panda", "robot whose limits hold: a file in skimo_core's robots/"),)

@@ -1,0 +1,388 @@
+"""One arm flown through episodes, tick by tick: observation, skill loop, actuation, and what is told about it.
+
+The part of the policy node that knows nothing of ROS: state comes from callables, commands and news go to callables,
+time is an argument. One `tick` per control period; it takes at most the action's deadline.
+
+    idle -> resetting (waits for states newer than the start, arm at rest) -> preparing (first plan) -> running -> done
+    running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
+
+A tick counts as missed when no fresh action went out within ACT_DEADLINE_S of its due time, holds included; ticks that
+were slept through count too. Times s in the node's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from skimo_core.actuate import Actuator
+from skimo_core.control import SkillLoop, Step, StepKind
+from skimo_core.errors import BackendError, DeadlineError, ObservationError, SkimoError
+from skimo_core.observe import Observer
+from skimo_core.planning import PlanSource
+from skimo_core.policy import FloatArray, Plan, SkillPolicy
+from skimo_core.safety.limits import RobotLimits
+from skimo_core.tasks import Domain, Task
+from skimo_core.types import JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
+
+from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
+
+ACT_DEADLINE_S = 0.04
+"""Half a control period: what is sent later is a missed tick."""
+SEND_MARGIN_S = 0.002
+RESET_WAIT_S = 3.0
+REST_RAD_S = 0.05
+MOVED_RAD = 0.05
+"""An arm found this far from where it was commanded was moved by somebody else; it is taken where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What the pilot sees of the arm, and what it does to it.
+
+    Attributes:
+        robot, objects: the newest states; raise ObservationError while there are none.
+        send: hands a command on.
+        clock: the node's clock.
+    """
+
+    robot: Callable[[], RobotState]
+    objects: Callable[[], ObjectStates]
+    send: Callable[[JointCommand], None]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who hears of it."""
+
+    news: Callable[[EpisodeNews], None]
+    record: Callable[[str, StepRecord], None]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Newest durations, ms, and the worst since the episode began."""
+
+    act_ms: float = 0.0
+    tick_late_ms: float = 0.0
+    worst_tick_late_ms: float = 0.0
+    worst_act_ms: float = 0.0
+
+
+class Pilot:
+    """Flies one arm.
+
+    Args:
+        policy: asked for actions, in the caller's thread.
+        planning: where plans come from.
+        noise: whether the domain's simulated sensor noise is added.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        limits: RobotLimits,
+        policy: SkillPolicy,
+        planning: PlanSource,
+        arm: Arm,
+        audience: Audience,
+        *,
+        noise: bool = False,
+    ) -> None:
+        self.state = "idle"
+        self.timings = Timings()
+        self.gate_stopped_for = ""
+        self.episode: Episode | None = None
+        self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
+        self._actuator = Actuator(limits, domain.action)
+        self._loop = SkillLoop(domain.task("kitchen"), policy.spec.skill, self._act, planning)
+        self._observer = self._make_observer(0)
+        self._due_s = 0.0
+        self._start_s = 0.0
+        self._reason = ""
+        self._plan: Plan | None = None
+        self._plan_late = False
+        self._late_before = 0
+        self._unconfirmed_s: float | None = None
+        self._verdict = Verdict.PASS
+        self._last: StepRecord | None = None
+        self._seen_O: FloatArray = np.zeros(domain.observation.size, np.float32)
+
+    # --- what an operator or a caller asks --------------------------------------------------------------------------
+
+    def start(self, episode: Episode, task: Task, now_s: float) -> None:
+        """Begin an episode as soon as states newer than `now_s` show the arm at rest; all that was before is void.
+
+        Raises:
+            BackendError: the gate is stopped.
+        """
+        self._refuse_if_stopped()
+        if self.episode is not None and self.state not in ("idle", "done"):
+            self._finish("superseded by a new episode")
+        self.episode, self.state, self._reason = episode, "resetting", ""
+        self._start_s = now_s
+        self._loop.start(seed=episode.seed, task=task)
+        self._observer = self._make_observer(episode.seed)
+        self.timings = Timings()
+        self._plan, self._unconfirmed_s, self._last = None, None, None
+        self._plan_late, self._late_before = False, 0
+
+    def hold(self, reason: str) -> None:
+        """Send nothing more until `resume`; what was sent last ends at rest."""
+        if self.state in ("preparing", "running", "missed"):
+            self._loop.hold(reason)
+
+    def resume(self) -> None:
+        """An operator's word: plan anew from here and go on with the episode.
+
+        Raises:
+            BackendError: the gate is stopped.
+        """
+        if self.state != "held":
+            return
+        self._refuse_if_stopped()
+        self._take_arm_where_it_is()
+        self._loop.resume()
+        self._reason, self.state = "", "running"
+
+    def cancel(self, reason: str) -> None:
+        """End the episode and brake now."""
+        if self.state in ("preparing", "running", "missed", "held"):
+            self._arm.send(self._actuator.hold(self._arm.clock()))
+        if self.state not in ("idle", "done"):
+            self._finish(reason)
+
+    # --- what the gate answers --------------------------------------------------------------------------------------
+
+    def confirm(self, trajectory: JointTrajectory) -> None:
+        """Take note of what was really sent to the driver; go on from there if it was not what was proposed."""
+        if self._unconfirmed_s is not None and abs(trajectory.start_s - self._unconfirmed_s) < 1e-6:
+            self._unconfirmed_s = None
+        elif self.state not in ("idle", "resetting", "done"):
+            self._actuator.adopt(trajectory, trajectory.start_s)
+            self._unconfirmed_s = None
+
+    def note_verdict(self, verdict: Verdict, *, latched: bool, reasons: tuple[str, ...]) -> None:
+        """Take note of a verdict of the gate; its stop holds the loop."""
+        self._verdict = max(self._verdict, verdict)
+        self.gate_stopped_for = "; ".join(reasons) if latched else ""
+        if latched:
+            self.hold(f"the gate is stopped: {'; '.join(reasons)}")
+
+    # --- the beat ---------------------------------------------------------------------------------------------------
+
+    def tick(self, due_s: float, skipped: int = 0) -> None:
+        """One control period, due at `due_s`; `skipped` periods before it were slept through."""
+        if self.state in ("idle", "done"):
+            return
+        if self.state == "resetting":
+            self._await_reset()
+            return
+        period_s = self._domain.action.period_s
+        if self.state != "preparing":
+            for missed in range(skipped, 0, -1):
+                step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
+                self._conclude(step, due_s - missed * period_s, np.zeros(self._domain.action.size, np.float32))
+        self._due_s = due_s
+        self._withdraw_if_refused()
+        step = self._decide()
+        self._conclude(step, due_s, self._execute(step))
+
+    def report(self) -> PolicyReport:
+        """Where things stand."""
+        episode, loop, plan = self.episode, self._loop, self._plan
+        current = loop.progress.current
+        timings = plan.timings_ms if plan is not None else {}
+        return PolicyReport(
+            state=self.state,
+            reason=self._reason,
+            episode_id=episode.episode_id if episode else "",
+            task=episode.task if episode else "",
+            subtask=current.name if episode and current else "",
+            subtasks_done=loop.progress.done,
+            subtasks_total=len(loop.task.subtasks) if episode else 0,
+            step=loop.counts.steps,
+            missed_ticks=loop.counts.missed,
+            plan_index=loop.counts.plans,
+            late_plans=loop.counts.late_plans,
+            late=self._plan_late,
+            bundle_id=self._policy.spec.bundle_id,
+            skill_Z=plan.skills_PZ[0] if plan else None,
+            value=plan.value if plan else float("nan"),
+            success_probability=plan.success_probability if plan else float("nan"),
+            predicted_PO=plan.predicted_PO if plan else None,
+            plan_ms=timings.get("total", 0.0),
+            queue_ms=timings.get("queue", 0.0),
+            act_ms=self.timings.act_ms,
+            tick_late_ms=self.timings.tick_late_ms,
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _refuse_if_stopped(self) -> None:
+        if self.gate_stopped_for:
+            raise BackendError(f"the gate is stopped ({self.gate_stopped_for}); reset it first: `skimo reset`")
+
+    def _make_observer(self, seed: int) -> Observer:
+        return Observer(
+            self._domain.observation,
+            max_age_s=self._domain.action.period_s,
+            noise=self._domain.noise if self._noise else None,
+            rng=np.random.default_rng(np.random.SeedSequence([seed, 1])),
+        )
+
+    def _await_reset(self) -> None:
+        now_s = self._arm.clock()
+        try:
+            robot, objects = self._arm.robot(), self._arm.objects()
+            fresh = robot.stamp_s > self._start_s and objects.stamp_s > self._start_s
+            waits_for = "states newer than the reset" if not fresh else "the arm to come to rest"
+            if fresh and np.abs(robot.dq_rad_s).max() < REST_RAD_S:
+                self._begin(robot, objects, now_s)
+                return
+        except SkimoError as error:
+            waits_for = str(error)
+        if now_s - self._start_s > RESET_WAIT_S:
+            self._finish(f"waited {RESET_WAIT_S:g} s for {waits_for}")
+
+    def _begin(self, robot: RobotState, objects: ObjectStates, now_s: float) -> None:
+        self._seen_O = self._observer.observe(robot, objects, now_s)
+        self._actuator.reset(robot.q_rad, now_s)
+        self._verdict = Verdict.PASS
+        self.state = "preparing"
+        self._tell("start")
+
+    def _decide(self) -> Step:
+        try:
+            observation = self._observer.observe(self._arm.robot(), self._arm.objects(), self._arm.clock())
+        except SkimoError as error:
+            if not isinstance(error, ObservationError):
+                self._loop.hold(str(error))
+            return self._loop.miss(str(error))
+        self._seen_O = observation
+        done = self._loop.progress.done
+        step = self._loop.step(observation)
+        for k in range(done, self._loop.progress.done):
+            self._tell("subtask", subtask=self._loop.task.subtasks[k].name, success=True, subtasks_done=k + 1)
+        return step
+
+    def _act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
+        """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
+        asked_s = self._arm.clock()
+        left_s = self._due_s + ACT_DEADLINE_S - SEND_MARGIN_S - asked_s
+        if left_s <= SEND_MARGIN_S:
+            raise DeadlineError(
+                f"the tick began {1e3 * (asked_s - self._due_s):.0f} ms late; is the machine overloaded?"
+            )
+        action_A = self._policy.act(observation_O, skill_Z, deadline_s=left_s)
+        now_s = self._arm.clock()
+        self.timings.act_ms = 1e3 * (now_s - asked_s)
+        self.timings.worst_act_ms = max(self.timings.worst_act_ms, self.timings.act_ms)
+        if now_s > self._due_s + ACT_DEADLINE_S:
+            raise DeadlineError(
+                f"the action came {1e3 * (now_s - self._due_s):.0f} ms after the tick was due, bound 40 ms"
+            )
+        self._domain.action.check(action_A)
+        return action_A
+
+    def _execute(self, step: Step) -> FloatArray | None:
+        """Send the action if there is one; return what was applied (zeros for nothing, None at the end)."""
+        if step.kind is StepKind.DONE:
+            return None
+        if step.kind is not StepKind.ACT or step.action_A is None:
+            return np.zeros(self._domain.action.size, np.float32)
+        applied = self._actuator.applied_action(step.action_A, self._due_s)
+        command = self._actuator.command(step.action_A, self._due_s)
+        self._arm.send(command)
+        self._unconfirmed_s = command.trajectory.start_s
+        late_ms = 1e3 * (self._arm.clock() - self._due_s)
+        self.timings.tick_late_ms = late_ms
+        self.timings.worst_tick_late_ms = max(self.timings.worst_tick_late_ms, late_ms)
+        return applied
+
+    def _conclude(self, step: Step, due_s: float, applied_A: FloatArray | None) -> None:
+        """Bookkeeping after a decision: the record of the step before (its verdict is known now), plan, state."""
+        self._record_last()
+        self._reason = step.reason
+        if step.new_plan is not None:
+            self._plan = step.new_plan
+            self._plan_late = self._loop.counts.late_plans > self._late_before
+            self._late_before = self._loop.counts.late_plans
+        if step.kind is not StepKind.PREPARE:
+            index = self._loop.counts.steps - (0 if step.kind is StepKind.DONE else 1)
+            self._last = StepRecord(
+                index=index,
+                due_s=due_s,
+                step=step,
+                observation_O=self._seen_O,
+                applied_A=applied_A,
+                verdict=Verdict.PASS,
+            )
+        self.state = _STATES[step.kind] if not self._loop.held_for else "held"
+        if step.kind is StepKind.DONE:
+            task = self._loop.task
+            unfinished = "" if self._loop.progress.finished else f"the step limit {task.step_limit} was reached"
+            self._finish(unfinished, success=self._loop.progress.finished)
+
+    def _record_last(self) -> None:
+        if self._last is not None and self.episode is not None:
+            last = self._last
+            refused = self._verdict >= Verdict.HOLD and last.applied_A is not None
+            applied = np.zeros_like(last.applied_A) if refused else last.applied_A
+            self._audience.record(
+                self.episode.episode_id,
+                StepRecord(
+                    index=last.index,
+                    due_s=last.due_s,
+                    step=last.step,
+                    observation_O=last.observation_O,
+                    applied_A=applied,
+                    verdict=self._verdict,
+                ),
+            )
+        self._last, self._verdict = None, Verdict.PASS
+
+    def _finish(self, detail: str, *, success: bool = False) -> None:
+        self._record_last()
+        self.state, self._reason = "done", detail
+        self._tell("end", success=success, detail=detail)
+
+    def _tell(self, kind: str, *, subtasks_done: int | None = None, **details: object) -> None:
+        assert self.episode is not None
+        counts = self._loop.counts
+        self._audience.news(
+            EpisodeNews(
+                kind=kind,
+                stamp_s=self._arm.clock(),
+                episode=self.episode,
+                subtasks_done=self._loop.progress.done if subtasks_done is None else subtasks_done,
+                steps=counts.steps,
+                missed_ticks=counts.missed,
+                **details,  # type: ignore[arg-type]
+            )
+        )
+
+    def _withdraw_if_refused(self) -> None:
+        """A command that the gate did not pass on by the next tick was refused: the one before it still runs."""
+        if self._unconfirmed_s is not None:
+            self._actuator.withdraw()
+            self._unconfirmed_s = None
+
+    def _take_arm_where_it_is(self) -> None:
+        now_s = self._arm.clock()
+        robot = self._arm.robot()
+        if np.abs(robot.q_rad - self._actuator.commanded(now_s)[0]).max() > MOVED_RAD:
+            self._actuator.reset(robot.q_rad, now_s)
+
+
+_STATES = {
+    StepKind.PREPARE: "preparing",
+    StepKind.ACT: "running",
+    StepKind.MISSED: "missed",
+    StepKind.HOLD: "running",
+    StepKind.DONE: "done",
+}
+"""HOLD without `held_for` is the wait for a late plan; it ends by itself."""

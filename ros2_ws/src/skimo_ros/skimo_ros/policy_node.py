@@ -1,0 +1,300 @@
+"""The policy as a lifecycle node: asks the policy server for an action every 80 ms and for a plan every skill.
+
+Promises
+  - configure says hello to the server and refuses one whose bundle has other channels, units, scale or rate; activate
+    accepts episodes; deactivate brakes and ends the episode. With `autostart` it does the first two by itself.
+  - It commands nothing itself: proposals go to the gate, and what the gate lets through is where it goes on from.
+  - Whatever fails (server, states, gate), it sends nothing more: the trajectory sent last ends at rest. Two missed
+    ticks in a row hold it until policy/resume; skimo/plan_status and /diagnostics say why.
+The executor has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle.node import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.timer import Timer
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
+from skimo_msgs.msg import GripperCommand as GripperMsg
+from skimo_msgs.srv import StartEpisode
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
+
+from skimo_core.client import DEFAULT_ENDPOINT, PolicyClient
+from skimo_core.errors import PolicyError, SetupError, SkimoError, SpecError
+from skimo_core.planning import BackgroundPlanning
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.types import JointCommand
+
+from . import conversions as convert
+from .adapters import load_adapter
+from .arm_state import ArmState
+from .beat import Beat
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STEADY, Names, now_s, refuse_a_second, run
+from .parameters import DRIVER, ROBOT, Parameter, declare
+from .pilot import Arm, Audience, Pilot
+from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
+
+PARAMETERS = (
+    *DRIVER,
+    *ROBOT,
+    Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
+    Parameter("bundle_id", "", "the bundle that the server must serve; empty: any that fits"),
+    Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
+    Parameter("autostart", True, "configure and activate by itself"),
+    Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),
+    Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
+    Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
+)
+
+
+class PolicyNode(LifecycleNode):
+    """Flies the arm through episodes (`Pilot`), with the policy in another process."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+        self._values = declare(self, PARAMETERS)
+        refuse_a_second(self)
+        self.failure = ""
+        self._adapter = load_adapter(self._values["driver"], self._values["arm"])
+        self._domain = kitchen()
+        self._limits = load_limits(self._values["robot"])
+        self._pilot: Pilot | None = None
+        self._planning: BackgroundPlanning | None = None
+        self._policy_clients: tuple[PolicyClient, ...] = ()
+        self._active = False
+        self._told: tuple[object, ...] = ()
+        simulated = self.get_parameter("use_sim_time").value
+        self._beat = Beat(self._domain.action.period_s, self.get_clock() if simulated else STEADY)
+        self._connect_topics()
+        self._tick_timer = self.create_timer(self._beat.period_s, self._tick, clock=self._beat.clock)
+        self._tick_timer.cancel()
+        self.create_timer(1.0, self._tell_health)
+        self._autostart: Timer | None = None
+        if self._values["autostart"]:
+            self._give_up_s = time.monotonic() + self._values["server_wait_s"]
+            self._autostart = self.create_timer(0.2, self._start_up, clock=STEADY)
+
+    def close(self) -> None:
+        """Brake if an episode runs, and let go of the server."""
+        if self._pilot is not None and self.context.ok():
+            self._pilot.cancel("the policy node was ended")
+        self._disconnect()
+
+    # --- lifecycle --------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._connect()
+        except SkimoError as error:
+            self._disconnect()
+            self._why_not = error
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = True
+        self.get_logger().info("ready for policy/start_episode")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        if self._pilot is not None:
+            self._pilot.cancel("the policy node was deactivated")
+        self._tick_timer.cancel()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._disconnect()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _start_up(self) -> None:
+        """Configure and activate once the server answers; a bundle that does not fit, or none at all, ends the node."""
+        assert self._autostart is not None
+        if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
+            self._autostart.cancel()
+            self.trigger_activate()
+        elif isinstance(self._why_not, SpecError) or time.monotonic() > self._give_up_s:
+            self._autostart.cancel()
+            self.failure = str(self._why_not)
+            self.context.try_shutdown()
+
+    # --- the server -------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        values, domain = self._values, self._domain
+        self._policy_clients = tuple(
+            PolicyClient(
+                values["endpoint"],
+                observation=domain.observation,
+                action=domain.action,
+                bundle_id=values["bundle_id"] or None,
+            )
+            for _ in range(2)
+        )
+        acting, planner = self._policy_clients
+        spec = acting.connect(values["hello_timeout_s"])
+        planner.connect(values["hello_timeout_s"])
+        self._planning = BackgroundPlanning(planner, values["plan_deadline_s"])
+        arm = Arm(robot=self._state.robot, objects=self._state.objects, send=self._send, clock=lambda: now_s(self))
+        audience = Audience(news=self._tell_news, record=self._record)
+        self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=values["noise"])
+        self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
+
+    def _disconnect(self) -> None:
+        self._pilot = None
+        if self._planning is not None:
+            self._planning.close()
+            self._planning = None
+        for client in self._policy_clients:
+            client.close()
+        self._policy_clients = ()
+
+    # --- topics -----------------------------------------------------------------------------------------------------
+
+    def _connect_topics(self) -> None:
+        self._why_not: SkimoError = SetupError("the node is not configured")
+        self._state = ArmState(self, self._adapter)
+        self._proposals = self.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
+        self._hand = self.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
+        self._status = self.create_publisher(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
+        self._events = self.create_publisher(EpisodeEvent, Names.EPISODE, EVENT_QOS)
+        self._steps = self.create_publisher(EpisodeStep, Names.EPISODE_STEP, EVENT_QOS)
+        self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
+        self.create_subscription(TrajectoryMsg, self._adapter.command, self._confirm, COMMAND_QOS)
+        self.create_subscription(GateEvent, Names.GATE, self._take_verdict, EVENT_QOS)
+        self.create_service(StartEpisode, Names.START_EPISODE, self._start_episode)
+        self.create_service(Trigger, Names.RESUME, self._resume)
+        self.create_service(Trigger, Names.POLICY_HOLD, self._hold)
+
+    def _send(self, command: JointCommand) -> None:
+        self._proposals.publish(convert.to_trajectory(command.trajectory, self._adapter.joints))
+        if command.gripper is not None:
+            self._hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
+
+    def _confirm(self, message: TrajectoryMsg) -> None:
+        if self._pilot is not None:
+            self._pilot.confirm(convert.from_trajectory(message, self._adapter.joints, now_s(self)))
+
+    def _take_verdict(self, message: GateEvent) -> None:
+        report = convert.from_gate_event(message)
+        if self._pilot is not None:
+            decision = report.decision
+            self._pilot.note_verdict(decision.verdict, latched=report.latched, reasons=decision.reasons)
+
+    def _tell_news(self, news: EpisodeNews) -> None:
+        self._events.publish(convert.to_episode_event(news))
+        words = {"start": "begins", "end": f"ends: {news.detail or 'done'}", "subtask": f"{news.subtask} done"}
+        done = f"{news.subtasks_done}/{len(news.episode.subtasks)}"
+        self.get_logger().info(f"episode {news.episode.episode_id} {words[news.kind]} ({done} at step {news.steps})")
+
+    def _record(self, episode_id: str, record: StepRecord) -> None:
+        self._steps.publish(convert.to_episode_step(record, episode_id))
+
+    # --- the beat ---------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self._pilot is None:
+            return
+        late_s, skipped = self._beat.take()
+        self._pilot.tick(now_s(self) - late_s, skipped)
+        if self._pilot.state == "done":
+            self._tick_timer.cancel()
+        self._tell_status()
+
+    def _tell_status(self, *, always: bool = False) -> None:
+        report = self._report()
+        told = (report.state, report.reason, report.episode_id, report.plan_index, report.subtasks_done)
+        if told == self._told and not always:
+            return
+        if report.state == "held" and self._told[:1] != ("held",):
+            self.get_logger().error(f"held: {report.reason}; mend it, then `skimo reset`")
+        self._told = told
+        self._status.publish(convert.to_plan_status(report, now_s(self)))
+
+    def _report(self) -> PolicyReport:
+        if self._pilot is None:
+            return PolicyReport(state="unconfigured", reason=str(self._why_not))
+        return self._pilot.report()
+
+    def _tell_health(self) -> None:
+        self._tell_status(always=True)
+        report = self._report()
+        level = "error" if report.state in ("held", "unconfigured") else "warn" if report.missed_ticks else "ok"
+        values: dict[str, object] = {
+            "episode": report.episode_id,
+            "step": report.step,
+            "missed_ticks": report.missed_ticks,
+            "late_plans": report.late_plans,
+            "plan_ms": report.plan_ms,
+            "act_ms": report.act_ms,
+        }
+        if self._pilot is not None:
+            values["worst_tick_late_ms"] = self._pilot.timings.worst_tick_late_ms
+            values["worst_act_ms"] = self._pilot.timings.worst_act_ms
+        text = report.reason or report.state
+        self._health.publish(convert.diagnostics(now_s(self), "skimo: policy", level, text, values))
+
+    # --- services ---------------------------------------------------------------------------------------------------
+
+    def _start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        task_name, seed, episode_id = convert.from_start_request(request)
+        try:
+            if self._pilot is None or not self._active:
+                raise SetupError(f"the policy node is not active: {self._why_not}")
+            task = self._domain.task(task_name)
+        except SkimoError as error:
+            return convert.answer_start(response, False, str(error), "")
+        episode = Episode(
+            episode_id=episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}",
+            task=task_name,
+            subtasks=tuple(s.name for s in task.subtasks),
+            seed=seed,
+            bundle_id=self._policy_clients[0].spec.bundle_id,
+        )
+        try:
+            self._pilot.start(episode, task, now_s(self))
+        except SkimoError as error:
+            return convert.answer_start(response, False, str(error), "")
+        self._beat.restart()
+        self._tick_timer.reset()
+        self._tell_status()
+        return convert.answer_start(response, True, "", episode.episode_id)
+
+    def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._pilot is None or self._pilot.state != "held":
+            return convert.answer_trigger(response, True, "nothing was held")
+        try:
+            bundle_before = self._policy_clients[0].spec.bundle_id
+            bundle = self._policy_clients[0].connect(self._values["hello_timeout_s"]).bundle_id
+            if bundle != bundle_before:
+                raise PolicyError(f"the server now serves bundle {bundle[:12]}; configure the policy node anew")
+            self._pilot.resume()
+        except SkimoError as error:
+            return convert.answer_trigger(response, False, str(error))
+        self._beat.restart()
+        self._tick_timer.reset()
+        self.get_logger().info("resumed by the operator")
+        return convert.answer_trigger(response, True, "goes on")
+
+    def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._pilot is not None:
+            self._pilot.hold("policy/hold was called")
+        return convert.answer_trigger(response, True, "holds until policy/resume")
+
+
+def main() -> int:
+    """Run the policy's node."""
+    return run(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

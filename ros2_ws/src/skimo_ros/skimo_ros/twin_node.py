@@ -1,0 +1,249 @@
+"""The MuJoCo twin behind a driver stack's names: joint states, Franka state, trajectory topic, hand, recovery, reset.
+
+Promises
+  - What a real driver of that stack offers, under the same names (`driver`); plus object_states, twin/reset and
+    twin/user_stop, which presses the simulated stop button.
+  - A trajectory is followed as joint_trajectory_controller follows it, its header's stamp being its start.
+  - Simulated time keeps up with the node's clock at `real_time_factor` 1; other factors publish /clock (0: as fast as
+    it goes), and everything else then runs with use_sim_time.
+  - Physics that diverge end the process, non-zero, with the reason.
+Physics run in a thread of their own; the executor only serves what comes in.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from franka_msgs.action import ErrorRecovery
+from rclpy.action.server import ActionServer, ServerGoalHandle
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
+from skimo_msgs.srv import ResetTwin
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
+
+from skimo_core.errors import SimulationError, SkimoError
+from skimo_core.types import GripperCommand, JointCommand
+
+from . import conversions as convert
+from .adapters import load_adapter, recovery_service_type, robot_state_type
+from .gripper_server import GripperServer
+from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, refuse_a_second, run
+from .parameters import DRIVER, Parameter, declare
+
+PARAMETERS = (
+    *DRIVER,
+    Parameter("model", "panda", "the arm that is simulated", choices=("panda", "kitchen")),
+    Parameter("task", "kitchen", "task whose initial state the twin starts in"),
+    Parameter("seed", 0, "seed of that state", low=0, high=2**31),
+    Parameter("rate_hz", 100.0, "how often physics advance and joint states go out", low=10.0, high=250.0),
+    Parameter("robot_state_rate_hz", 25.0, "how often the Franka state goes out", low=1.0, high=100.0),
+    Parameter("object_rate_hz", 50.0, "how often object states go out", low=1.0, high=250.0),
+    Parameter("real_time_factor", 1.0, "simulated seconds per second; 0: as fast as it goes", low=0.0, high=100.0),
+)
+LONGEST_SLICE_S = 0.1
+"""After a pause the twin catches up in slices, so that commands still get in between."""
+
+
+class TwinClock:
+    """Simulated time at a factor of real time; at factor 0 it advances by one period per tick."""
+
+    def __init__(self, node: Node, factor: float, period_s: float) -> None:
+        self._node, self._factor, self._period_s = node, factor, period_s
+        self._start_s, self._real_start_s = now_s(node), time.monotonic()
+        self._ticks = 0
+
+    @property
+    def published(self) -> bool:
+        return self._factor != 1.0
+
+    def now(self) -> float:
+        if self._factor == 1.0:
+            return now_s(self._node)
+        if self._factor == 0.0:
+            return self._start_s + self._ticks * self._period_s
+        return self._start_s + (time.monotonic() - self._real_start_s) * self._factor
+
+    def tick(self) -> float:
+        """Count a period; return how long to sleep before the next."""
+        self._ticks += 1
+        if self._factor == 0.0:
+            return 0.0
+        due_s = self._real_start_s + self._ticks * self._period_s / self._factor
+        late_s = time.monotonic() - due_s
+        if late_s > 1.0:  # the machine slept: start the beat anew
+            self._real_start_s, self._ticks = time.monotonic(), 0
+        return max(0.0, -late_s)
+
+
+class TwinNode(Node):
+    """A simulated arm as a ROS node."""
+
+    def __init__(self) -> None:
+        super().__init__("twin_node")
+        self.values = declare(self, PARAMETERS)
+        refuse_a_second(self)
+        from skimo_sim.twin import Twin  # MuJoCo is needed in this process only
+
+        self.adapter = load_adapter(self.values["driver"], self.values["arm"])
+        self.failure = ""
+        self._lock = threading.RLock()
+        self._period_s = 1.0 / self.values["rate_hz"]
+        factor = self.values["real_time_factor"]
+        self._clock_s = TwinClock(self, factor, self._period_s if factor == 0 else self._period_s * factor)
+        self.twin = Twin(arm=self.values["model"])
+        self._simulated_s = self.twin.now_s()
+        self._publish_to()
+        self._serve()
+        self._running = True
+        self.twin.reset(self.values["task"], self.values["seed"], now_s=self._clock_s.now())
+        self._simulated_s = self.twin.now_s()
+        self._thread = threading.Thread(target=self._physics, name="twin-physics", daemon=True)
+        self._thread.start()
+        self.get_logger().info(f"twin of {self.values['model']!r} ready under the names of {self.adapter.name}")
+
+    def close(self) -> None:
+        """Stop the physics and the servers."""
+        self._running = False
+        self._thread.join(2.0)
+        self._hand.close()
+
+    # --- HandControl: what the gripper's actions need, safe beside the physics ---------------------------------------
+
+    def command_hand(self, goal: GripperCommand) -> None:
+        with self._lock:
+            self._catch_up()
+            self.twin.command_hand(goal)
+
+    @property
+    def hand_width_m(self) -> float:
+        with self._lock:
+            return self.twin.hand_width_m
+
+    @property
+    def hand_busy(self) -> bool:
+        with self._lock:
+            return self.twin.hand_busy
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _publish_to(self) -> None:
+        a = self.adapter
+        self._joint_states = self.create_publisher(JointState, a.joint_states, EVENT_QOS)
+        self._robot_states = self.create_publisher(robot_state_type(a), a.robot_state, STATE_QOS)
+        self._object_states = self.create_publisher(ObjectStatesMsg, a.object_states, STATE_QOS)
+        self._clocks = self.create_publisher(Clock, Names.CLOCK, STATE_QOS) if self._clock_s.published else None
+        self._joint_state = JointState()
+        self._object_state = ObjectStatesMsg()
+        self._object_state.header.frame_id = "world"
+        self._franka_state = convert.FrankaStateFiller(a.joints, a.base_frame)
+        self._every = {
+            name: max(1, round(self.values["rate_hz"] / self.values[f"{name}_rate_hz"]))
+            for name in ("robot_state", "object")
+        }
+
+    def _serve(self) -> None:
+        a, limits = self.adapter, self.twin.limits
+        self.create_subscription(TrajectoryMsg, a.command, self._follow, COMMAND_QOS)
+        self.create_service(ResetTwin, Names.TWIN_RESET, self._reset)
+        self.create_service(Trigger, Names.USER_STOP, self._user_stop)
+        opened = GripperCommand(kind="move", width_m=limits.hand_width_max_m, speed_m_s=limits.hand_speed_m_s)
+        self._hand = GripperServer(self, a, self, opened)
+        if a.recovery_kind == "action":
+            self._recovery = ActionServer(self, ErrorRecovery, a.recovery, self._recover_action)
+        else:
+            self.create_service(recovery_service_type(), a.recovery, self._recover_service)
+
+    def _physics(self) -> None:
+        count = 0
+        while self._running:
+            try:
+                with self._lock:
+                    self._catch_up()
+                self._publish(count)
+            except SimulationError as error:
+                self.failure = str(error)
+                self.context.try_shutdown()
+                return
+            except Exception:
+                if self._running and self.context.ok():
+                    raise
+                return
+            count += 1
+            time.sleep(self._clock_s.tick())
+
+    def _catch_up(self) -> None:
+        """Let simulated time reach the clock, or one slice of the way there."""
+        ahead_s = min(self._clock_s.now() - self._simulated_s, LONGEST_SLICE_S)
+        if ahead_s > 0:
+            self._simulated_s += ahead_s
+            self.twin.advance(ahead_s)
+
+    def _publish(self, count: int) -> None:
+        with self._lock:
+            robot = self.twin.read()
+            objects = self.twin.read_objects() if count % self._every["object"] == 0 else None
+            desired = self.twin.desired()
+        if self._clocks is not None:
+            self._clocks.publish(convert.to_clock(robot.stamp_s))
+        a = self.adapter
+        self._joint_states.publish(convert.fill_joint_state(self._joint_state, robot, a.joints, a.fingers))
+        if objects is not None:
+            self._object_states.publish(convert.fill_object_states(self._object_state, objects))
+        if count % self._every["robot_state"] == 0:
+            self._robot_states.publish(self._franka_state.fill(robot, *desired))
+
+    def _follow(self, message: TrajectoryMsg) -> None:
+        try:
+            with self._lock:
+                self._catch_up()
+                trajectory = convert.from_trajectory(message, self.adapter.joints, self.twin.now_s())
+                self.twin.write(JointCommand(trajectory=trajectory))
+        except SkimoError as error:
+            self.get_logger().warning(f"trajectory refused: {error}")
+
+    def _reset(self, request: ResetTwin.Request, response: ResetTwin.Response) -> ResetTwin.Response:
+        task, seed = convert.from_reset_request(request)
+        try:
+            with self._lock:
+                self._catch_up()
+                self.twin.reset(task or self.values["task"], seed, now_s=self._simulated_s)
+                stamp_s = self.twin.now_s()
+        except SkimoError as error:
+            return convert.answer_reset(response, False, str(error), 0.0)
+        self.get_logger().info(f"reset: task {task!r} seed {seed}")
+        return convert.answer_reset(response, True, "", stamp_s)
+
+    def _user_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            self._catch_up()
+            self.twin.stop("the user stop is pressed")
+        return convert.answer_trigger(response, True, "stopped; recover the robot to release")
+
+    def _recover(self) -> None:
+        with self._lock:
+            self._catch_up()
+            self.twin.recover()
+        self.get_logger().info("errors recovered")
+
+    def _recover_action(self, handle: ServerGoalHandle) -> ErrorRecovery.Result:
+        self._recover()
+        handle.succeed()
+        return ErrorRecovery.Result()
+
+    def _recover_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._recover()
+        return convert.answer_recovery(response)
+
+
+def main() -> int:
+    """Run the twin's node."""
+    return run(TwinNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
