@@ -1,4 +1,4 @@
-# make demo | make test; everything they need is made in .venv first. Needs Linux, make, Python 3.11, a C and C++ compiler.
+# make demo, make test: all that they need is made in .venv first. Wants Linux, make, Python 3.11, a C and a C++ compiler.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "skimo_core": ROOT / "ros2_ws/src/skimo_core/skimo_core",
     "skimo_ros": ROOT / "ros2_ws/src/skimo_ros/skimo_ros",
+    "skimo_bringup": ROOT / "ros2_ws/src/skimo_bringup/skimo_bringup",
     "skimo_server": ROOT / "policy_server/skimo_server",
     "skimo_learn": ROOT / "policy_server/skimo_learn",
     "skimo_sim": ROOT / "sim/skimo_sim",

@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn; core <- sim; core and messages <- ros."""
+"""Dependencies go one way: core <- server <- learn; core <- sim; core and messages <- ros; all but learn <- bringup."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ FORBIDDEN = {
     "skimo_ros": {"skimo_server", "skimo_learn", "skimo_sim"} | HEAVY,
     "skimo_server": OURS - {"skimo_core", "skimo_server"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_learn": OURS - {"skimo_core", "skimo_server", "skimo_learn"} | ROS | {"mujoco", "gymnasium"},
-    "skimo_sim": {"skimo_learn", "skimo_ros", "skimo_msgs"} | ROS | {"torch"},
+    "skimo_sim": OURS - {"skimo_core", "skimo_sim"} | ROS | {"torch", "onnxruntime"},
+    # The assembly above all others: it runs stacks and policies, so it may know everybody but those who train.
+    "skimo_bringup": {"skimo_learn", "torch"},
 }
 # Imports inside functions that are meant: the program they are for runs only where the other package is installed.
 LAZY = {
     "skimo_ros": {"skimo_sim": {"twin_node.py"}},
-    "skimo_sim": {name: {"evaluate.py", "demo.py"} for name in sorted(ROS | {"skimo_ros", "skimo_msgs"})},
 }
 # skimo_learn takes nothing but the bundle format, its graphs' contract and what checks them from skimo_server.
 LEARN_FROM_SERVER = {"skimo_server.bundle", "skimo_server.graphs", "skimo_server.engine", "skimo_server.planner_config"}

@@ -17,7 +17,7 @@ def files(pattern: str) -> list[str]:
 setup(
     name=NAME,
     version=VERSION,
-    description="Launch files of the skimo stack",
+    description="Launch files, evaluation and demo of the skimo stack",
     license="Apache-2.0",
     packages=[NAME],
     data_files=[

@@ -1,1 +1,1 @@
-"""Carries the launch files of the skimo stack; there is no code here (see launch/ at the top of the repository)."""
+"""The assembled stack: carries the launch files, runs whole stacks for evaluation and for the demo."""
