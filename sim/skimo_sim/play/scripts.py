@@ -73,6 +73,7 @@ class Hinted:
         until: the joint value at which to stop.
         entry_yaw_rad: how far to the left of the hand's axis the fingertips move while they go in.
         standoff_m: from where they go in.
+        shy: how far they stay back per metre off the way in.
     """
 
     yaw_rad: float
@@ -82,6 +83,7 @@ class Hinted:
     until: float
     entry_yaw_rad: float = 0.0
     standoff_m: float = 0.10
+    shy: float = 1.5
 
     def entry(self, rotation: Array) -> Array:
         """The direction [3] in which the fingertips go in."""
@@ -98,11 +100,13 @@ class Pull(Hinted):
     """Grip a vertical bar and follow its arc.
 
     Attributes:
+        radius_m: of the bar.
         beyond_m: how far the fingertips reach past the bar.
         rate_rad_s: opening speed of the door.
         turn: how much of the door's rotation the hand's yaw follows.
     """
 
+    radius_m: float
     beyond_m: float = 0.012
     rate_rad_s: float = 0.9
     turn: float = 0.0
@@ -145,22 +149,23 @@ class Shove(Hinted):
 
 SCRIPTS: dict[str, Pull | Push | Shove] = {
     "microwave": Pull(
-        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.68, rate_rad_s=0.85
+        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.66, rate_rad_s=0.95, radius_m=0.020, beyond_m=0.016
     ),
     "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62),
     "bottom burner": Push(
         yaw_rad=-0.1,
         pitch_rad=-0.4,
         posture_rad=(-1.2, -0.75, 1.5, -2.25, -0.05, 3.15, 1.7),
-        until=-0.85,
+        until=-0.78,
         contact_m=(0.029, -0.012, -0.034),
         side_m=(1.0, 0.0, 0.0),
     ),
     "top burner": Push(
         yaw_rad=-0.4,
-        pitch_rad=0.08,
-        posture_rad=(-1.25, -1.2, 1.3, -1.97, -0.1, 2.95, 2.0),
-        until=-0.88,
+        pitch_rad=0.18,
+        posture_rad=(-1.25, -1.25, 1.3, -2.0, -0.1, 3.0, 2.0),
+        until=-0.80,
+        entry_yaw_rad=0.45,
         contact_m=(-0.029, -0.012, 0.026),
         side_m=(-1.0, 0.0, 0.0),
     ),
@@ -177,8 +182,9 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         pitch_rad=-0.2,
         posture_rad=(-0.45, -0.45, 0.55, -1.85, -0.1, 2.9, 1.15),
         until=0.30,
-        entry_yaw_rad=0.5,
+        entry_yaw_rad=0.4,
         standoff_m=0.16,
+        shy=3.0,
         contact_m=(0.018, 0.015, 0.0),
         side_m=(-1.0, 0.0, 0.0),
         gap_m=0.022,
@@ -188,7 +194,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         intent=OPEN,
     ),
     "hinge cabinet": Pull(
-        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.19, rate_rad_s=1.1
+        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.18, rate_rad_s=1.35, radius_m=0.022, beyond_m=0.015
     ),
 }
 
@@ -200,7 +206,7 @@ def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
 
 
 KETTLE_GOAL_X_M = -0.23
-GAIN_HZ = 5.0
+GAIN_HZ = 4.0
 TRAVEL_M_S = 0.9
 SHELF_M = 2.40
 """Height of the cabinets' lower edge."""
@@ -209,7 +215,7 @@ DOOR_CLEAR_M = 0.26
 
 
 def funnel(
-    view: View, target_m: Array, axis: Array, style: Style, *, standoff_m: float = 0.10, least_m: float = 0.0, open_door: bool = False
+    view: View, target_m: Array, axis: Array, style: Style, *, standoff_m: float = 0.10, shy: float = 1.5, least_m: float = 0.0, open_door: bool = False
 ) -> Array:
     """Velocity to `target_m`, entered along `axis`: the further off the axis, the further back it stays.
 
@@ -217,10 +223,10 @@ def funnel(
     """
     offset = target_m - view.tip_m
     off_axis = offset - (offset @ axis) * axis
-    back = np.clip(3.0 * (np.linalg.norm(off_axis) - 0.012), least_m, standoff_m)
+    back = np.clip(shy * (np.linalg.norm(off_axis) - 0.014), least_m, standoff_m)
     offset = offset - back * axis
     side = 1.0 if target_m[2] > SHELF_M else -1.0
-    change = float(np.clip((SHELF_M + 0.04 * (side > 0) - view.tip_m[2]) * side / 0.03, 0.0, 1.0))
+    change = float(np.clip((SHELF_M + (0.04 if side > 0 else -0.02) - view.tip_m[2]) * side / 0.03, 0.0, 1.0))
     if open_door and change > 0.0:
         in_front = min(DOOR_CLEAR_M - view.tip_m[1], offset[1])
         offset[1] += change * (in_front - offset[1])
@@ -246,10 +252,12 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     depth = float(offset @ axis)
     aside = float(np.linalg.norm((offset - depth * axis)[:2]))
     slack = 0.012 if view.finger_m < 0.036 else 0.0  # once the fingers close they are not opened for a small slip
-    near = aside < 0.018 + slack and abs(depth) < 0.026 + slack
-    if near and view.finger_m < 0.026:
+    near = aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
+    if near and view.finger_m < script.radius_m + 0.003 and depth < 0.03:
         sign = np.sign(script.until - value)
-        ahead = sign * script.rate_rad_s * style.pace * 0.25
+        slow = float(np.clip(abs(script.until - value) / 0.22, 0.35, 1.0))  # the door has to stand when the fingers let go
+        slow *= float(np.clip(1.6 - (aside + abs(depth)) / 0.03, 0.3, 1.0))  # and to come along while they pull
+        ahead = sign * slow * script.rate_rad_s * style.pace * 0.25
         follow = (handle.at(value + ahead, height) - handle.at(value, height)) / 0.25
         return Aim(velocity_m_s=follow + toward(offset, 3.0, 0.1), rotation=rotation, intent=CLOSE)
     shut = view.finger_m < 0.032 and not near
@@ -259,6 +267,7 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
         script.entry(rotation),
         style,
         standoff_m=script.standoff_m,
+        shy=script.shy,
         least_m=0.06 if shut else 0.0,
         open_door=open_door(view),
     )
@@ -281,7 +290,8 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
         sign = np.sign(script.until - value)
         step = script.lead_m if handle.slides else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
         carrot = handle.at(value + sign * step, contact) - view.tip_m
-        velocity = toward(carrot, 6.0, script.rate_m_s * style.pace)
+        slow = float(np.clip(4.0 * abs(script.until - value) / abs(script.until), 0.5, 1.0))
+        velocity = toward(carrot, 6.0, script.rate_m_s * slow * style.pace)
         return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)
     velocity = funnel(
         view,
@@ -289,6 +299,7 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
         script.entry(rotation),
         style,
         standoff_m=script.standoff_m,
+        shy=script.shy,
         open_door=open_door(view),
     )
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)

@@ -21,6 +21,9 @@ from .scripts import OPEN, SCRIPTS, Aim, Pull, Style, View, aim
 
 BACK_OUT_M = 0.085
 """Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
+KETTLE_HANDLE_M = 0.26
+KETTLE_CLEAR_M = 0.20
+"""Height of the kettle's handle above its origin, and how far the fingertips keep from it while passing."""
 TURN_HZ = 2.5
 TURN_MAX_RAD_S = 1.6
 
@@ -41,7 +44,7 @@ class Teleoperator:
     def action(self, subtask: str, q_rad: Array, finger_m: Array, objects: Array, style: Style) -> npt.NDArray[np.float32]:
         """The action [A] for `subtask` in the present state."""
         view = self.view(q_rad, finger_m, objects)
-        wanted = self.back_out(subtask, view, aim(subtask, self.handles, view, style))
+        wanted = skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         posture = np.array(SCRIPTS[subtask].posture_rad)
@@ -75,3 +78,13 @@ class Teleoperator:
             rotation=view.rotation if crowd > 0.5 else wanted.rotation,
             intent=OPEN if gripping else wanted.intent,
         )
+
+
+def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
+    """On the way to something else: keep off the kettle's handle."""
+    away = view.tip_m - (view.objects[KETTLE][:3] + np.array([0.0, 0.0, KETTLE_HANDLE_M]))
+    near = 1.0 - float(np.linalg.norm(away)) / KETTLE_CLEAR_M
+    if subtask == "kettle" or near <= 0.0:
+        return wanted
+    push = 0.6 * near * away / max(float(np.linalg.norm(away)), 1e-6)
+    return Aim(velocity_m_s=wanted.velocity_m_s + push, rotation=wanted.rotation, intent=wanted.intent)
