@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,12 @@ def test_a_wrong_argument_is_refused_with_what_is_allowed(given: str) -> None:
 
 def test_the_checkout_s_stack_is_found() -> None:
     assert find_stack() == LAUNCH / "stack.yaml"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("node", ["twin_node", "gate_node", "recorder_node", "policy_node"])
+def test_every_parameter_that_the_stack_gives_is_declared_by_its_node(node: str) -> None:
+    declared = {parameter.name for parameter in importlib.import_module(f"skimo_ros.{node}").PARAMETERS}
+    (process,) = [process for process in upped({}) if process.name == node]
+    given = {value.split(":")[1] for value in process.command if value.startswith(f"{node}:")}
+    assert given and given <= declared | {"use_sim_time"}
