@@ -1,17 +1,11 @@
 """The newest robot state and object states that came over the driver's topics, taken when asked for.
 
-State topics run at 30 to 1000 Hz and a node looks at them some tens of times a second. So these subscriptions wake no
-executor: their queue holds the newest message, and reading takes it from there. That saves most of a Python node's
-processor time (rclpy rebuilds its wait set at every wake-up).
+State topics run at 30 to 1000 Hz and a node looks at them some tens of times a second, hence polled subscriptions.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 
@@ -21,33 +15,7 @@ from skimo_core.types import ObjectStates, RobotMode, RobotState
 from . import conversions as convert
 from .adapters import Adapter, robot_state_type
 from .nodes import STATE_QOS
-
-
-class PolledGroup(CallbackGroup):
-    """Callbacks that no executor runs; their messages are taken by `take_newest`."""
-
-    def can_execute(self, entity: Any) -> bool:
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        return
-
-
-def subscribe_polled(node: Node, kind: Any, topic: str, group: PolledGroup) -> Subscription:
-    """A subscription to state whose newest message is asked for."""
-    return node.create_subscription(kind, topic, lambda message: None, STATE_QOS, callback_group=group)
-
-
-def take_newest(subscription: Subscription) -> Any:
-    """The newest message since the last call; None if none came."""
-    newest = None
-    with subscription.handle:
-        while (taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)) is not None:
-            newest = taken[0]
-    return newest
+from .polling import PolledGroup, subscribe_polled, take_newest
 
 
 class ArmState:
@@ -63,9 +31,11 @@ class ArmState:
         self._robot: JointState | None = None
         self._objects: ObjectStatesMsg | None = None
         group = PolledGroup()
-        self._joint_topic = subscribe_polled(node, JointState, adapter.joint_states, group)
-        self._mode_topic = subscribe_polled(node, robot_state_type(adapter), adapter.robot_state, group)
-        self._object_topic = subscribe_polled(node, ObjectStatesMsg, adapter.object_states, group) if objects else None
+        self._joint_topic = subscribe_polled(node, JointState, adapter.joint_states, STATE_QOS, group)
+        self._mode_topic = subscribe_polled(node, robot_state_type(adapter), adapter.robot_state, STATE_QOS, group)
+        self._object_topic = (
+            subscribe_polled(node, ObjectStatesMsg, adapter.object_states, STATE_QOS, group) if objects else None
+        )
 
     def robot(self) -> RobotState:
         """The newest robot state.

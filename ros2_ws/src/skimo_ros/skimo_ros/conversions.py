@@ -357,11 +357,12 @@ def _floats(array: npt.NDArray[np.float32] | None) -> list[float]:
 _REPORT_SCALARS = tuple(f for f in PolicyReport.__slots__ if f not in ("skill_Z", "predicted_PO"))
 
 
-def to_plan_status(report: PolicyReport, now_s: float) -> PlanStatus:
+def to_plan_status(report: PolicyReport, now_s: float, *, with_prediction: bool) -> PlanStatus:
+    """The plan's predictions go along with the first status that tells of it, and no other."""
     message = PlanStatus(**{name: getattr(report, name) for name in _REPORT_SCALARS})
     message.header.stamp = to_time(now_s)
     message.skill = _floats(report.skill_Z)
-    message.predicted = _floats(report.predicted_PO)
+    message.predicted = _floats(report.predicted_PO if with_prediction else None)
     return message
 
 

@@ -31,7 +31,7 @@ from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
 from .gripper_client import GripperClient
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, refuse_a_second, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .reports import GateReport
 
@@ -58,7 +58,7 @@ class GateNode(Node):
     def __init__(self) -> None:
         super().__init__("gate_node")
         values = declare(self, PARAMETERS)
-        refuse_a_second(self)
+        self._only_one = only_one(self)
         self.adapter = load_adapter(values["driver"], values["arm"])
         self.limits = load_limits(values["robot"])
         self.gate = Gate(self.limits, _config(values))

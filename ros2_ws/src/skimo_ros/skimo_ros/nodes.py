@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import rclpy
@@ -26,7 +25,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from skimo_core.errors import SetupError, SkimoError
+from skimo_core.errors import SkimoError
+from skimo_core.up.isolation import DomainLock
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,6 @@ LATEST_QOS = QoSProfile(
 )
 FAILED = 1
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-DISCOVERY_S = 1.0
-"""How long a node looks for another of its name before it believes that it is alone."""
-
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
@@ -73,21 +70,16 @@ class Names:
     USER_STOP = "twin/user_stop"
 
 
-def refuse_a_second(node: Node, wait_s: float = DISCOVERY_S) -> None:
-    """Raise if another node of this name is in the domain.
+def only_one(node: Node) -> DomainLock:
+    """Make this process the only one on this machine that runs a node of this name in this domain; keep the result.
 
     Raises:
-        SetupError: naming the node and what to do.
+        SetupError: there is one already; names its process and what to do.
     """
-    mine = (node.get_name(), node.get_namespace())
-    end_s = time.monotonic() + wait_s
-    while time.monotonic() < end_s:
-        if node.get_node_names_and_namespaces().count(mine) > 1:
-            raise SetupError(
-                f"a node {node.get_fully_qualified_name()} is already running in this ROS domain; "
-                "stop it, or set another ROS_DOMAIN_ID"
-            )
-        rclpy.spin_once(node, timeout_sec=0.05)
+    role = node.get_name() if node.get_namespace() == "/" else f"{node.get_namespace()}/{node.get_name()}"
+    lock = DomainLock(node.context.get_domain_id(), role)
+    lock.acquire()
+    return lock
 
 
 def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
@@ -130,7 +122,7 @@ def _exit_code(node: Node | None) -> int:
     """0, or 1 with the reason printed if the node ended itself for one (`failure`)."""
     failure = getattr(node, "failure", "")
     if failure and node is not None:
-        print(f"{node.get_name()}: {failure}", file=sys.stderr, flush=True)
+        print(f"{type(node).__name__}: {failure}", file=sys.stderr, flush=True)  # its own name went with it
     return FAILED if failure else 0
 
 

@@ -34,7 +34,7 @@ from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
 from .beat import Beat
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STEADY, Names, now_s, refuse_a_second, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STEADY, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .pilot import Arm, Audience, Pilot
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
@@ -58,7 +58,7 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("policy_node")
         self._values = declare(self, PARAMETERS)
-        refuse_a_second(self)
+        self._only_one = only_one(self)
         self.failure = ""
         self._adapter = load_adapter(self._values["driver"], self._values["arm"])
         self._domain = kitchen()
@@ -68,6 +68,7 @@ class PolicyNode(LifecycleNode):
         self._policy_clients: tuple[PolicyClient, ...] = ()
         self._active = False
         self._told: tuple[object, ...] = ()
+        self._told_plan = ("", 0)
         simulated = self.get_parameter("use_sim_time").value
         self._beat = Beat(self._domain.action.period_s, self.get_clock() if simulated else STEADY)
         self._connect_topics()
@@ -212,13 +213,14 @@ class PolicyNode(LifecycleNode):
 
     def _tell_status(self, *, always: bool = False) -> None:
         report = self._report()
+        new_plan = report.plan_index > 0 and (report.episode_id, report.plan_index) != self._told_plan
         told = (report.state, report.reason, report.episode_id, report.plan_index, report.subtasks_done)
         if told == self._told and not always:
             return
         if report.state == "held" and self._told[:1] != ("held",):
             self.get_logger().error(f"held: {report.reason}; mend it, then `skimo reset`")
-        self._told = told
-        self._status.publish(convert.to_plan_status(report, now_s(self)))
+        self._told, self._told_plan = told, (report.episode_id, report.plan_index)
+        self._status.publish(convert.to_plan_status(report, now_s(self), with_prediction=new_plan))
 
     def _report(self) -> PolicyReport:
         if self._pilot is None:

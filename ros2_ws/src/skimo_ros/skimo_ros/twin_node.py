@@ -32,7 +32,7 @@ from skimo_core.types import GripperCommand, JointCommand
 from . import conversions as convert
 from .adapters import load_adapter, recovery_service_type, robot_state_type
 from .gripper_server import GripperServer
-from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, refuse_a_second, run
+from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
 
 PARAMETERS = (
@@ -86,7 +86,7 @@ class TwinNode(Node):
     def __init__(self) -> None:
         super().__init__("twin_node")
         self.values = declare(self, PARAMETERS)
-        refuse_a_second(self)
+        self._only_one = only_one(self)
         from skimo_sim.twin import Twin  # MuJoCo is needed in this process only
 
         self.adapter = load_adapter(self.values["driver"], self.values["arm"])

@@ -1,0 +1,157 @@
+"""The ROS graph as a backend: commands go through the gate node as the policy's do, states come from the driver.
+
+For evaluation through the full stack and for the contract that every backend keeps; the policy node does not need it.
+It is a node of its own with its own executor thread, so that a caller may simply sleep. Times are the node's clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from skimo_msgs.msg import GateEvent
+from skimo_msgs.msg import GripperCommand as GripperMsg
+from skimo_msgs.srv import ResetTwin
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
+
+from skimo_core.errors import BackendError, MissingError, SetupError
+from skimo_core.trajectory import check_trajectory
+from skimo_core.types import JointCommand, ObjectStates, RobotState, Verdict
+
+from . import conversions as convert
+from .adapters import load_adapter
+from .arm_state import ArmState
+from .nodes import COMMAND_QOS, EVENT_QOS, Names, now_s
+from .reports import GateReport
+
+ANSWER_S = 5.0
+
+
+class RosBackend:
+    """Implements `skimo_core.backend.Backend` over the graph.
+
+    Args:
+        driver, arm: as every node's parameters of that name.
+        context: a ROS context that the caller initialised; None: the default one.
+    """
+
+    def __init__(self, driver: str = "twin", arm: str = "", *, context: Context | None = None) -> None:
+        self._adapter = load_adapter(driver, arm)
+        self._node = Node("ros_backend", context=context)
+        self._state = ArmState(self._node, self._adapter)
+        self._gate: GateReport | None = None
+        self._stopped_for = ""
+        self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
+        self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
+        self._node.create_subscription(GateEvent, Names.GATE, self._take_verdict, EVENT_QOS)
+        self._triggers = {
+            name: self._node.create_client(Trigger, name)
+            for name in (Names.GATE_HOLD, Names.GATE_STOP, Names.GATE_RESET)
+        }
+        self._reset_twin = self._node.create_client(ResetTwin, Names.TWIN_RESET)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name="ros-backend", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._thread.join(2.0)
+        self._node.destroy_node()
+
+    def wait_until_up(self, timeout_s: float = 20.0) -> None:
+        """Wait for states, for the gate, and for the gate to listen; raises SetupError naming what is missing."""
+        end_s = time.monotonic() + timeout_s
+        while (missing := self._missing()) and time.monotonic() < end_s:
+            time.sleep(0.02)
+        if missing:
+            raise SetupError(f"waited {timeout_s:g} s for {missing}; is the stack up in this ROS_DOMAIN_ID?")
+
+    def now_s(self) -> float:
+        return now_s(self._node)
+
+    def read(self) -> RobotState:
+        return self._state.robot()
+
+    def read_objects(self) -> ObjectStates:
+        return self._state.objects()
+
+    def write(self, command: JointCommand) -> None:
+        """Propose a command to the gate.
+
+        Raises:
+            BackendError: stopped, by us or by the gate.
+            SpecError: the trajectory is malformed.
+        """
+        if self._stopped_for:
+            raise BackendError(f"the arm is stopped ({self._stopped_for}); reset the gate: `skimo reset`")
+        self._proposals.publish(convert.to_trajectory(check_trajectory(command.trajectory), self._adapter.joints))
+        if command.gripper is not None:
+            self._hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
+
+    def hold(self) -> None:
+        self._call(self._triggers[Names.GATE_HOLD], Trigger.Request(), Names.GATE_HOLD)
+
+    def stop(self, reason: str) -> None:
+        self._stopped_for = reason
+        self._call(self._triggers[Names.GATE_STOP], Trigger.Request(), Names.GATE_STOP)
+
+    def reset_gate(self) -> None:
+        """What an operator does after a stop; raises BackendError if the gate refuses."""
+        cleared, text = convert.from_trigger(
+            self._call(self._triggers[Names.GATE_RESET], Trigger.Request(), Names.GATE_RESET)
+        )
+        if not cleared:
+            raise BackendError(f"the gate refuses its reset: {text}")
+        self._stopped_for = ""
+
+    def reset_twin(self, task: str, seed: int) -> float:
+        """Put the twin into a task's initial state; return since when, in its clock."""
+        done, text, stamp_s = convert.from_reset_response(
+            self._call(self._reset_twin, convert.reset_request(task, seed), Names.TWIN_RESET)
+        )
+        if not done:
+            raise BackendError(f"the twin refuses its reset: {text}")
+        return stamp_s
+
+    @property
+    def verdict(self) -> Verdict:
+        """The newest verdict of the gate."""
+        return self._gate.decision.verdict if self._gate is not None else Verdict.PASS
+
+    def _take_verdict(self, message: GateEvent) -> None:
+        self._gate = convert.from_gate_event(message)
+        if self._gate.latched:
+            self._stopped_for = "; ".join(self._gate.decision.reasons)
+
+    def _missing(self) -> str:
+        try:
+            self.read()
+            self.read_objects()
+        except MissingError as error:
+            return str(error)
+        if self._gate is None or self._proposals.get_subscription_count() == 0:
+            return "the gate node"
+        return ""
+
+    def _call(self, client: Any, request: Any, name: str) -> Any:
+        if not client.wait_for_service(ANSWER_S):
+            raise BackendError(f"nobody answers for service {name}; is the stack up?")
+        answered = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: answered.set())
+        if not answered.wait(ANSWER_S):
+            raise BackendError(f"service {name} gave no answer within {ANSWER_S:g} s")
+        return future.result()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
