@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from skimo_core.actuate import Actuator
+from skimo_core.actuate import Actuator, ActuatorConfig
 from skimo_core.observe import Observer
 from skimo_core.tasks import Domain
 
@@ -48,8 +48,8 @@ class PlayConfig:
     subtasks: int = 4
     noise: float = 0.035
     noise_steps: float = 3.0
-    shove_probability: float = 0.008
-    shove: float = 0.25
+    shove_probability: float = 0.01
+    shove: float = 0.16
     shove_steps: int = 4
     start_rad: float = 0.06
     patience_steps: int = 90
@@ -102,6 +102,8 @@ class Player:
         self.domain: Domain = self.twin.domain
         base = self.twin.data.body("panda_link0")
         kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
+        fraction, period_s = ActuatorConfig().acceleration_fraction, self.domain.action.period_s
+        self.step_rad_s = self.twin.limits.ddq_max_rad_s2 * fraction * period_s / 1.5  # as skimo_core.actuate clips
         self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
 
     def episode(self, order: tuple[str, ...], seed: int, *, steps: int | None = None) -> Play:
@@ -140,7 +142,7 @@ class Player:
                 since = step
             if not queue:
                 break
-            action = self.teleoperator.action(queue[0], robot.q_rad, robot.finger_m, objects.values, style)
+            action = self.teleoperator.action(queue[0], robot, objects.values, style, self.step_rad_s)
             action[: domain.action.joints] += disturbance.next(action[: domain.action.joints])
             action = np.clip(action, -1.0, 1.0).astype(np.float32)
             applied = actuator.applied_action(action, twin.now_s())
@@ -168,7 +170,7 @@ def draw_style(rng: np.random.Generator) -> Style:
         yaw_rad=float(rng.uniform(-0.08, 0.08)),
         pitch_rad=float(rng.uniform(-0.06, 0.06)),
         height_m=float(rng.uniform(-0.02, 0.02)),
-        pace=float(rng.uniform(0.85, 1.05)),
+        pace=float(rng.uniform(0.92, 1.08)),
     )
 
 

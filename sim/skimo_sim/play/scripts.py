@@ -149,7 +149,7 @@ class Shove(Hinted):
 
 SCRIPTS: dict[str, Pull | Push | Shove] = {
     "microwave": Pull(
-        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.66, rate_rad_s=0.95, radius_m=0.020, beyond_m=0.016
+        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.66, rate_rad_s=0.95, radius_m=0.020, beyond_m=0.03
     ),
     "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62),
     "bottom burner": Push(
@@ -181,7 +181,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         yaw_rad=0.1,
         pitch_rad=-0.2,
         posture_rad=(-0.45, -0.45, 0.55, -1.85, -0.1, 2.9, 1.15),
-        until=0.30,
+        until=0.25,
         entry_yaw_rad=0.4,
         standoff_m=0.16,
         shy=3.0,
@@ -194,7 +194,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         intent=OPEN,
     ),
     "hinge cabinet": Pull(
-        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.18, rate_rad_s=1.35, radius_m=0.022, beyond_m=0.015
+        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.18, rate_rad_s=1.05, radius_m=0.022, beyond_m=0.02
     ),
 }
 
@@ -252,14 +252,17 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     depth = float(offset @ axis)
     aside = float(np.linalg.norm((offset - depth * axis)[:2]))
     slack = 0.012 if view.finger_m < 0.036 else 0.0  # once the fingers close they are not opened for a small slip
-    near = aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
-    if near and view.finger_m < script.radius_m + 0.003 and depth < 0.03:
+    lost = view.finger_m < script.radius_m - 0.006
+    near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
+    if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
         sign = np.sign(script.until - value)
-        slow = float(np.clip(abs(script.until - value) / 0.22, 0.35, 1.0))  # the door has to stand when the fingers let go
-        slow *= float(np.clip(1.6 - (aside + abs(depth)) / 0.03, 0.3, 1.0))  # and to come along while they pull
+        slow = float(np.clip(abs(script.until - value) / 0.22, 0.45, 1.0))  # the door has to stand when the fingers let go
+        slow *= float(np.clip(abs(value) / 0.12, 0.45, 1.0))  # gently, while the grip builds up
+        slow *= float(np.clip(1.8 - depth / 0.012, 0.4, 1.0))
+        slow *= float(np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0))  # and to come along while they pull
         ahead = sign * slow * script.rate_rad_s * style.pace * 0.25
         follow = (handle.at(value + ahead, height) - handle.at(value, height)) / 0.25
-        return Aim(velocity_m_s=follow + toward(offset, 3.0, 0.1), rotation=rotation, intent=CLOSE)
+        return Aim(velocity_m_s=follow + toward(offset, 4.0, 0.15), rotation=rotation, intent=CLOSE)
     shut = view.finger_m < 0.032 and not near
     velocity = funnel(
         view,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from skimo_core.specs import ActionSpec
-from skimo_core.types import Array
+from skimo_core.types import Array, RobotState
 
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles
@@ -41,14 +41,24 @@ class Teleoperator:
         tip, rotation = self._kinematics.fingertips(q_rad)
         return View(tip_m=tip, rotation=rotation, finger_m=float(finger_m.mean()), objects=objects)
 
-    def action(self, subtask: str, q_rad: Array, finger_m: Array, objects: Array, style: Style) -> npt.NDArray[np.float32]:
-        """The action [A] for `subtask` in the present state."""
-        view = self.view(q_rad, finger_m, objects)
+    def action(
+        self, subtask: str, robot: RobotState, objects: Array, style: Style, step_rad_s: Array
+    ) -> npt.NDArray[np.float32]:
+        """The action [A] for `subtask` in the present state.
+
+        Args:
+            step_rad_s: [7] by how much the arm can change its joint velocities within one control period. All joints
+                are held back alike, so that the fingertips keep their direction while they speed up or slow down.
+        """
+        q_rad = robot.q_rad
+        view = self.view(q_rad, robot.finger_m, objects)
         wanted = skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         posture = np.array(SCRIPTS[subtask].posture_rad)
         dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
+        change = dq - robot.dq_rad_s
+        dq = robot.dq_rad_s + change / max(1.0, float((np.abs(change) / step_rad_s).max()))
         fingers = np.full(self._action.size - self._action.joints, wanted.intent)
         return np.clip(np.r_[dq / self._action.scale_rad_s, fingers], -1.0, 1.0).astype(np.float32)
 
@@ -67,10 +77,11 @@ class Teleoperator:
             for name, handle in self.handles.items()
             if name != subtask
         )
-        crowd = float(np.clip(1.6 * (1.0 - gap / BACK_OUT_M), 0.0, 1.0))
+        gripped = isinstance(SCRIPTS[nearest], Pull)  # a bar between the fingers: out for their whole length
+        crowd = float(np.clip((2.4 if gripped else 1.6) * (1.0 - gap / BACK_OUT_M), 0.0, 1.0))
         if crowd == 0.0:
             return wanted
-        gripping = isinstance(SCRIPTS[nearest], Pull) and crowd > 0.2
+        gripping = gripped and crowd > 0.2
         still = gripping and view.finger_m < 0.026
         away = -view.rotation[:, 2] * (0.0 if still else 0.5)
         return Aim(
