@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from skimo_core.actuate import Actuator
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode

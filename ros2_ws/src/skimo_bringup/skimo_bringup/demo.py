@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+
 from skimo_core.errors import SkimoError
 from skimo_core.tasks import kitchen
 
@@ -89,7 +90,8 @@ def _print_report(episode: Watched, cpu: dict[str, float]) -> None:
         print(f"  {name:<16} {done}")
     if episode.plan_ms:
         p50, p95, most = np.percentile(episode.plan_ms, [50, 95, 100])
-        print(f"  plans            {len(episode.plan_ms)}: median {p50:.0f} ms, 95 % {p95:.0f} ms, longest {most:.0f} ms")
+        count = len(episode.plan_ms)
+        print(f"  plans            {count}: median {p50:.0f} ms, 95 % {p95:.0f} ms, longest {most:.0f} ms")
     verdicts = ", ".join(f"{word} {count}" for word, count in episode.verdicts.items()) or "none but PASS"
     print(f"  gate verdicts    {verdicts}")
     print(f"  control steps    {episode.steps}, missed ticks {episode.missed_ticks}, late plans {episode.late_plans}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,8 +42,8 @@ def run_jobs(jobs: Sequence[Job], factory: PolicyFactory, workers: int = 1) -> I
         yield from (_run(twin, policy, job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _initialise, (factory,)) as pool:
-        yield from pool.imap(_run_in_worker, jobs)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=(factory,)) as pool:
+        yield from pool.map(_run_in_worker, jobs)
 
 
 def factory_for(folder: Path, settings: dict[str, object]) -> PolicyFactory:
