@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from skimo_core.errors import SkimoError
+from skimo_core.errors import SkimoError, SpecError
 from skimo_core.provenance import provenance
 from skimo_core.tasks import kitchen
 
@@ -67,6 +67,46 @@ def twin_picture(
     with Painter(arm, width=width, height=height) as painter:
         Image.fromarray(painter.paint(np.asarray(build_kitchen(arm).start_qpos), camera)).save(out)
     print(out)
+
+
+def collect(argv: list[str]) -> int:
+    """Make a data set of scripted play in the twin, or measure the scripts."""
+    return _run({"kitchen": collect_play}, argv, "skimo collect")
+
+
+def collect_play(
+    *, episodes: int = 600, seed: int = 0, out: Path | None = None, workers: int = 2, check: int = 0
+) -> None:
+    """Play the seven kitchen sub-tasks, four and more to an episode of 280 steps, under noise.
+
+    Args:
+        episodes: how many; episode i depends on seed + i alone.
+        seed: of the first.
+        out: a new folder for the recordings.
+        workers: processes; the digest is the same for any number.
+        check: instead, try each script so often and print its success.
+    """
+    from tqdm import tqdm
+
+    from .collection import check_scripts, collect_kitchen
+
+    if episodes < 1 or workers < 1 or seed < 0 or check < 0:
+        raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")
+    if check:
+        for name, row in check_scripts(check, seed).items():
+            steps = f"median {row['median_steps']:.0f}, 95 % {row['p95_steps']:.0f}"
+            print(f"  {name:<14} {row['success']:4.0%} within 60 steps, {steps}")
+        return
+    if out is None:
+        raise SpecError("where to? give --out, a new folder for the recordings")
+    with tqdm(total=episodes, desc="collecting", unit="episode", mininterval=1.0) as bar:
+        made = collect_kitchen(
+            episodes, seed, out, workers=workers, progress=lambda done: bar.update(done - bar.n) and None
+        )
+    (first, second), count = made.rarest_pair
+    print(f"  {made.subtasks:.2f} sub-tasks an episode, {made.four:.0%} with four or more")
+    print(f"  rarest pair of consecutive sub-tasks: {first}, {second} ({count} times)")
+    print(f"collected {made.episodes} episodes {made.steps} steps digest {made.digest}")
 
 
 def render(argv: list[str]) -> int:

@@ -12,10 +12,11 @@ Units rad, s.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from skimo_core.actuate import Actuator, ActuatorConfig
 from skimo_core.observe import Observer
 from skimo_core.tasks import Domain
@@ -63,13 +64,15 @@ class Play:
         observations: [T+1, O]; actions: [T, A].
         asked, done: sub-tasks in the order asked for, and completed.
         steps: control steps that each attempt took.
+        start_q_rad: [7] joint positions at the start, without noise.
     """
 
     observations: FloatArray
     actions: FloatArray
     asked: tuple[str, ...]
     done: tuple[str, ...] = ()
-    steps: tuple[int, ...] = field(default=())
+    steps: tuple[int, ...] = ()
+    start_q_rad: tuple[float, ...] = ()
 
 
 class Disturbance:
@@ -85,7 +88,9 @@ class Disturbance:
         """What is added to an action's joint velocities; faster motion wobbles more (Harris & Wolpert 1998)."""
         config, rng = self._config, self._rng
         keep = np.exp(-1.0 / config.noise_steps)
-        self._wobble = keep * self._wobble + np.sqrt(1 - keep**2) * config.noise * rng.standard_normal(self._wobble.size)
+        self._wobble = keep * self._wobble + np.sqrt(1 - keep**2) * config.noise * rng.standard_normal(
+            self._wobble.size
+        )
         starts, push = rng.random() < config.shove_probability, config.shove * rng.standard_normal(self._wobble.size)
         if self._left == 0 and starts:
             self._push, self._left = push, config.shove_steps
@@ -114,6 +119,7 @@ class Player:
         start = twin.data.qpos.copy()
         start[:7] += rng.uniform(-config.start_rad, config.start_rad, 7) * np.array([1, 0.5, 1, 1, 1, 1, 1])
         twin.set_state(start)
+        start_q_rad = tuple(float(x) for x in twin.read().q_rad)
         observer = Observer(
             domain.observation,
             max_age_s=domain.action.period_s,
@@ -161,6 +167,7 @@ class Player:
             asked=order,
             done=tuple(done),
             steps=tuple(spent),
+            start_q_rad=start_q_rad,
         )
 
 
