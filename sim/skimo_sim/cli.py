@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -142,6 +143,54 @@ def render_recording(
         pictures=pictures,
     )
     print(f"{made.video} ({made.frames} frames, {made.render_ms:.0f} ms each)\n{made.strip}")
+
+
+def collect(argv: list[str]) -> int:
+    """Make play data with scripted teleoperation, or check the scripts."""
+    return _run(collect_kitchen, argv, "skimo collect")
+
+
+def collect_kitchen(
+    domain: tyro.conf.Positional[Literal["kitchen"]] = "kitchen",
+    *,
+    out: Path | None = None,
+    episodes: int = 600,
+    seed: int = 0,
+    workers: int = 2,
+    check: int = 0,
+) -> None:
+    """Make play data: at least four sub-tasks to an episode of up to 280 steps.
+
+    Args:
+        domain: the scene.
+        out: folder for the recordings and their training cache; must be empty or new.
+        episodes: how many; episode i is drawn from seed + i.
+        seed: of the first episode.
+        workers: processes; the data do not depend on it.
+        check: instead of collecting, try each script so many times and print how often it works.
+    """
+    from tqdm import tqdm
+
+    from .collect import check_script, every_pair
+    from .collect import collect as make
+
+    if check:
+        print(f"{'script':<15} {'done':>6} {'in 60':>6}  steps: median  p95")
+        for name in kitchen().subtasks:
+            trials = check_script(name, tries=check, seed=seed, workers=workers)
+            steps = np.array([trial.steps for trial in trials])
+            done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
+            median, late = np.percentile(steps, [50, 95])
+            print(f"{name:<15} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
+        return
+    if out is None:
+        raise SkimoError("where to? give --out FOLDER (empty or new), or --check N to try the scripts")
+    made = make(
+        out, episodes=episodes, seed=seed, workers=workers, progress=lambda each: iter(tqdm(each, total=episodes, unit="ep"))
+    )
+    rarest = min(every_pair(), key=lambda pair: made.pairs[pair])
+    print(f"{made.subtasks_mean:.2f} sub-tasks an episode; rarest pair {rarest[0]} > {rarest[1]}: {made.pairs[rarest]} times")
+    print(f"collected {made.episodes} episodes {made.steps} steps digest {made.digest}")
 
 
 def _run(commands: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str], prog: str) -> int:

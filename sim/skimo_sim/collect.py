@@ -1,188 +1,185 @@
-"""Play data: scripted teleoperation of the kitchen, four sub-tasks to an episode, with disturbances and corrections.
+"""Play data sets: episodes of scripted teleoperation, made in parallel and written as recordings.
 
 Promises
-  - Episode i depends on `seed + i` alone: any number of workers gives the same arrays.
-  - Every action goes through skimo_core.actuate into the twin, and what was executed is what is recorded.
-  - Observations carry the domain's sensor noise, as a policy's do.
-  - No episode's four sub-tasks are a held-out order (the tasks that evaluation uses), and the ordered pairs are drawn
-    evenly, so that all 42 occur.
-Units rad, s.
+  - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
+  - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
+  - No episode does the sub-tasks of a held-out order (the domain's named tasks) in that order, not even with others
+    in between: a policy that does such a task has put it together itself.
+An episode that breaks the last two is played again with other chances, as a teleoperator would discard it.
 """
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from skimo_core.actuate import Actuator, ActuatorConfig
-from skimo_core.observe import Observer
-from skimo_core.tasks import Domain
+from skimo_core.episodes.cache import load_folder
+from skimo_core.episodes.episode import Episode, EpisodeMeta
+from skimo_core.episodes.recording import write_episode
+from skimo_core.errors import EpisodeError, SimulationError
+from skimo_core.tasks import Domain, kitchen
 
-from .play.kinematics import ArmKinematics
-from .play.scripts import SCRIPTS, Style
-from .play.teleoperator import Teleoperator
-from .twin import Twin
+from .play.player import PlayConfig, Played, Player, draw_order
+from .play.scripts import SCRIPTS
 
-FloatArray = npt.NDArray[np.float32]
+SUBTASKS = 4
+ATTEMPTS = 20
+"""Replays of one episode before giving up: each succeeds more often than not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlayConfig:
-    """How an episode is played.
+class Collected:
+    """What a collection gave: episodes, control steps, digest over the arrays, sub-tasks per episode, pair counts."""
 
-    Attributes:
-        steps: control steps of an episode.
-        subtasks: how many different sub-tasks are in it.
-        noise: deviation of the slowly varying disturbance of joint velocities, in action units.
-        noise_steps: its correlation time, control steps.
-        shove_probability: chance per step that a short, stronger disturbance begins.
-        shove: its deviation, in action units.
-        shove_steps: how long it lasts.
-        start_rad: half width of the uniform start perturbation of each joint.
-        patience_steps: after so many steps an attempt is given up for the next sub-task.
+    episodes: int
+    steps: int
+    digest: str
+    subtasks_mean: float
+    pairs: Counter[tuple[str, str]]
+
+
+def collect(
+    out: Path,
+    *,
+    episodes: int,
+    seed: int,
+    workers: int,
+    progress: Callable[[Iterator[Episode]], Iterator[Episode]] = iter,
+) -> Collected:
+    """Make `episodes` recordings and their training cache in the folder `out`.
+
+    Args:
+        progress: wraps the iteration, e.g. to draw a bar.
+
+    Raises:
+        EpisodeError: `out` holds something already, or what was written does not read back the same.
     """
-
-    steps: int = 280
-    subtasks: int = 4
-    noise: float = 0.035
-    noise_steps: float = 3.0
-    shove_probability: float = 0.01
-    shove: float = 0.16
-    shove_steps: int = 4
-    start_rad: float = 0.06
-    patience_steps: int = 90
-
-
-@dataclass(slots=True, kw_only=True)
-class Play:
-    """One recorded episode.
-
-    Attributes:
-        observations: [T+1, O]; actions: [T, A].
-        asked, done: sub-tasks in the order asked for, and completed.
-        steps: control steps that each attempt took.
-        start_q_rad: [7] joint positions at the start, without noise.
-    """
-
-    observations: FloatArray
-    actions: FloatArray
-    asked: tuple[str, ...]
-    done: tuple[str, ...] = ()
-    steps: tuple[int, ...] = ()
-    start_q_rad: tuple[float, ...] = ()
-
-
-class Disturbance:
-    """A correlated wobble and now and then a push, added to joint velocities (DART: Laskey et al. 2017)."""
-
-    def __init__(self, config: PlayConfig, joints: int, rng: np.random.Generator) -> None:
-        self._config, self._rng = config, rng
-        self._wobble = np.zeros(joints)
-        self._push = np.zeros(joints)
-        self._left = 0
-
-    def next(self, action: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """What is added to an action's joint velocities; faster motion wobbles more (Harris & Wolpert 1998)."""
-        config, rng = self._config, self._rng
-        keep = np.exp(-1.0 / config.noise_steps)
-        self._wobble = keep * self._wobble + np.sqrt(1 - keep**2) * config.noise * rng.standard_normal(
-            self._wobble.size
-        )
-        starts, push = rng.random() < config.shove_probability, config.shove * rng.standard_normal(self._wobble.size)
-        if self._left == 0 and starts:
-            self._push, self._left = push, config.shove_steps
-        self._left = max(self._left - 1, 0)
-        return self._wobble * (0.25 + float(np.abs(action).max())) + (self._push if self._left else 0.0)
-
-
-class Player:
-    """Plays episodes in one twin."""
-
-    def __init__(self, config: PlayConfig | None = None) -> None:
-        self.config = config or PlayConfig()
-        self.twin = Twin()
-        self.domain: Domain = self.twin.domain
-        base = self.twin.data.body("panda_link0")
-        kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
-        fraction, period_s = ActuatorConfig().acceleration_fraction, self.domain.action.period_s
-        self.step_rad_s = self.twin.limits.ddq_max_rad_s2 * fraction * period_s / 1.5  # as skimo_core.actuate clips
-        self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
-
-    def episode(self, order: tuple[str, ...], seed: int, *, steps: int | None = None) -> Play:
-        """Play the sub-tasks of `order`, then whatever the time allows of the others."""
-        config, twin, domain = self.config, self.twin, self.domain
-        rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-        twin.reset("kitchen", seed)
-        start = twin.data.qpos.copy()
-        start[:7] += rng.uniform(-config.start_rad, config.start_rad, 7) * np.array([1, 0.5, 1, 1, 1, 1, 1])
-        twin.set_state(start)
-        start_q_rad = tuple(float(x) for x in twin.read().q_rad)
-        observer = Observer(
-            domain.observation,
-            max_age_s=domain.action.period_s,
-            noise=domain.noise,
-            rng=np.random.default_rng(np.random.SeedSequence([seed, 1])),
-        )
-        actuator = Actuator(twin.limits, domain.action)
-        actuator.reset(twin.read().q_rad, twin.now_s())
-        disturbance = Disturbance(config, domain.action.joints, rng)
-        observations, actions = [], []
-        queue, done, spent = list(order), [], []
-        style, since = draw_style(rng), 0
-        for step in range(steps or config.steps):
-            robot, objects = twin.read(), twin.read_objects()
-            observations.append(observer.observe(robot, objects, twin.now_s()))
-            while queue and self.teleoperator.done(queue[0], objects.values):
-                done.append(queue.pop(0))
-                spent.append(step - since)
-                style, since = draw_style(rng), step
-            if queue and step - since >= config.patience_steps and len(queue) > 1:
-                queue.append(queue.pop(0))
-                style, since = draw_style(rng), step
-            if not queue and steps is None:
-                rest = [s for s in SCRIPTS if s not in done]
-                queue = [] if not rest else [rest[int(rng.integers(len(rest)))]]
-                since = step
-            if not queue:
-                break
-            action = self.teleoperator.action(queue[0], robot, objects.values, style, self.step_rad_s)
-            action[: domain.action.joints] += disturbance.next(action[: domain.action.joints])
-            action = np.clip(action, -1.0, 1.0).astype(np.float32)
-            applied = actuator.applied_action(action, twin.now_s())
-            twin.write(actuator.command(action, twin.now_s()))
-            twin.advance(domain.action.period_s)
-            actions.append(applied)
-        robot, objects = twin.read(), twin.read_objects()
-        if len(observations) == len(actions):
-            observations.append(observer.observe(robot, objects, twin.now_s()))
-            if queue and self.teleoperator.done(queue[0], objects.values):
-                done.append(queue.pop(0))
-                spent.append(len(actions) - since)
-        return Play(
-            observations=np.stack(observations),
-            actions=np.stack(actions) if actions else np.zeros((0, domain.action.size), np.float32),
-            asked=order,
-            done=tuple(done),
-            steps=tuple(spent),
-            start_q_rad=start_q_rad,
-        )
-
-
-def draw_style(rng: np.random.Generator) -> Style:
-    """How the next attempt differs from others."""
-    return Style(
-        yaw_rad=float(rng.uniform(-0.08, 0.08)),
-        pitch_rad=float(rng.uniform(-0.06, 0.06)),
-        height_m=float(rng.uniform(-0.02, 0.02)),
-        pace=float(rng.uniform(0.92, 1.08)),
+    if out.exists() and any(out.iterdir()):
+        raise EpisodeError(f"{out} is not empty; recordings are never overwritten, choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    done = []
+    with mapped(workers) as each:
+        for episode in progress(each(make_episode, range(seed, seed + episodes))):
+            write_episode(out / f"{episode.meta.episode_id}.mcap", episode)
+            done.append(episode.meta.task.split(","))
+    cache, _ = load_folder(out)
+    return Collected(
+        episodes=len(cache),
+        steps=int(cache.lengths.sum()),
+        digest=cache.digest,
+        subtasks_mean=float(np.mean([len(names) for names in done])),
+        pairs=Counter(pair for names in done for pair in zip(names, names[1:])),
     )
 
 
-def draw_order(domain: Domain, seed: int, subtasks: int) -> tuple[str, ...]:
-    """A random order of different sub-tasks that is none of the domain's held-out orders."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
-    allowed = [o for o in itertools.permutations(SCRIPTS, subtasks) if o not in domain.orders.values()]
-    return allowed[int(rng.integers(len(allowed)))]
+def make_episode(seed: int) -> Episode:
+    """The episode of `seed`.
+
+    Raises:
+        EpisodeError: no attempt gave a whole episode.
+    """
+    player = _player()
+    for attempt in range(ATTEMPTS):
+        try:
+            played = player.play(draw_order(seed, attempt), seed, attempt=attempt)
+        except SimulationError:
+            continue
+        if len(played.done) >= SUBTASKS and not held_out(played.done, player.domain):
+            return as_episode(played, seed, player.domain)
+    raise EpisodeError(
+        f"seed {seed}: none of {ATTEMPTS} attempts did {SUBTASKS} sub-tasks; look at `skimo collect --check`"
+    )
+
+
+def held_out(done: tuple[str, ...], domain: Domain) -> bool:
+    """Whether the sub-tasks of a named task were done in its order, perhaps with others in between."""
+    return any(_within(order, done) for order in domain.orders.values())
+
+
+def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
+    """An episode with its metadata."""
+    meta = EpisodeMeta(
+        episode_id=f"play-{seed:05d}",
+        source="play",
+        task=",".join(played.done),
+        rate_hz=domain.action.rate_hz,
+        seed=seed,
+        success=True,
+        channels=domain.observation.names,
+        start_q_rad=played.start_q_rad,
+    )
+    return Episode(observations=played.observations, actions=played.actions, meta=meta)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptTrial:
+    """One try of a script: what ran before it, whether its goal was reached, and in how many control steps."""
+
+    before: str
+    done: bool
+    steps: int
+
+
+def check_script(subtask: str, *, tries: int, seed: int, workers: int) -> list[ScriptTrial]:
+    """Try a script `tries` times, each after another sub-task's script drawn at random (which must have worked)."""
+    with mapped(workers) as each:
+        return list(each(partial(try_script, subtask), range(seed, seed + tries)))
+
+
+def try_script(subtask: str, seed: int) -> ScriptTrial:
+    """Try a script once."""
+    player = _player()
+    others = [name for name in SCRIPTS if name != subtask]
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 4]))
+        before = others[int(rng.integers(len(others)))]
+        played = player.play((before, subtask), seed, attempt=attempt)
+        if played.scripts[:1] and played.scripts[0][0] == before:
+            done = len(played.scripts) == 2 and subtask in played.done
+            return ScriptTrial(before=before, done=done, steps=played.scripts[1][1] if done else player.config.steps)
+    raise EpisodeError(f"seed {seed}: nothing worked before {subtask}; check the other scripts first")
+
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@contextmanager
+def mapped(workers: int) -> Iterator[Callable[[Callable[[S], T], range], Iterator[T]]]:
+    """A `map` in order over seeds, in this process or in several, each with one thread."""
+    if workers <= 1:
+        yield map
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield partial(pool.imap, chunksize=1)
+
+
+_PLAYERS: dict[int, Player] = {}
+
+
+def _player() -> Player:
+    """This process's player: a twin takes a second to build."""
+    if os.getpid() not in _PLAYERS:
+        _PLAYERS[os.getpid()] = Player(PlayConfig())
+    return _PLAYERS[os.getpid()]
+
+
+def _within(order: tuple[str, ...], done: tuple[str, ...]) -> bool:
+    left = iter(done)
+    return all(name in left for name in order)
+
+
+def every_pair() -> list[tuple[str, str]]:
+    """All ordered pairs of sub-tasks."""
+    return list(itertools.permutations(kitchen().subtasks, 2))

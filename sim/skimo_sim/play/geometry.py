@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from skimo_core.types import Array
 
 from ..scenes.kitchen import Scene

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from skimo_core.safety.limits import RobotLimits
 from skimo_core.types import JOINTS, Array
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from skimo_core.types import Array
 
 from .geometry import HINGE, KETTLE, Handle
@@ -104,12 +105,14 @@ class Pull(Hinted):
         beyond_m: how far the fingertips reach past the bar.
         rate_rad_s: opening speed of the door.
         turn: how much of the door's rotation the hand's yaw follows.
+        look_ahead_s: the hand follows the chord to where the bar will be then.
     """
 
     radius_m: float
     beyond_m: float = 0.012
     rate_rad_s: float = 0.9
     turn: float = 0.0
+    look_ahead_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +152,13 @@ class Shove(Hinted):
 
 SCRIPTS: dict[str, Pull | Push | Shove] = {
     "microwave": Pull(
-        yaw_rad=0.1, pitch_rad=-0.8, posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0), until=-0.66, rate_rad_s=0.95, radius_m=0.020, beyond_m=0.03
+        yaw_rad=0.1,
+        pitch_rad=-0.8,
+        posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0),
+        until=-0.66,
+        rate_rad_s=0.95,
+        radius_m=0.020,
+        beyond_m=0.03,
     ),
     "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62),
     "bottom burner": Push(
@@ -194,7 +203,14 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         intent=OPEN,
     ),
     "hinge cabinet": Pull(
-        yaw_rad=0.15, pitch_rad=-0.1, posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5), until=1.18, rate_rad_s=1.05, radius_m=0.022, beyond_m=0.02
+        yaw_rad=0.15,
+        pitch_rad=-0.1,
+        posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5),
+        until=1.18,
+        rate_rad_s=1.05,
+        radius_m=0.022,
+        beyond_m=0.02,
+        look_ahead_s=0.12,
     ),
 }
 
@@ -215,7 +231,15 @@ DOOR_CLEAR_M = 0.26
 
 
 def funnel(
-    view: View, target_m: Array, axis: Array, style: Style, *, standoff_m: float = 0.10, shy: float = 1.5, least_m: float = 0.0, open_door: bool = False
+    view: View,
+    target_m: Array,
+    axis: Array,
+    style: Style,
+    *,
+    standoff_m: float = 0.10,
+    shy: float = 1.5,
+    least_m: float = 0.0,
+    open_door: bool = False,
 ) -> Array:
     """Velocity to `target_m`, entered along `axis`: the further off the axis, the further back it stays.
 
@@ -256,12 +280,16 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
     if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
         sign = np.sign(script.until - value)
-        slow = float(np.clip(abs(script.until - value) / 0.22, 0.45, 1.0))  # the door has to stand when the fingers let go
+        slow = float(
+            np.clip(abs(script.until - value) / 0.22, 0.45, 1.0)
+        )  # the door has to stand when the fingers let go
         slow *= float(np.clip(abs(value) / 0.12, 0.45, 1.0))  # gently, while the grip builds up
         slow *= float(np.clip(1.8 - depth / 0.012, 0.4, 1.0))
-        slow *= float(np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0))  # and to come along while they pull
-        ahead = sign * slow * script.rate_rad_s * style.pace * 0.25
-        follow = (handle.at(value + ahead, height) - handle.at(value, height)) / 0.25
+        slow *= float(
+            np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0)
+        )  # and to come along while they pull
+        ahead = sign * slow * script.rate_rad_s * style.pace * script.look_ahead_s
+        follow = (handle.at(value + ahead, height) - handle.at(value, height)) / script.look_ahead_s
         return Aim(velocity_m_s=follow + toward(offset, 4.0, 0.15), rotation=rotation, intent=CLOSE)
     shut = view.finger_m < 0.032 and not near
     velocity = funnel(
@@ -291,7 +319,11 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
     beside = float((view.tip_m - touch) @ side)
     if abs(depth) < 0.024 and np.linalg.norm(across) < 0.022 and -0.022 < beside < script.gap_m + script.window_m:
         sign = np.sign(script.until - value)
-        step = script.lead_m if handle.slides else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
+        step = (
+            script.lead_m
+            if handle.slides
+            else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
+        )
         carrot = handle.at(value + sign * step, contact) - view.tip_m
         slow = float(np.clip(4.0 * abs(script.until - value) / abs(script.until), 0.5, 1.0))
         velocity = toward(carrot, 6.0, script.rate_m_s * slow * style.pace)

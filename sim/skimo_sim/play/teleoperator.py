@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from skimo_core.specs import ActionSpec
 from skimo_core.types import Array, RobotState
 

@@ -1,0 +1,181 @@
+"""Plays one episode: a teleoperator, its disturbances and the twin, through the policy's own action interface.
+
+Promises
+  - An episode depends on its order of sub-tasks and its seed alone.
+  - Every action goes through skimo_core.actuate into the twin, and what was executed is what is recorded.
+  - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
+  - Sub-tasks count as done by the task's own goals, on the twin's truth.
+Units rad, s, control steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from skimo_core.actuate import Actuator, ActuatorConfig
+from skimo_core.observe import Observer
+from skimo_core.tasks import Domain
+
+from ..twin import Twin
+from .disturbance import Disturbance, DisturbanceConfig
+from .kinematics import ArmKinematics
+from .scripts import SCRIPTS, Style
+from .teleoperator import Teleoperator
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayConfig:
+    """How an episode is played.
+
+    Attributes:
+        steps: control steps of an episode.
+        start_rad: half width of the uniform perturbation of each joint's start.
+        patience_steps: after so many an attempt is put off, and the next sub-task is tried first.
+        disturbance: what keeps the hand from doing what was meant.
+    """
+
+    steps: int = 280
+    start_rad: float = 0.06
+    patience_steps: int = 90
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One episode as it was recorded.
+
+    Attributes:
+        observations: [T+1, O], with sensor noise. actions: [T, A], executed.
+        done: sub-tasks in the order in which their goals were reached.
+        scripts: (sub-task, control steps) of each script that ran to its end, in order.
+        start_q_rad: [7] where the arm started.
+    """
+
+    observations: FloatArray
+    actions: FloatArray
+    done: tuple[str, ...]
+    scripts: tuple[tuple[str, int], ...]
+    start_q_rad: tuple[float, ...]
+
+
+class Player:
+    """Plays episodes in one twin."""
+
+    def __init__(self, config: PlayConfig | None = None) -> None:
+        self.config = config or PlayConfig()
+        self.twin = Twin()
+        self.domain: Domain = self.twin.domain
+        base = self.twin.data.body("panda_link0")
+        kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
+        self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
+        fraction = ActuatorConfig().acceleration_fraction
+        self._step_rad_s = self.twin.limits.ddq_max_rad_s2 * fraction * self.domain.action.period_s / 1.5
+
+    def play(self, order: tuple[str, ...], seed: int, *, attempt: int = 0) -> Played:
+        """Do the sub-tasks of `order`, until they are done or the time is up.
+
+        Args:
+            seed, attempt: everything random is drawn from these two.
+        """
+        twin, domain = self.twin, self.domain
+        chance = np.random.default_rng(np.random.SeedSequence([seed, attempt, 2]))
+        self._start(seed, chance)
+        observer = self._observer(np.random.default_rng(np.random.SeedSequence([seed, attempt, 1])))
+        plain = Observer(domain.observation, max_age_s=np.inf)
+        actuator = Actuator(twin.limits, domain.action)
+        actuator.reset(twin.read().q_rad, twin.now_s())
+        disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
+        start = tuple(float(q) for q in twin.read().q_rad)
+        observations, actions = [], []
+        agenda, done = Agenda(order, self.config.patience_steps, chance), Done(domain)
+        for step in range(self.config.steps + 1):
+            robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
+            observations.append(observer.observe(robot, objects, now_s))
+            done.note(plain.observe(robot, objects, now_s))
+            current = agenda.current(step, lambda name: self.teleoperator.done(name, objects.values))
+            if current is None or step == self.config.steps:
+                break
+            action = self.teleoperator.action(current, robot, objects.values, agenda.style, self._step_rad_s)
+            velocities = action[: domain.action.joints]
+            velocities += disturbance.next(velocities).astype(np.float32)
+            np.clip(action, -1.0, 1.0, out=action)
+            actions.append(actuator.applied_action(action, now_s))
+            twin.write(actuator.command(action, now_s))
+            twin.advance(domain.action.period_s)
+        return Played(
+            observations=np.stack(observations),
+            actions=np.stack(actions),
+            done=tuple(done.names),
+            scripts=tuple(agenda.finished),
+            start_q_rad=start,
+        )
+
+    def _start(self, seed: int, chance: np.random.Generator) -> None:
+        self.twin.reset("kitchen", seed)
+        qpos = self.twin.data.qpos.copy()
+        spread = np.full(7, self.config.start_rad)
+        spread[1] /= 2.0  # joint 2 starts near its limit
+        qpos[:7] += chance.uniform(-spread, spread)
+        self.twin.set_state(qpos)
+
+    def _observer(self, rng: np.random.Generator) -> Observer:
+        domain = self.domain
+        return Observer(domain.observation, max_age_s=domain.action.period_s, noise=domain.noise, rng=rng)
+
+
+class Agenda:
+    """Which sub-task's script runs, and in which style."""
+
+    def __init__(self, order: tuple[str, ...], patience_steps: int, chance: np.random.Generator) -> None:
+        self._open = list(order)
+        self._patience_steps, self._chance = patience_steps, chance
+        self._since, self.finished = 0, []
+        self.style = draw_style(chance)
+
+    def current(self, step: int, over: Callable[[str], bool]) -> str | None:
+        """The sub-task to do at `step`; None when all are done. `over` says whether a script has nothing left to do."""
+        while self._open and over(self._open[0]):
+            self.finished.append((self._open.pop(0), step - self._since))
+            self._turn(step)
+        if len(self._open) > 1 and step - self._since >= self._patience_steps:
+            self._open.append(self._open.pop(0))
+            self._turn(step)
+        return self._open[0] if self._open else None
+
+    def _turn(self, step: int) -> None:
+        self._since, self.style = step, draw_style(self._chance)
+
+
+class Done:
+    """Sub-tasks whose goals were reached, in order."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self.names: list[str] = []
+
+    def note(self, truth_O: FloatArray) -> None:
+        for name, subtask in self._domain.subtasks.items():
+            if name not in self.names and bool(subtask.complete(truth_O)):
+                self.names.append(name)
+
+
+def draw_style(chance: np.random.Generator) -> Style:
+    """How the next attempt differs from others."""
+    return Style(
+        yaw_rad=float(chance.uniform(-0.08, 0.08)),
+        pitch_rad=float(chance.uniform(-0.06, 0.06)),
+        height_m=float(chance.uniform(-0.02, 0.02)),
+        pace=float(chance.uniform(0.92, 1.08)),
+    )
+
+
+def draw_order(seed: int, attempt: int = 0) -> tuple[str, ...]:
+    """All sub-tasks in random order."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 3]))
+    return tuple(np.array(list(SCRIPTS))[rng.permutation(len(SCRIPTS))].tolist())
