@@ -79,7 +79,8 @@ GOOD = good_command()
 WIDE = dataclasses.replace(GOOD, gripper=GripperCommand(kind="move", width_m=0.3, speed_m_s=0.1))
 FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
     ("state_missing", Verdict.STOP, GOOD, None),
-    ("state_stale", Verdict.STOP, GOOD, state(-0.2)),
+    ("state_stale", Verdict.HOLD, GOOD, state(-0.2)),
+    ("state_stale", Verdict.STOP, GOOD, state(-0.6)),
     ("state_stale", Verdict.STOP, GOOD, state(0.5)),
     ("state_finite", Verdict.STOP, GOOD, state(dq_rad_s=np.full(JOINTS, np.nan))),
     ("robot_mode", Verdict.STOP, GOOD, state(mode=RobotMode.REFLEX)),
@@ -224,7 +225,8 @@ def test_the_watchdog_stops_for_a_silent_robot_but_not_for_a_silent_policy() -> 
     assert gate.watch(None, 0.0).verdict is Verdict.PASS  # nothing is up yet
     gate.consider(GOOD, state(), 0.0)
     assert gate.watch(state(5.0), 5.0).verdict is Verdict.PASS
-    decision = gate.watch(state(5.0), 5.2)
+    assert gate.watch(state(5.0), 5.2).verdict is Verdict.HOLD and not gate.stopped
+    decision = gate.watch(state(5.0), 5.6)
     assert decision.verdict is Verdict.STOP and names(decision) == {"state_stale"}
 
 

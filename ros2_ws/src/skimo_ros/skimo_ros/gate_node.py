@@ -2,7 +2,7 @@
 
 Promises
   - A proposed trajectory goes on to the driver only if the gate lets it (skimo_core.safety.gate); so does a hand goal.
-  - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that goes stale, or an error
+  - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that is lost, or an error
     mode of the robot, stops the arm, whether commands come or not.
   - A stop stays until gate/reset, which a human calls; it is refused while its cause lasts. Robot errors are never
     cleared here.
@@ -39,7 +39,10 @@ _DEFAULT = GateConfig()
 PARAMETERS = (
     *DRIVER,
     *ROBOT,
-    Parameter("state_age_max_s", _DEFAULT.state_age_max_s, "an older robot state stops the arm", low=0.01, high=1.0),
+    Parameter(
+        "state_age_max_s", _DEFAULT.state_age_max_s, "with an older robot state nothing goes on", low=0.01, high=1.0
+    ),
+    Parameter("state_lost_s", _DEFAULT.state_lost_s, "an older robot state stops the arm", low=0.01, high=5.0),
     Parameter("command_age_max_s", _DEFAULT.command_age_max_s, "an older command is refused", low=0.01, high=1.0),
     Parameter(
         "start_gap_rad", _DEFAULT.start_gap_rad, "bound on a trajectory's jump at its start", low=0.001, high=0.5
@@ -185,6 +188,7 @@ class GateNode(Node):
 def _config(values: dict) -> GateConfig:
     return GateConfig(
         state_age_max_s=values["state_age_max_s"],
+        state_lost_s=values["state_lost_s"],
         command_age_max_s=values["command_age_max_s"],
         start_gap_rad=values["start_gap_rad"],
         workspace_low_m=_corner(values, "workspace_low_m"),

@@ -2,7 +2,7 @@
 
 A check takes the `Situation` (the command, the robot, the clock, the motion that the command would make) and returns a
 `Finding` or None. It changes nothing and knows of no other check; the gate takes the most restrictive verdict.
-  STOP   the robot or what is known of it is not fit to move: stale, missing, non-finite, an error mode
+  STOP   the robot or what is known of it is not fit to move: lost, missing, non-finite, an error mode
   HOLD   this command is not fit to be followed; the one before it still ends at rest
   LIMIT  this command asks a little too much; as much of it as the limits allow may pass
 Units rad, s, m.
@@ -32,7 +32,8 @@ class GateConfig:
     """How strict the gate is. The limits themselves are the robot's.
 
     Attributes:
-        state_age_max_s: an older robot state means stop.
+        state_age_max_s: with an older robot state no command is followed.
+        state_lost_s: with one older than this the arm is stopped.
         command_age_max_s, command_ahead_max_s: a command whose start lies further back or ahead is refused.
         duration_max_s: a trajectory must be at rest by then.
         start_gap_rad: how far a trajectory may lie from the desired position, beyond what full speed covers.
@@ -43,6 +44,7 @@ class GateConfig:
     """
 
     state_age_max_s: float = 0.1
+    state_lost_s: float = 0.5
     command_age_max_s: float = 0.06
     command_ahead_max_s: float = 0.2
     duration_max_s: float = 2.0
@@ -54,7 +56,14 @@ class GateConfig:
     sample_s: float = 0.008
 
     def __post_init__(self) -> None:
-        for name in ("state_age_max_s", "command_age_max_s", "duration_max_s", "sample_s", "start_gap_rad"):
+        for name in (
+            "state_age_max_s",
+            "state_lost_s",
+            "command_age_max_s",
+            "duration_max_s",
+            "sample_s",
+            "start_gap_rad",
+        ):
             if not getattr(self, name) > 0:
                 raise SpecError(f"gate: {name} is {getattr(self, name)}, must be positive")
         if not 0 <= self.tolerance <= self.excess_max:
@@ -131,9 +140,10 @@ def robot_state_is_fresh(s: Situation, limits: RobotLimits, config: GateConfig) 
     age_s = s.now_s - s.robot.stamp_s
     if -STAMP_TOLERANCE_S <= age_s <= config.state_age_max_s:
         return None
-    bound_ms = config.state_age_max_s * 1e3
+    lost = age_s > config.state_lost_s or age_s < 0
+    bound_ms = 1e3 * (config.state_lost_s if lost else config.state_age_max_s)
     reason = f"robot state is {age_s * 1e3:.0f} ms old, bound {bound_ms:.0f} ms; is the driver alive, are clocks equal?"
-    return Finding(check="state_stale", verdict=Verdict.STOP, reason=reason)
+    return Finding(check="state_stale", verdict=Verdict.STOP if lost else Verdict.HOLD, reason=reason)
 
 
 def robot_state_is_finite(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
