@@ -10,6 +10,7 @@ Both were made with the kitchen's own arm, whose joint 6 has another zero than F
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _d4rl(file: Any, path: Path) -> Iterator[Item]:
             raise EpisodeError(f"{path.name}: field timeouts has {len(timeouts)} rows, terminals {len(ends)}")
         ends = ends | timeouts
     bounds = np.concatenate([[0], np.flatnonzero(ends) + 1, [len(ends)]])
-    for index, (first, last) in enumerate(zip(bounds[:-1], bounds[1:])):
+    for index, (first, last) in enumerate(itertools.pairwise(bounds)):
         if last - first >= 2:  # T observations give T - 1 steps: the state after the last action was not stored
             yield str(index), columns["observations"][first:last], columns["actions"][first : last - 1]
 
