@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tyro
@@ -71,42 +71,45 @@ def twin_picture(
 
 
 def collect(argv: list[str]) -> int:
-    """Make a data set of scripted play in the twin, or measure the scripts."""
-    return _run({"kitchen": collect_play}, argv, "skimo collect")
+    """Make play data with scripted teleoperation in the twin, or check the scripts."""
+    return _run({"kitchen": collect_kitchen}, argv, "skimo collect")
 
 
-def collect_play(
-    *, episodes: int = 600, seed: int = 0, out: Path | None = None, workers: int = 2, check: int = 0
+def collect_kitchen(
+    *, out: Path | None = None, episodes: int = 600, seed: int = 0, workers: int = 2, check: int = 0
 ) -> None:
-    """Play the seven kitchen sub-tasks, four and more to an episode of 280 steps, under noise.
+    """Play the seven kitchen sub-tasks under noise, four and more to an episode of 280 steps.
 
     Args:
+        out: a new folder for the recordings and their training cache.
         episodes: how many; episode i depends on seed + i alone.
         seed: of the first.
-        out: a new folder for the recordings.
         workers: processes; the digest is the same for any number.
-        check: instead, try each script so often and print its success.
+        check: instead of collecting, try each script so often and print its success.
     """
     from tqdm import tqdm
 
-    from .collection import check_scripts, collect_kitchen
+    from .collect import EVERY_PAIR, check_script
+    from .collect import collect as make
 
     if episodes < 1 or workers < 1 or seed < 0 or check < 0:
         raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")
     if check:
-        for name, row in check_scripts(check, seed).items():
-            steps = f"median {row['median_steps']:.0f}, 95 % {row['p95_steps']:.0f}"
-            print(f"  {name:<14} {row['success']:4.0%} within 60 steps, {steps}")
+        print(f"{'script':<15} {'done':>6} {'in 60':>6}  steps: median  p95")
+        for name in kitchen().subtasks:
+            trials = check_script(name, tries=check, seed=seed, workers=workers)
+            steps = np.array([trial.steps for trial in trials])
+            done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
+            median, late = np.percentile(steps, [50, 95])
+            print(f"{name:<15} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
         return
     if out is None:
         raise SpecError("where to? give --out, a new folder for the recordings")
-    with tqdm(total=episodes, desc="collecting", unit="episode", mininterval=1.0) as bar:
-        made = collect_kitchen(
-            episodes, seed, out, workers=workers, progress=lambda done: bar.update(done - bar.n) and None
-        )
-    (first, second), count = made.rarest_pair
-    print(f"  {made.subtasks:.2f} sub-tasks an episode, {made.four:.0%} with four or more")
-    print(f"  rarest pair of consecutive sub-tasks: {first}, {second} ({count} times)")
+    bar = partial(tqdm, desc="collecting", total=episodes, unit="episode", mininterval=1.0)
+    made = make(out, episodes=episodes, seed=seed, workers=workers, progress=bar)
+    first, second = min(EVERY_PAIR, key=lambda pair: made.pairs[pair])
+    print(f"  {made.subtasks_mean:.2f} sub-tasks an episode; recordings in {out}")
+    print(f"  rarest pair of consecutive sub-tasks: {first}, {second} ({made.pairs[first, second]} times)")
     print(f"collected {made.episodes} episodes {made.steps} steps digest {made.digest}")
 
 
@@ -143,54 +146,6 @@ def render_recording(
         pictures=pictures,
     )
     print(f"{made.video} ({made.frames} frames, {made.render_ms:.0f} ms each)\n{made.strip}")
-
-
-def collect(argv: list[str]) -> int:
-    """Make play data with scripted teleoperation, or check the scripts."""
-    return _run(collect_kitchen, argv, "skimo collect")
-
-
-def collect_kitchen(
-    domain: tyro.conf.Positional[Literal["kitchen"]] = "kitchen",
-    *,
-    out: Path | None = None,
-    episodes: int = 600,
-    seed: int = 0,
-    workers: int = 2,
-    check: int = 0,
-) -> None:
-    """Make play data: at least four sub-tasks to an episode of up to 280 steps.
-
-    Args:
-        domain: the scene.
-        out: folder for the recordings and their training cache; must be empty or new.
-        episodes: how many; episode i is drawn from seed + i.
-        seed: of the first episode.
-        workers: processes; the data do not depend on it.
-        check: instead of collecting, try each script so many times and print how often it works.
-    """
-    from tqdm import tqdm
-
-    from .collect import check_script, every_pair
-    from .collect import collect as make
-
-    if check:
-        print(f"{'script':<15} {'done':>6} {'in 60':>6}  steps: median  p95")
-        for name in kitchen().subtasks:
-            trials = check_script(name, tries=check, seed=seed, workers=workers)
-            steps = np.array([trial.steps for trial in trials])
-            done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
-            median, late = np.percentile(steps, [50, 95])
-            print(f"{name:<15} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
-        return
-    if out is None:
-        raise SkimoError("where to? give --out FOLDER (empty or new), or --check N to try the scripts")
-    made = make(
-        out, episodes=episodes, seed=seed, workers=workers, progress=lambda each: iter(tqdm(each, total=episodes, unit="ep"))
-    )
-    rarest = min(every_pair(), key=lambda pair: made.pairs[pair])
-    print(f"{made.subtasks_mean:.2f} sub-tasks an episode; rarest pair {rarest[0]} > {rarest[1]}: {made.pairs[rarest]} times")
-    print(f"collected {made.episodes} episodes {made.steps} steps digest {made.digest}")
 
 
 def _run(commands: Callable[..., None] | dict[str, Callable[..., None]], argv: list[str], prog: str) -> int:

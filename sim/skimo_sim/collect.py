@@ -14,7 +14,7 @@ import itertools
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +27,12 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 from skimo_core.errors import EpisodeError, SimulationError
-from skimo_core.tasks import Domain, kitchen
+from skimo_core.tasks import Domain
 
 from .play.player import PlayConfig, Played, Player, draw_order
 from .play.scripts import SCRIPTS
 
+EVERY_PAIR = tuple(itertools.permutations(SCRIPTS, 2))
 SUBTASKS = 4
 ATTEMPTS = 20
 """Replays of one episode before giving up: each succeeds more often than not."""
@@ -54,7 +55,7 @@ def collect(
     episodes: int,
     seed: int,
     workers: int,
-    progress: Callable[[Iterator[Episode]], Iterator[Episode]] = iter,
+    progress: Callable[[Iterator[Episode]], Iterable[Episode]] = iter,
 ) -> Collected:
     """Make `episodes` recordings and their training cache in the folder `out`.
 
@@ -78,7 +79,7 @@ def collect(
         steps=int(cache.lengths.sum()),
         digest=cache.digest,
         subtasks_mean=float(np.mean([len(names) for names in done])),
-        pairs=Counter(pair for names in done for pair in zip(names, names[1:])),
+        pairs=Counter(pair for names in done for pair in itertools.pairwise(names)),
     )
 
 
@@ -109,7 +110,7 @@ def held_out(done: tuple[str, ...], domain: Domain) -> bool:
 def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
     """An episode with its metadata."""
     meta = EpisodeMeta(
-        episode_id=f"play-{seed:05d}",
+        episode_id=f"play-{seed:07d}",
         source="play",
         task=",".join(played.done),
         rate_hz=domain.action.rate_hz,
@@ -151,18 +152,17 @@ def try_script(subtask: str, seed: int) -> ScriptTrial:
 
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 
 @contextmanager
-def mapped(workers: int) -> Iterator[Callable[[Callable[[S], T], range], Iterator[T]]]:
+def mapped(workers: int) -> Iterator[Callable[[Callable[[int], T], range], Iterator[T]]]:
     """A `map` in order over seeds, in this process or in several, each with one thread."""
     if workers <= 1:
-        yield map
+        yield lambda function, seeds: map(function, seeds)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield partial(pool.imap, chunksize=1)
+        yield lambda function, seeds: pool.imap(function, seeds)
 
 
 _PLAYERS: dict[int, Player] = {}
@@ -178,8 +178,3 @@ def _player() -> Player:
 def _within(order: tuple[str, ...], done: tuple[str, ...]) -> bool:
     left = iter(done)
     return all(name in left for name in order)
-
-
-def every_pair() -> list[tuple[str, str]]:
-    """All ordered pairs of sub-tasks."""
-    return list(itertools.permutations(kitchen().subtasks, 2))

@@ -88,7 +88,7 @@ class ArmKinematics:
             posture = config.posture_gain_hz * (posture_rad - q_rad)
             dq = slow * (inverse @ (twist * weight - columns @ posture) + posture)
             slow = self._freedom(q_rad, dq)
-        return dq / max(1.0, float(np.abs(dq).max()) / config.speed_max_rad_s)
+        return np.asarray(dq / max(1.0, float(np.abs(dq).max()) / config.speed_max_rad_s))
 
     def _freedom(self, q_rad: Array, dq_rad_s: Array) -> Array:
         """[7] 1 where a joint may move as asked, falling to 0 as it nears the limit that it moves towards."""

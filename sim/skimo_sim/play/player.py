@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ class Player:
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
             done.note(plain.observe(robot, objects, now_s))
-            current = agenda.current(step, lambda name: self.teleoperator.done(name, objects.values))
+            current = agenda.current(step, partial(self.teleoperator.done, objects=objects.values))
             if current is None or step == self.config.steps:
                 break
             action = self.teleoperator.action(current, robot, objects.values, agenda.style, self._step_rad_s)
