@@ -7,6 +7,7 @@ A file without its end is refused with what to do, or salvaged on request: nothi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,8 @@ from .episode import Episode, EpisodeMeta, FloatArray, check_episode
 TOPIC = "/skimo/episode_step"
 METADATA = "skimo.episode"
 CHUNK_BYTES = 16 * 1024
+READ_ERRORS = (McapError, EOFError, RuntimeError, ValueError, struct.error)
+"""What the MCAP reader and its decompressors raise on a file that is cut short or altered."""
 
 
 class EpisodeWriter:
@@ -123,7 +126,7 @@ def read_episode(path: Path, *, salvage: bool = False) -> Episode:
                 rows.append(decoder(record.data))
     except EpisodeError as error:
         raise EpisodeError(f"{path.name}: {error}") from None
-    except (McapError, OSError, ValueError, RuntimeError, EOFError) as error:
+    except (*READ_ERRORS, OSError) as error:
         raise EpisodeError(
             f"{path.name}: is cut short or damaged ({_words(error)}); read it with salvage, or drop it"
         ) from None
@@ -148,7 +151,7 @@ def _records(path: Path, salvage: bool) -> Any:
     """Yield (record, schema): from the index of a whole file, or as far as a cut one can be read."""
     if not salvage:
         with path.open("rb") as stream:
-            reader = make_reader(stream)
+            reader = make_reader(stream, validate_crcs=True)
             if (summary := reader.get_summary()) is None or summary.statistics is None:
                 raise EpisodeError("was cut short (no summary at its end); read it with salvage, or drop the file")
             for metadata in reader.iter_metadata():
@@ -160,13 +163,13 @@ def _records(path: Path, salvage: bool) -> Any:
     channels: dict[int, int] = {}
     with path.open("rb") as stream:
         try:
-            for record in StreamReader(stream, validate_crcs=False).records:
+            for record in StreamReader(stream, validate_crcs=True).records:
                 if isinstance(record, Schema):
                     schemas[record.id] = record
                 elif type(record).__name__ == "Channel":
                     channels[record.id] = record.schema_id
                 yield record, schemas.get(channels.get(getattr(record, "channel_id", -1), -1))
-        except (McapError, EOFError, RuntimeError, ValueError):
+        except READ_ERRORS:
             return
 
 

@@ -1,0 +1,90 @@
+"""Play data: the seed decides, workers do not; held-out orders never occur; every script does its sub-task."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skimo_core.episodes.cache import load_folder
+from skimo_core.errors import EpisodeError
+from skimo_core.tasks import kitchen
+from skimo_sim import cli
+from skimo_sim.collect import EVERY_PAIR, collect, held_out, make_episode
+from skimo_sim.play.player import Player, draw_order
+from skimo_sim.play.scripts import SCRIPTS
+
+
+@pytest.fixture(scope="module")
+def player() -> Player:
+    return Player()
+
+
+def test_the_digest_is_the_same_for_one_and_two_workers(tmp_path: Path) -> None:
+    alone = collect(tmp_path / "alone", episodes=2, seed=5, workers=1)
+    together = collect(tmp_path / "together", episodes=2, seed=5, workers=2)
+    assert alone == together
+    cache, _ = load_folder(tmp_path / "alone")
+    assert alone.episodes == 2 and alone.steps == cache.lengths.sum() and alone.digest == cache.digest
+    assert [m.seed for m in cache.metas] == [5, 6]
+    assert all(m.source == "play" and len(m.start_q_rad) == 7 and len(m.task.split(",")) >= 4 for m in cache.metas)
+
+
+def test_recordings_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "something").touch()
+    with pytest.raises(EpisodeError, match="not empty"):
+        collect(tmp_path, episodes=1, seed=0, workers=1)
+
+
+def test_orders_are_drawn_so_that_every_pair_occurs() -> None:
+    orders = [draw_order(seed)[:4] for seed in range(600)]
+    pairs = [pair for order in orders for pair in itertools.pairwise(order)]
+    assert min(pairs.count(pair) for pair in EVERY_PAIR) >= 10
+    assert draw_order(3) == draw_order(3) != draw_order(3, attempt=1)
+
+
+def test_a_held_out_order_is_seen_even_with_others_in_between() -> None:
+    domain = kitchen()
+    for order in domain.orders.values():
+        assert held_out(order, domain)
+        assert held_out((order[0], "top burner", *order[1:]), domain)
+        assert not held_out(order[::-1], domain)
+        assert not held_out(order[:3], domain)
+
+
+def test_an_episode_holds_four_subtasks_and_no_held_out_order() -> None:
+    episode = make_episode(11)
+    done = {name for name, s in kitchen().subtasks.items() if s.complete(episode.observations).any()}
+    named = episode.meta.task.split(",")
+    assert len(named) >= 4 and set(named) <= done
+    assert episode.steps <= 280 and episode.observations.shape == (episode.steps + 1, 30)
+    assert np.abs(episode.actions).max() <= 1.0
+
+
+def test_the_recorded_action_is_what_was_executed(player: Player) -> None:
+    played = player.play(("slide cabinet", "kettle"), 11)
+    moved = np.diff(played.observations[:, :7], axis=0)
+    commanded = played.actions[:, :7] * player.domain.action.scale_rad_s * player.domain.action.period_s
+    free = np.abs(moved - commanded).max(axis=1) < 0.08  # noise of 0.01 rad at both ends, and the ramp of a step
+    assert free.mean() > 0.9
+
+
+def test_the_same_seed_plays_the_same_episode_and_another_attempt_another(player: Player) -> None:
+    first, again = (player.play(("light switch",), 4) for _ in range(2))
+    other = player.play(("light switch",), 4, attempt=1)
+    assert np.array_equal(first.observations, again.observations) and np.array_equal(first.actions, again.actions)
+    assert not np.array_equal(first.observations[0], other.observations[0])
+
+
+@pytest.mark.parametrize("name", list(SCRIPTS))
+def test_every_script_does_its_subtask(player: Player, name: str) -> None:
+    played = player.play((name,), 3)
+    assert name in played.done
+    assert played.scripts[0][0] == name and played.scripts[0][1] <= 75
+
+
+def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.collect(["kitchen"]) == 1
+    assert "--out" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""The scripted teleoperator's parts: kinematics against the twin, handles against the scene, disturbances."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
+from skimo_sim.play.geometry import HANDLES, handles
+from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
+from skimo_sim.play.player import Agenda, Player
+
+
+@pytest.fixture(scope="module")
+def player() -> Player:
+    return Player()
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_kinematics_agree_with_the_twin(player: Player, seed: int) -> None:
+    twin, limits = player.twin, player.twin.limits
+    q = np.random.default_rng(seed).uniform(limits.q_min_rad, limits.q_max_rad)
+    data = mujoco.MjData(twin.model)
+    data.qpos[:] = twin.scene.start_qpos
+    data.qpos[:7] = q
+    mujoco.mj_kinematics(twin.model, data)
+    hand = data.body("panda_hand")
+    tip, rotation = player.teleoperator._kinematics.fingertips(q)
+    np.testing.assert_allclose(rotation, hand.xmat.reshape(3, 3), atol=1e-9)
+    np.testing.assert_allclose(tip, hand.xpos + FINGERTIP_M * rotation[:, 2], atol=1e-9)
+
+
+def test_joint_velocities_move_the_fingertips_as_asked(player: Player) -> None:
+    kinematics = player.teleoperator._kinematics
+    q = player.twin.scene.start_qpos[:7]
+    twist = np.array([0.05, 0.1, 0.05, 0.1, 0.0, -0.1])
+    dq = kinematics.joint_velocity(q, twist, q)
+    np.testing.assert_allclose(kinematics.jacobian(q) @ dq, twist, atol=0.02)
+    fast = kinematics.joint_velocity(q, 20.0 * twist, q)
+    assert np.abs(fast).max() <= kinematics.config.speed_max_rad_s + 1e-9
+
+
+def test_motion_towards_a_joint_limit_fades_out(player: Player) -> None:
+    kinematics, limits = player.teleoperator._kinematics, player.twin.limits
+    q = player.twin.scene.start_qpos[:7].copy()
+    q[1] = limits.q_min_rad[1] + 0.05
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        dq = kinematics.joint_velocity(q, rng.normal(size=6) * 0.3, q)
+        assert dq[1] > -0.05
+
+
+def test_handles_move_as_the_scene_moves_them(player: Player) -> None:
+    scene = player.twin.scene
+    data = mujoco.MjData(scene.model)
+    rng = np.random.default_rng(0)
+    for name, handle in handles(scene).items():
+        joint, site = HANDLES[name]
+        for share in rng.uniform(size=3):
+            low, high = scene.model.joint(joint).range
+            data.qpos[:] = scene.start_qpos
+            data.joint(joint).qpos[0] = value = low + share * (high - low)
+            mujoco.mj_kinematics(scene.model, data)
+            np.testing.assert_allclose(handle.at(value), data.site(site).xpos, atol=1e-9)
+
+
+def test_orientation_words() -> None:
+    ahead = pointing(0.0, 0.0)
+    np.testing.assert_allclose(ahead[:, 2], [0, 1, 0], atol=1e-12)  # the hand points into the kitchen
+    np.testing.assert_allclose(np.abs(ahead[:, 1]), [1, 0, 0], atol=1e-12)  # the fingers open sideways
+    assert pointing(0.3, 0.0)[0, 2] < 0 < pointing(0.0, 0.3)[2, 2]  # left of it; above it
+    np.testing.assert_allclose(rotation_vector(pointing(0.3, 0.0), ahead), [0, 0, 0.3], atol=1e-9)
+
+
+def test_disturbances_are_seeded_and_grow_with_speed() -> None:
+    def run(seed: int, speed: float) -> np.ndarray:
+        disturbance = Disturbance(DisturbanceConfig(shove_probability=0.0), 7, np.random.default_rng(seed))
+        return np.stack([disturbance.next(np.full(7, speed, np.float32)) for _ in range(500)])
+
+    assert np.array_equal(run(0, 0.5), run(0, 0.5))
+    assert run(0, 1.0).std() > 2.0 * run(0, 0.0).std() > 0.0
+    with_shoves = Disturbance(DisturbanceConfig(wobble=0.0, shove_probability=1.0), 7, np.random.default_rng(0))
+    assert np.abs(with_shoves.next(np.zeros(7, np.float32))).max() > 0.05
+
+
+def test_an_agenda_puts_off_what_does_not_work() -> None:
+    agenda = Agenda(("a", "b"), patience_steps=5, chance=np.random.default_rng(0))
+    assert [agenda.current(step, lambda name: False) for step in range(12)] == ["a"] * 5 + ["b"] * 5 + ["a"] * 2
+    assert agenda.current(12, lambda name: name == "a") == "b"
+    assert agenda.finished == [("a", 2)]
+    assert agenda.current(13, lambda name: True) is None
