@@ -220,6 +220,19 @@ def test_a_damaged_hdf5_episode_is_named_and_the_rest_still_loads(tmp_path: Path
     assert len(episodes) == 1 and "episode 1" in errors[0]
 
 
+def test_a_minari_episode_without_a_field_is_named_and_the_rest_still_loads(tmp_path: Path) -> None:
+    path = tmp_path / "main_data.hdf5"
+    with h5py.File(path, "w") as file:
+        for i in range(3):
+            file[f"episode_{i}/observations"] = np.zeros((8, 30))
+            if i != 1:
+                file[f"episode_{i}/actions"] = np.zeros((7, 9))
+    with pytest.raises(EpisodeError, match=r"main_data\.hdf5.*episode_1.*actions"):
+        read_hdf5(path)
+    episodes, errors = read_hdf5(path, skip_damaged=True)
+    assert [e.meta.episode_id for e in episodes] == ["episode_0", "episode_2"] and len(errors) == 1
+
+
 @pytest.mark.parametrize("field", ["actions", "terminals"])
 def test_a_missing_field_or_a_cut_file_is_named(tmp_path: Path, field: str) -> None:
     path = tmp_path / "kitchen.hdf5"

@@ -54,7 +54,8 @@ class EpisodeMeta:
         """Raises EpisodeError on anything but what `to_json` writes."""
         try:
             data: dict[str, Any] = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            return cls(**plain)
         except (TypeError, ValueError) as error:
             raise EpisodeError(f"episode metadata can't be read: {error}") from None
 

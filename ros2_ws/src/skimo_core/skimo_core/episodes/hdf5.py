@@ -43,7 +43,7 @@ def read_hdf5(path: Path, *, skip_damaged: bool = False) -> tuple[list[Episode],
     episodes, errors = [], []
     try:
         with h5py.File(path, "r") as file:
-            found = _minari(file, path) if any(k.startswith("episode_") for k in file) else _d4rl(file, path)
+            found = _minari(file, path) if any(str(k).startswith("episode_") for k in file) else _d4rl(file, path)
             for item in found:
                 try:
                     episodes.append(_build(*item, path.name))
@@ -58,7 +58,8 @@ def read_hdf5(path: Path, *, skip_damaged: bool = False) -> tuple[list[Episode],
     return episodes, errors
 
 
-Item = tuple[str, npt.NDArray[Any], npt.NDArray[Any]]
+Item = tuple[str, Any, Any]
+"""An episode's name, its observations and its actions: arrays, data sets still to be read, or None where missing."""
 
 
 def _d4rl(file: Any, path: Path) -> Iterator[Item]:
@@ -85,16 +86,24 @@ def _minari(file: Any, path: Path) -> Iterator[Item]:
         observations = group.get("observations")
         if observations is not None and hasattr(observations, "keys"):
             observations = observations.get("observation")
-        if observations is None or "actions" not in group:
-            missing = "observations" if observations is None else "actions"
-            raise EpisodeError(f"{path.name}: episode {name}: field {missing} is missing")
-        yield name, np.asarray(observations), np.asarray(group["actions"])
+        yield name, observations, group.get("actions")
 
 
-def _build(name: str, observations: npt.NDArray[Any], actions: npt.NDArray[Any], where: str) -> Episode:
-    for field, array in (("observations", observations), ("actions", actions)):
-        if array.ndim != 2:
-            raise EpisodeError(f"{where}: episode {name}: {field} has shape {array.shape}, must be a matrix")
+def _build(name: str, observations: Any, actions: Any, where: str) -> Episode:
+    arrays = []
+    for field, stored in (("observations", observations), ("actions", actions)):
+        if stored is None:
+            raise EpisodeError(f"{where}: episode {name}: field {field} is missing")
+        try:
+            array = np.asarray(stored)
+        except OSError as error:
+            raise EpisodeError(f"{where}: episode {name}: field {field} can't be read ({error})") from None
+        if array.ndim != 2 or array.dtype.kind not in "fiu":
+            raise EpisodeError(
+                f"{where}: episode {name}: {field} is {array.dtype} {array.shape}, must be a matrix of numbers"
+            )
+        arrays.append(array)
+    observations, actions = arrays
     width = observations.shape[1]
     if width == FRANKA_KITCHEN_SIZE:
         observations = observations[:, FRANKA_KITCHEN_COLUMNS]

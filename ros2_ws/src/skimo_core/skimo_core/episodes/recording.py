@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
-from mcap.records import Message, Metadata, Schema
+from mcap.records import Channel, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType
 from mcap_ros2.decoder import DecoderFactory
@@ -166,7 +166,7 @@ def _records(path: Path, salvage: bool) -> Any:
             for record in StreamReader(stream, validate_crcs=True).records:
                 if isinstance(record, Schema):
                     schemas[record.id] = record
-                elif type(record).__name__ == "Channel":
+                elif isinstance(record, Channel):
                     channels[record.id] = record.schema_id
                 yield record, schemas.get(channels.get(getattr(record, "channel_id", -1), -1))
         except READ_ERRORS:
