@@ -240,6 +240,30 @@ def test_an_arm_moved_by_somebody_else_is_taken_where_it_is() -> None:
     assert gate.consider(command, state(3.0, q_rad=elsewhere), 3.0).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_sagging_arm_is_not_taken_for_a_moved_one(told: bool) -> None:
+    gate = Gate(LIMITS)
+    gate.consider(GOOD, state(), 0.0)
+    rest = GOOD.trajectory.q_rad[-1]
+    actuator = Actuator(LIMITS, SPEC)
+    actuator.reset(rest, 3.0)
+    command = actuator.command(np.full(SPEC.size, 0.3, np.float32), 3.0)
+    sagging = state(3.0, q_rad=rest - 0.02, desired_q_rad=rest if told else None)
+    decision = gate.consider(command, sagging, 3.0)
+    assert decision.verdict is Verdict.PASS, decision.reasons
+
+
+def test_a_controllers_reference_tells_small_moves_by_others() -> None:
+    gate = Gate(LIMITS)
+    gate.consider(GOOD, state(), 0.0)
+    moved = GOOD.trajectory.q_rad[-1] + 0.03
+    actuator = Actuator(LIMITS, SPEC)
+    actuator.reset(moved, 3.0)
+    command = actuator.command(np.full(SPEC.size, 0.3, np.float32), 3.0)
+    decision = gate.consider(command, state(3.0, q_rad=moved, desired_q_rad=moved), 3.0)
+    assert decision.verdict is Verdict.PASS, decision.reasons
+
+
 def test_a_hand_goal_is_judged_on_its_own() -> None:
     gate = Gate(LIMITS)
     good = GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0)

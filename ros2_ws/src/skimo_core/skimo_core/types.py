@@ -46,6 +46,7 @@ class RobotState:
         q_rad, dq_rad_s, tau_nm: joint positions, velocities, measured torques, each [7].
         finger_m: positions of the two fingers [2], 0 closed .. 0.04 open.
         mode: what the robot says it is doing.
+        desired_q_rad: [7] the positions that the robot's controller is told to be at, where it tells.
     """
 
     stamp_s: float
@@ -54,6 +55,12 @@ class RobotState:
     tau_nm: Array
     finger_m: Array
     mode: RobotMode = RobotMode.IDLE
+    desired_q_rad: Array | None = None
+
+    @property
+    def reference_q_rad(self) -> Array:
+        """Where a command begins that begins at rest: the controller's reference if known, else what is measured."""
+        return self.q_rad if self.desired_q_rad is None else self.desired_q_rad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ from .adapters import Adapter, robot_state_type
 from .nodes import STATE_QOS
 from .polling import PolledGroup, subscribe_polled, take_newest
 
+TOGETHER_S = 0.06
+"""Joint states and the reference come on two topics; stamped further apart, they do not belong together."""
+
 
 class ArmState:
     """Reads an adapter's state topics. For one thread.
@@ -29,6 +32,7 @@ class ArmState:
         self.mode = RobotMode.IDLE
         self._adapter = adapter
         self._robot: JointState | None = None
+        self._desired_stamp_s, self._desired_q_rad = 0.0, None
         self._objects: ObjectStatesMsg | None = None
         group = PolledGroup()
         self._joint_topic = subscribe_polled(node, JointState, adapter.joint_states, STATE_QOS, group)
@@ -49,11 +53,14 @@ class ArmState:
             self._robot = message  # others may publish under this topic's name too: a gripper, a second arm
         if (message := take_newest(self._mode_topic)) is not None:
             self.mode = convert.robot_mode(message)
+            self._desired_stamp_s, self._desired_q_rad = convert.desired_positions(message)
         if self._robot is None:
             raise MissingError(
                 f"no joint states on {self._adapter.joint_states!r} yet; is the driver (or twin) running?"
             )
-        return convert.robot_state(self._robot, self._adapter.joints, self._adapter.fingers, self.mode)
+        apart_s = abs(convert.stamp_of(self._robot) - self._desired_stamp_s)
+        desired_q_rad = self._desired_q_rad if apart_s < TOGETHER_S else None
+        return convert.robot_state(self._robot, self._adapter.joints, self._adapter.fingers, self.mode, desired_q_rad)
 
     def robot_or_none(self) -> RobotState | None:
         """The robot state; None while there is none that can be used."""

@@ -56,6 +56,11 @@ def from_time(stamp: Time) -> float:
     return stamp.sec + stamp.nanosec * 1e-9
 
 
+def stamp_of(message: Any) -> float:
+    """The stamp in a message's header."""
+    return from_time(message.header.stamp)
+
+
 def to_clock(time_s: float) -> Clock:
     return Clock(clock=to_time(time_s))
 
@@ -76,7 +81,13 @@ def fill_joint_state(
     return message
 
 
-def robot_state(message: JointState, joints: Sequence[str], fingers: Sequence[str], mode: RobotMode) -> RobotState:
+def robot_state(
+    message: JointState,
+    joints: Sequence[str],
+    fingers: Sequence[str],
+    mode: RobotMode,
+    desired_q_rad: Array | None = None,
+) -> RobotState:
     """The robot state in a JointState; velocities and efforts that a driver leaves out are 0, and so are fingers.
 
     Raises:
@@ -95,6 +106,7 @@ def robot_state(message: JointState, joints: Sequence[str], fingers: Sequence[st
         tau_nm=_picked(message.effort, arm),
         finger_m=np.array(hand),
         mode=mode,
+        desired_q_rad=desired_q_rad,
     )
 
 
@@ -108,6 +120,13 @@ def robot_mode(message: Any) -> RobotMode:
         return RobotMode(int(message.robot_mode))
     except ValueError:
         return RobotMode.OTHER
+
+
+def desired_positions(message: Any) -> tuple[float, Array | None]:
+    """Stamp and desired joint positions [7] in a FrankaRobotState or FrankaState; None where there are none."""
+    reference = message.desired_joint_state.position if hasattr(message, "desired_joint_state") else message.q_d
+    positions = np.array(reference, dtype=np.float64)
+    return from_time(message.header.stamp), positions if len(positions) else None
 
 
 class FrankaStateFiller:

@@ -32,10 +32,14 @@ from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 ACT_DEADLINE_S = 0.04
 """Half a control period: what is sent later is a missed tick."""
 SEND_MARGIN_S = 0.002
+SETTLE_S = 0.06
+"""States must be newer than an episode's start by this much: what they are put together from may be this far apart."""
 RESET_WAIT_S = 3.0
 REST_RAD_S = 0.05
-MOVED_RAD = 0.05
-"""An arm found this far from where it was commanded was moved by somebody else; it is taken where it is."""
+MOVED_RAD = 0.001
+MEASURED_MOVED_RAD = 0.05
+"""An arm whose reference is this far from where it was commanded was moved by somebody else; it is taken where it is.
+Measured positions, where the robot tells no reference, lag behind; theirs is the wider bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +242,7 @@ class Pilot:
         now_s = self._arm.clock()
         try:
             robot, objects = self._arm.robot(), self._arm.objects()
-            fresh = robot.stamp_s > self._start_s and objects.stamp_s > self._start_s
+            fresh = min(robot.stamp_s, objects.stamp_s) > self._start_s + SETTLE_S
             waits_for = "states newer than the reset" if not fresh else "the arm to come to rest"
             if fresh and np.abs(robot.dq_rad_s).max() < REST_RAD_S:
                 self._begin(robot, objects, now_s)
@@ -250,7 +254,7 @@ class Pilot:
 
     def _begin(self, robot: RobotState, objects: ObjectStates, now_s: float) -> None:
         self._seen_O = self._observer.observe(robot, objects, now_s)
-        self._actuator.reset(robot.q_rad, now_s)
+        self._actuator.reset(robot.reference_q_rad, now_s)
         self._verdict = Verdict.PASS
         self.state = "preparing"
         self._tell("start")
@@ -374,8 +378,9 @@ class Pilot:
     def _take_arm_where_it_is(self) -> None:
         now_s = self._arm.clock()
         robot = self._arm.robot()
-        if np.abs(robot.q_rad - self._actuator.commanded(now_s)[0]).max() > MOVED_RAD:
-            self._actuator.reset(robot.q_rad, now_s)
+        bound_rad = MEASURED_MOVED_RAD if robot.desired_q_rad is None else MOVED_RAD
+        if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max() > bound_rad:
+            self._actuator.reset(robot.reference_q_rad, now_s)
 
 
 _STATES = {

@@ -25,8 +25,10 @@ from ..types import JOINTS, Array, GripperCommand, JointCommand, JointTrajectory
 from .checks import CHECKS, ROBOT_CHECKS, Check, Finding, GateConfig, Motion, Situation, assess, sample_motion
 from .limits import RobotLimits
 
-RESYNC_RAD = 0.05
-"""An arm at rest this far from where it was told to be was moved by somebody else; what is measured counts then."""
+RESYNC_RAD = 0.001
+MEASURED_RESYNC_RAD = 0.05
+"""An arm at rest whose reference lies this far from what the gate sent was moved by somebody else (a reset, a hand),
+and is taken where it is. Measured positions lag behind references, so theirs is the wider bound."""
 REST_S = 0.1
 KNOT_S = 1e-4
 
@@ -136,9 +138,9 @@ class Gate:
         return True, f"stop {generation} cleared"
 
     def resync(self, robot: RobotState | None, now_s: float) -> None:
-        """Take the measured position as the desired one: the arm was put there by somebody else (a reset, a hand)."""
-        known = robot is not None and bool(np.isfinite(robot.q_rad).all())
-        self._follower = TrajectoryFollower(robot.q_rad, now_s) if known and robot is not None else None
+        """Take the robot's reference as the desired position: the arm was put there by somebody else."""
+        known = robot is not None and bool(np.isfinite(robot.reference_q_rad).all())
+        self._follower = TrajectoryFollower(robot.reference_q_rad, now_s) if known and robot is not None else None
         self._last_start_s = -np.inf
 
     def _consider(self, command: JointCommand, robot: RobotState | None, now_s: float) -> Decision:
@@ -291,8 +293,9 @@ def _at(follower: TrajectoryFollower, time_s: float) -> Array:
 
 def _was_moved(robot: RobotState, follower: TrajectoryFollower, now_s: float) -> bool:
     """Whether the arm, told to be at rest, lies elsewhere."""
-    resting = now_s > follower.end_s + REST_S
-    return resting and float(np.abs(robot.q_rad - _at(follower, now_s)).max()) > RESYNC_RAD
+    bound_rad = MEASURED_RESYNC_RAD if robot.desired_q_rad is None else RESYNC_RAD
+    gap_rad = float(np.abs(robot.reference_q_rad - _at(follower, now_s)).max())
+    return now_s > follower.end_s + REST_S and gap_rad > bound_rad
 
 
 def _words(findings: tuple[Finding, ...]) -> tuple[str, ...]:

@@ -1,0 +1,158 @@
+"""What the tests of the nodes share: processes of the stack in a domain of their own, and a watcher of the graph.
+
+Nothing sleeps for a result: `wait_until` looks at a condition until its deadline and says what it waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
+from skimo_msgs.srv import StartEpisode
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from skimo_ros import conversions as convert
+from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
+
+START_S = 60.0
+ANSWER_S = 10.0
+POLL_S = 0.01
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = START_S) -> Any:
+    """Return the condition's first true value."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
+        threading.Event().wait(POLL_S)
+    return value
+
+
+class Processes:
+    """The stack's processes, each with a log; ended with SIGINT, then SIGKILL."""
+
+    def __init__(self, folder: Path, domain: int) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def node(self, name: str, **parameters: object) -> subprocess.Popen[bytes]:
+        """Start a node of skimo_ros with parameters."""
+        words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+        return self.command(name, [sys.executable, "-m", f"skimo_ros.{name}", "--ros-args", *words])
+
+    def command(self, name: str, argv: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(argv, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
+        self.running[name] = process
+        return process
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def wait_for_log(self, name: str, words: str) -> None:
+        def there() -> bool:
+            assert self.running[name].poll() is None or words in self.log(name), self.log(name)
+            return words in self.log(name)
+
+        wait_until(there, f"{name} to say {words!r}")
+
+    def end(self, name: str) -> int:
+        """Ask a process to end; return its exit code."""
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+
+    def end_all(self) -> None:
+        for process in self.running.values():
+            process.send_signal(signal.SIGINT)
+        for process in self.running.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.running.clear()
+
+
+class Watcher:
+    """A node in this process that hears everything and calls services; spun in a thread."""
+
+    def __init__(self, context: Context) -> None:
+        self.node = Node("watcher", context=context)
+        self.status: list[PlanStatus] = []
+        self.gate: list[GateEvent] = []
+        self.steps: list[EpisodeStep] = []
+        self.events: list[EpisodeEvent] = []
+        self.sent: list[JointTrajectory] = []
+        for kind, topic, where, qos in (
+            (PlanStatus, Names.PLAN_STATUS, self.status, LATEST_QOS),
+            (GateEvent, Names.GATE, self.gate, LATEST_QOS),
+            (EpisodeStep, Names.EPISODE_STEP, self.steps, EVENT_QOS),
+            (EpisodeEvent, Names.EPISODE, self.events, EVENT_QOS),
+            (JointTrajectory, "joint_trajectory_controller/joint_trajectory", self.sent, EVENT_QOS),
+        ):
+            self.node.create_subscription(kind, topic, where.append, qos)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(5.0)
+        self.node.destroy_node()
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        try:
+            assert client.wait_for_service(START_S), f"nobody answers for {name}"
+            future = client.call_async(request)
+            return wait_until(lambda: future.done() and future.result(), f"an answer of {name}", ANSWER_S)
+        finally:
+            self.node.destroy_client(client)
+
+    def trigger(self, name: str) -> tuple[bool, str]:
+        return convert.from_trigger(self.call(Trigger, name, Trigger.Request()))
+
+    def start_episode(self, task: str, seed: int, episode_id: str) -> tuple[bool, str, str]:
+        request = convert.start_request(task, seed, episode_id)
+        return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
+
+    @property
+    def state(self) -> str:
+        return self.status[-1].state if self.status else ""
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return

@@ -1,0 +1,138 @@
+"""Messages and the core's types: what goes out comes back; what does not fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from franka_msgs.action import Grasp, Move
+from franka_msgs.msg import FrankaRobotState
+from sensor_msgs.msg import JointState
+from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
+
+from skimo_core.actuate import Actuator
+from skimo_core.errors import SpecError
+from skimo_core.safety.gate import Decision
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
+from skimo_ros import conversions as convert
+from skimo_ros.adapters import adapter_names, load_adapter, robot_state_type
+from skimo_ros.definitions import full_definition
+from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport
+
+NOW_S = 1_795_230_000.123456
+ADAPTER = load_adapter("twin")
+RNG = np.random.default_rng(0)
+ROBOT = RobotState(
+    stamp_s=NOW_S,
+    q_rad=RNG.normal(size=7),
+    dq_rad_s=RNG.normal(size=7),
+    tau_nm=RNG.normal(size=7),
+    finger_m=np.array([0.01, 0.03]),
+    mode=RobotMode.MOVE,
+)
+
+
+def trajectory() -> JointTrajectory:
+    actuator = Actuator(load_limits(), kitchen().action)
+    return actuator.command(np.full(9, 0.4, np.float32), NOW_S).trajectory
+
+
+def test_robot_state_comes_back_whatever_the_order_of_joints() -> None:
+    message = convert.fill_joint_state(JointState(), ROBOT, ADAPTER.joints, ADAPTER.fingers)
+    order = RNG.permutation(len(message.name))
+    shuffled = JointState(header=message.header, name=[message.name[i] for i in order])
+    shuffled.position = [message.position[i] for i in order]
+    shuffled.velocity = [message.velocity[i] for i in order]
+    shuffled.effort = [message.effort[i] for i in order]
+    back = convert.robot_state(shuffled, ADAPTER.joints, ADAPTER.fingers, RobotMode.MOVE)
+    for name in ("q_rad", "dq_rad_s", "tau_nm", "finger_m"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(ROBOT, name))
+    assert back.stamp_s == pytest.approx(NOW_S, abs=1e-6) and back.mode is RobotMode.MOVE
+
+
+def test_a_missing_joint_is_named() -> None:
+    message = convert.fill_joint_state(JointState(), ROBOT, ADAPTER.joints, ADAPTER.fingers)
+    with pytest.raises(SpecError, match="fr3_joint1"):
+        convert.robot_state(message, load_adapter("franka_ros2").joints, (), RobotMode.IDLE)
+
+
+def test_trajectories_come_back() -> None:
+    sent = trajectory()
+    back = convert.from_trajectory(convert.to_trajectory(sent, ADAPTER.joints), ADAPTER.joints, 0.0)
+    assert back.start_s == pytest.approx(sent.start_s, abs=1e-6)
+    np.testing.assert_allclose(back.times_s, sent.times_s, atol=1e-9)
+    for name in ("q_rad", "dq_rad_s", "ddq_rad_s2"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(sent, name))
+
+
+def test_a_trajectory_without_a_stamp_starts_now_and_one_for_another_arm_is_refused() -> None:
+    message = convert.to_trajectory(trajectory(), ADAPTER.joints)
+    message.header.stamp = convert.to_time(0.0)
+    assert convert.from_trajectory(message, ADAPTER.joints, 7.0).start_s == 7.0
+    with pytest.raises(SpecError, match="fr3_joint1"):
+        convert.from_trajectory(message, load_adapter("franka_ros2").joints, 0.0)
+    message.points[0].velocities = []
+    with pytest.raises(SpecError, match="positions and velocities"):
+        convert.from_trajectory(message, ADAPTER.joints, 0.0)
+
+
+def test_objects_and_hand_goals_come_back() -> None:
+    objects = ObjectStates(stamp_s=NOW_S, names=("a", "b"), values=np.array([0.5, -2.0]))
+    back = convert.object_states(convert.fill_object_states(ObjectStatesMsg(), objects))
+    assert back.names == objects.names
+    np.testing.assert_array_equal(back.values, objects.values)
+    for goal in (
+        GripperCommand(kind="move", width_m=0.08, speed_m_s=0.1),
+        GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0),
+    ):
+        assert convert.from_gripper(convert.to_gripper(goal, NOW_S)) == goal
+        assert convert.from_gripper_goal(convert.gripper_goal(goal, 0.08)) == goal
+
+
+def test_a_grasp_succeeds_within_its_epsilon_as_libfranka_judges_it() -> None:
+    goal = Grasp.Goal(width=0.02)
+    goal.epsilon.inner = goal.epsilon.outer = 0.005
+    assert convert.gripper_outcome(goal, 0.024)[0] and not convert.gripper_outcome(goal, 0.03)[0]
+    assert convert.gripper_outcome(Move.Goal(width=0.08), 0.079)[0]
+    assert not convert.gripper_outcome(Move.Goal(width=0.08), 0.04)[0]
+
+
+def test_franka_state_is_filled_in_place() -> None:
+    filler = convert.FrankaStateFiller(ADAPTER.joints, "panda_link0")
+    message = filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
+    assert message is filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
+    assert convert.robot_mode(message) is RobotMode.MOVE
+    assert list(message.measured_joint_state.position) == ROBOT.q_rad.tolist()
+    message.robot_mode = 77
+    assert convert.robot_mode(message) is RobotMode.OTHER
+
+
+def test_reports_come_back() -> None:
+    decision = Decision(verdict=Verdict.STOP, reasons=("a: b",), command=None, generation=3)
+    gate = GateReport(decision=decision, latched=True, commands=9, limited=1, held=2, stops=3, state_age_s=0.5)
+    assert convert.from_gate_event(convert.to_gate_event(gate, NOW_S)) == gate
+    episode = Episode(episode_id="e", task="t", subtasks=("a", "b"), seed=5, bundle_id="x")
+    news = EpisodeNews(kind="end", stamp_s=NOW_S, episode=episode, success=True, subtasks_done=2, steps=7, detail="d")
+    back = convert.from_episode_event(convert.to_episode_event(news))
+    assert back.episode == episode and back.stamp_s == pytest.approx(NOW_S, abs=1e-6) and back.detail == "d"
+    predicted = np.ones((3, 30), np.float32)
+    report = PolicyReport(state="held", reason="r", step=4, plan_ms=2.5, predicted_PO=predicted)
+    assert not convert.to_plan_status(report, NOW_S, with_prediction=False).predicted
+    message = convert.to_plan_status(report, NOW_S, with_prediction=True)
+    assert len(message.predicted) == 90 and convert.from_plan_status(message).reason == "r"
+
+
+def test_adapters_are_data() -> None:
+    assert adapter_names() == ["franka_ros2", "multipanda", "twin"]
+    assert robot_state_type(load_adapter("multipanda")) is FrankaRobotState  # upstream's FrankaState is not installed
+    assert load_adapter("franka_ros2", arm="fer").joints[0] == "fer_joint1"
+    assert load_adapter("multipanda").recovery_kind == "service"
+    with pytest.raises(SpecError, match="known are"):
+        load_adapter("ur5")
+
+
+def test_definitions_hold_everything_that_a_message_contains() -> None:
+    text = full_definition("trajectory_msgs/msg/JointTrajectory")
+    parts = ("std_msgs/Header", "trajectory_msgs/JointTrajectoryPoint", "builtin_interfaces/Duration")
+    assert all(f"MSG: {part}\n" in text for part in parts)

@@ -1,0 +1,251 @@
+"""The pilot in simulated time: what it does when states, actions, plans or the gate fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from skimo_core.errors import BackendError, DeadlineError, MissingError
+from skimo_core.planning import ImmediatePlanning
+from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.safety.gate import Gate
+from skimo_core.safety.limits import load_limits
+from skimo_core.specs import SkillSpec
+from skimo_core.tasks import kitchen
+from skimo_core.trajectory import TrajectoryFollower
+from skimo_core.types import JOINTS, JointCommand, ObjectStates, RobotState, Verdict
+from skimo_ros.pilot import Arm, Audience, Pilot
+from skimo_ros.reports import Episode, EpisodeNews, StepRecord
+
+DOMAIN, LIMITS = kitchen(), load_limits("panda")
+PERIOD_S = DOMAIN.action.period_s
+SPEC = PolicySpec(observation=DOMAIN.observation, action=DOMAIN.action, skill=SkillSpec(), bundle_id="fake")
+
+
+class FakePolicy:
+    """Gives the same small action for ever; fails when told to."""
+
+    spec = SPEC
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.action = np.full(DOMAIN.action.size, 0.2, np.float32)
+
+    def plan(
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+    ) -> Plan:
+        if self.failing:
+            raise DeadlineError("no plan")
+        skills = np.zeros((3, SPEC.skill.dim), np.float32)
+        predicted = np.zeros((3, DOMAIN.observation.size), np.float32)
+        return Plan(
+            skills_PZ=skills,
+            warm_start_PZ=skills,
+            value=0.0,
+            predicted_PO=predicted,
+            success_probability=0.5,
+            bundle_id="fake",
+        )
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        if self.failing:
+            raise DeadlineError("no action")
+        return self.action
+
+
+@dataclass
+class World:
+    """A clock, an arm that follows exactly behind a real gate, and everything that was told."""
+
+    now_s: float = 0.0
+    frozen_s: float | None = None
+    gated: bool = True
+    sent: list[JointCommand] = field(default_factory=list)
+    news: list[EpisodeNews] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.policy = FakePolicy()
+        self.follower = TrajectoryFollower(LIMITS.home_q_rad)
+        self.gate = Gate(LIMITS)
+        self.refuse = False
+        arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
+        audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
+        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, ImmediatePlanning(self.policy, 1.0), arm, audience)
+
+    def robot(self) -> RobotState:
+        q, dq, _ = (x[0] for x in self.follower.sample(np.array([self.now_s])))
+        stamp_s = self.now_s if self.frozen_s is None else self.frozen_s
+        return RobotState(stamp_s=stamp_s, q_rad=q, dq_rad_s=dq, tau_nm=np.zeros(JOINTS), finger_m=np.zeros(2))
+
+    def objects(self) -> ObjectStates:
+        names = DOMAIN.observation.objects
+        return ObjectStates(stamp_s=self.now_s, names=names, values=np.full(len(names), 5.0))
+
+    def send(self, command: JointCommand) -> None:
+        self.sent.append(command)
+        if self.refuse:
+            return
+        decision = self.gate.consider(command, self.robot(), self.now_s)
+        self.pilot.note_verdict(decision.verdict, latched=self.gate.stopped, reasons=decision.reasons)
+        if decision.command is not None:
+            self.follower.set(decision.command.trajectory, self.now_s)
+            self.heard = decision.command.trajectory
+
+    def run(self, periods: int, skipped: int = 0) -> None:
+        for _ in range(periods):
+            self.now_s += PERIOD_S * (1 + skipped)
+            before = len(self.sent)
+            self.pilot.tick(self.now_s, skipped)
+            if len(self.sent) > before and not self.refuse:
+                self.pilot.confirm(self.heard)
+
+    def start(self, seed: int = 0) -> None:
+        task = DOMAIN.task("kitchen")
+        episode = Episode(
+            episode_id="e", task="kitchen", subtasks=tuple(s.name for s in task.subtasks), seed=seed, bundle_id="fake"
+        )
+        self.pilot.start(episode, task, self.now_s)
+
+    @property
+    def speed(self) -> float:
+        return float(np.abs(self.robot().dq_rad_s).max())
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.start()
+    return world
+
+
+def test_an_episode_begins_with_states_newer_than_its_start_and_runs(world: World) -> None:
+    world.run(1)
+    assert world.pilot.state == "preparing" and world.news[0].kind == "start"
+    world.run(30)
+    report = world.pilot.report()
+    assert report.state == "running" and report.missed_ticks == 0 and report.plan_index == 3
+    assert [r.index for r in world.records] == list(range(len(world.records)))
+    assert world.gate.counts.by_verdict[Verdict.HOLD] == 0
+
+
+def test_it_begins_with_nothing_older(world: World) -> None:
+    world.frozen_s = -1.0
+    world.run(60)
+    assert world.pilot.state == "done" and "newer than the reset" in world.news[-1].detail and not world.sent
+
+
+def test_one_missed_action_goes_on_and_two_hold_until_resumed(world: World) -> None:
+    world.run(8)
+    world.policy.failing = True
+    world.run(1)
+    assert world.pilot.state == "missed"
+    world.policy.failing = False
+    world.run(2)
+    assert world.pilot.state == "running"
+    world.policy.failing = True
+    world.run(2)
+    sent = len(world.sent)
+    assert world.pilot.state == "held" and "no action" in world.pilot.report().reason
+    world.run(5)
+    assert world.speed < 1e-6 and len(world.sent) == sent
+    missed = world.pilot.report().missed_ticks
+    assert missed == 8
+    world.policy.failing = False
+    world.run(3)
+    assert world.pilot.state == "held"
+    world.pilot.resume()
+    world.run(3)
+    assert world.pilot.state == "running" and len(world.sent) > sent
+
+
+def test_ticks_that_were_slept_through_count(world: World) -> None:
+    world.run(5)
+    world.run(1, skipped=2)
+    assert world.pilot.report().missed_ticks >= 2
+
+
+def test_a_tick_that_begins_late_sends_nothing(world: World) -> None:
+    world.run(5)
+    sent = len(world.sent)
+    world.now_s += PERIOD_S
+    world.pilot.tick(world.now_s - 0.045)
+    assert len(world.sent) == sent and world.pilot.report().missed_ticks == 1
+
+
+def test_stale_states_are_missed_ticks_and_say_so(world: World) -> None:
+    world.run(5)
+    world.frozen_s = world.now_s - 1.0
+    world.run(2)
+    assert world.pilot.state == "held" and "robot state is" in world.pilot.report().reason
+
+
+def test_a_refused_command_is_withdrawn_and_the_next_joins_the_path(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    world.run(1)
+    world.refuse = False
+    world.run(5)
+    assert world.gate.counts.by_verdict[Verdict.HOLD] == 0 and world.gate.counts.by_verdict[Verdict.LIMIT] == 0
+
+
+def test_the_gates_stop_holds_and_refuses_a_new_episode_until_reset(world: World) -> None:
+    world.run(5)
+    stop = world.gate.stop("a test", world.now_s)
+    world.pilot.note_verdict(stop.verdict, latched=True, reasons=stop.reasons)
+    world.run(2)
+    assert world.pilot.state == "held" and "a test" in world.pilot.report().reason
+    with pytest.raises(BackendError, match="skimo reset"):
+        world.pilot.resume()
+    with pytest.raises(BackendError, match="skimo reset"):
+        world.start()
+    assert world.gate.reset(stop.generation, world.robot(), world.now_s)[0]
+    world.pilot.note_verdict(Verdict.PASS, latched=False, reasons=())
+    world.pilot.resume()
+    world.run(2)
+    assert world.pilot.state == "running"
+
+
+def test_what_was_refused_is_recorded_as_not_applied(world: World) -> None:
+    world.run(5)
+    world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("test: x",))
+    world.run(2)
+    assert any(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in world.records if r.applied_A is not None)
+
+
+def test_the_step_limit_ends_with_a_last_observation(world: World) -> None:
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.run(290)
+    last = world.records[-1]
+    assert world.pilot.state == "done" and last.applied_A is None and last.index == DOMAIN.step_limit
+    assert world.news[-1].kind == "end" and "step limit" in world.news[-1].detail
+
+
+def test_nothing_is_seen_before_anything_came() -> None:
+    world = World()
+
+    def missing() -> RobotState:
+        raise MissingError("no joint states")
+
+    arm = Arm(robot=missing, objects=world.objects, send=world.send, clock=lambda: 5.0)
+    audience = Audience(news=world.news.append, record=lambda _, record: None)
+    world.pilot = Pilot(DOMAIN, LIMITS, world.policy, ImmediatePlanning(world.policy, 1.0), arm, audience)
+    world.start()
+    world.pilot.tick(5.0)
+    assert world.pilot.state == "done" and "no joint states" in world.news[-1].detail
+
+
+def test_cancelling_brakes(world: World) -> None:
+    world.run(8)
+    world.pilot.cancel("test")
+    assert world.pilot.state == "done" and world.news[-1].detail == "test"
+    world.now_s += 0.4
+    assert world.speed < 1e-6

@@ -1,0 +1,194 @@
+"""The twin as a driver: the contract of backends, the path that actions make, the hand, recovery, and other names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from contracts.backend import BackendContract, Rig
+from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move
+from rclpy.action.client import ActionClient
+from rclpy.context import Context
+from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, wait_until
+from std_srvs.srv import Trigger
+
+from skimo_core.actuate import Actuator
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.types import JOINTS, RobotMode, Verdict
+from skimo_ros.adapters import load_adapter
+from skimo_ros.backend import RosBackend
+from skimo_ros.nodes import Names
+
+ACTION = kitchen().action
+STEPS = 25
+SAME_PATH_RAD = 0.005
+"""In process and over ROS: what is measured at 100 Hz, with stamps, differs by less (resting poses by a tenth)."""
+
+
+def let_pass(backend: RosBackend, duration_s: float) -> None:
+    """Let time pass in the twin's clock: until a state is that much newer."""
+    until_s = backend.now_s() + duration_s
+    wait_until(lambda: backend.read().stamp_s >= until_s, f"{duration_s:g} s of the twin's time", duration_s + ANSWER_S)
+
+
+@pytest.fixture
+def home(arm: RosBackend) -> RosBackend:
+    """The arm after a reset, at rest, its gate cleared."""
+    if arm.verdict is Verdict.STOP:
+        arm.reset_gate()
+    since_s = arm.reset_twin("kitchen", 0)
+    wait_until(lambda: arm.read().stamp_s > since_s and arm.read_objects().stamp_s > since_s, "states after the reset")
+    let_pass(arm, 0.3)
+    return arm
+
+
+class TestRosBackend(BackendContract):
+    @pytest.fixture
+    def rig(self, home: RosBackend) -> Iterator[Rig]:
+        yield Rig(backend=home, wait=lambda s: let_pass(home, s), rest_rad_s=0.02, follow_rad=0.005)
+
+
+def actions_HA() -> np.ndarray:
+    """Smooth seeded motion with changes of the hand's intent."""
+    rng = np.random.default_rng(3)
+    walk = np.cumsum(rng.normal(0, 0.12, (STEPS, ACTION.size)), axis=0)
+    actions = np.clip(walk, -0.5, 0.5).astype(np.float32)
+    actions[:, 7:] = 1.0
+    return actions
+
+
+def path_in_process(start_s: float, q_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps from `start_s` on and joint positions of the twin, the actions commanded exactly when due."""
+    from skimo_sim.twin import Twin
+
+    twin, actuator = Twin(), Actuator(load_limits(), ACTION)
+    twin.reset(now_s=start_s)
+    actuator.reset(q_rad, start_s)
+    times, path = [], []
+    for k, action in enumerate(actions_HA()):
+        twin.write(actuator.command(action, start_s + k * ACTION.period_s))
+        for _ in range(8 if k < STEPS - 1 else 80):
+            twin.advance(0.01)
+            times.append(twin.now_s())
+            path.append(twin.read().q_rad)
+    return np.array(times), np.array(path)
+
+
+def path_over_ros(arm: RosBackend) -> tuple[float, np.ndarray, np.ndarray, float]:
+    """Start, stamps, positions, and how late the latest command was, of the same actions paced by the clock."""
+    actuator = Actuator(load_limits(), ACTION)
+    start_s, worst_s = arm.now_s() + 0.05, 0.0
+    actuator.reset(arm.read().q_rad, start_s)
+    seen: dict[float, np.ndarray] = {}
+    for k, action in enumerate(actions_HA()):
+        due_s = start_s + k * ACTION.period_s
+        while arm.now_s() < due_s:
+            state = arm.read()
+            seen[state.stamp_s] = state.q_rad
+            time.sleep(min(0.004, max(0.0, due_s - arm.now_s())))
+        arm.write(actuator.command(action, due_s))
+        worst_s = max(worst_s, arm.now_s() - due_s)
+    end_s = arm.now_s() + 1.0
+    while arm.now_s() < end_s:
+        state = arm.read()
+        seen[state.stamp_s] = state.q_rad
+        time.sleep(0.004)
+    return start_s, np.array(list(seen)), np.array(list(seen.values())), worst_s
+
+
+def test_the_same_actions_make_the_same_path_in_process_and_over_ros(home: RosBackend, watcher: Watcher) -> None:
+    for _ in range(4):
+        sent = len(watcher.sent)
+        start_s, stamps, path, late_s = path_over_ros(home)
+        times, expected = path_in_process(start_s, expected_start())
+        inside = (stamps > times[0]) & (stamps < times[-1])
+        on_time = np.stack([np.interp(stamps[inside], times, expected[:, j]) for j in range(JOINTS)], axis=1)
+        gap = np.abs(path[inside] - on_time)
+        rest = np.abs(path[-1] - expected[-1]).max()
+        print(f"same path: worst {gap.max():.5f} rad, at rest {rest:.5f} rad, command late {1e3 * late_s:.1f} ms")
+        if gap.max() < SAME_PATH_RAD and rest < SAME_PATH_RAD / 10:
+            assert len(watcher.sent) >= sent + STEPS - 1
+            return
+        print([r for e in watcher.gate[-30:] for r in e.reasons])
+        home.reset_twin("kitchen", 0)
+        let_pass(home, 0.3)
+    pytest.fail("in four attempts the machine never kept the beat, or the paths differ")
+
+
+def expected_start() -> np.ndarray:
+    from skimo_sim.twin import Twin
+
+    return Twin().read().q_rad
+
+
+def test_the_hand_moves_grasps_and_homes(home: RosBackend, watcher: Watcher) -> None:
+    adapter = load_adapter("twin")
+    goals = (
+        (Move, adapter.gripper_move, Move.Goal(width=0.03, speed=0.1), 0.03),
+        (Grasp, adapter.gripper_grasp, Grasp.Goal(width=0.0, speed=0.1, force=20.0), 0.0),
+        (Homing, adapter.gripper_homing, Homing.Goal(), 0.08),
+    )
+    for kind, name, goal, width_m in goals:
+        if kind is Grasp:
+            goal.epsilon.inner = goal.epsilon.outer = 0.08
+        client = ActionClient(watcher.node, kind, name)
+        assert client.wait_for_server(START_S)
+        accepted = client.send_goal_async(goal)
+        handle = wait_until(lambda sent=accepted: sent.done() and sent.result(), f"{name} to accept", ANSWER_S)
+        ended = handle.get_result_async()
+        result = wait_until(lambda ended=ended: ended.done() and ended.result(), f"{name} to end", ANSWER_S).result
+        assert result.success, result.error
+        assert home.read().finger_m.sum() == pytest.approx(width_m, abs=0.01)
+        client.destroy()
+
+
+def test_a_user_stop_stops_the_gate_until_recovered_and_reset(home: RosBackend, watcher: Watcher) -> None:
+    assert watcher.trigger(Names.USER_STOP)[0]
+    wait_until(lambda: watcher.gate[-1].latched, "the gate to stop", ANSWER_S)
+    assert "robot_mode" in watcher.gate[-1].reasons[0]
+    wait_until(lambda: home.read().mode is RobotMode.USER_STOPPED, "the mode", ANSWER_S)
+    cleared, why = watcher.trigger(Names.GATE_RESET)
+    assert not cleared and "USER_STOPPED" in why
+    client = ActionClient(watcher.node, ErrorRecovery, load_adapter("twin").recovery)
+    assert client.wait_for_server(START_S)
+    sent = client.send_goal_async(ErrorRecovery.Goal())
+    wait_until(lambda: sent.done() and home.read().mode is RobotMode.IDLE, "the recovery", ANSWER_S)
+    client.destroy()
+    wait_until(lambda: watcher.trigger(Names.GATE_RESET)[0], "the gate to clear", ANSWER_S)
+    home.reset_gate()
+
+
+def test_a_second_gate_in_the_domain_ends_with_the_reason(arm: RosBackend, processes: Processes) -> None:
+    first = processes.running["gate_node"]
+    second = processes.node("gate_node")
+    processes.running["gate_node"] = first
+    assert second.wait(START_S) == 1
+    assert f"(process {first.pid})" in processes.log("gate_node")
+
+
+def test_the_twin_also_starts_under_multipandas_names(arm: RosBackend, processes: Processes, context: Context) -> None:
+    processes.end("twin_node")
+    processes.end("gate_node")
+    processes.node("twin_node", driver="multipanda")
+    processes.node("gate_node", driver="multipanda")
+    other = RosBackend("multipanda", context=context)
+    try:
+        other.wait_until_up(90.0)
+        before = other.read().q_rad
+        actuator = Actuator(load_limits(), ACTION)
+        now_s = other.now_s()
+        actuator.reset(before, now_s)
+        other.write(actuator.command(np.full(ACTION.size, 0.3, np.float32), now_s))
+        wait_until(lambda: np.abs(other.read().q_rad - before).max() > 0.01, "the arm to move", ANSWER_S)
+        client = other._node.create_client(Trigger, load_adapter("multipanda").recovery)
+        assert client.wait_for_service(START_S)
+    finally:
+        other.close()
+        processes.end("twin_node")
+        processes.end("gate_node")
+        processes.node("twin_node")
+        processes.node("gate_node")
+        arm.wait_until_up(90.0)
