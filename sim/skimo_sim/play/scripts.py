@@ -65,7 +65,7 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hinted:
+class Script:
     """What all scripts share: hand orientation, arm posture, when the sub-task counts as done.
 
     Attributes:
@@ -97,26 +97,24 @@ class Hinted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pull(Hinted):
+class Pull(Script):
     """Grip a vertical bar and follow its arc.
 
     Attributes:
         radius_m: of the bar.
         beyond_m: how far the fingertips reach past the bar.
         rate_rad_s: opening speed of the door.
-        turn: how much of the door's rotation the hand's yaw follows.
         look_ahead_s: the hand follows the chord to where the bar will be then.
     """
 
     radius_m: float
     beyond_m: float = 0.012
     rate_rad_s: float = 0.9
-    turn: float = 0.0
     look_ahead_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Push(Hinted):
+class Push(Script):
     """Drive a part with the fingertips beside it.
 
     Attributes:
@@ -125,6 +123,7 @@ class Push(Hinted):
         gap_m: free space kept between before pushing.
         window_m: how far from the part the fingertips may be and still push.
         rate_m_s: speed of the push.
+        lead_m: how far ahead on the part's path the fingertips aim.
         intent: of the fingers.
     """
 
@@ -138,7 +137,7 @@ class Push(Hinted):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shove(Hinted):
+class Shove(Script):
     """Move the kettle from behind, along +y until its y reaches `until`.
 
     The hand comes turned, so that its left finger touches first: `finger_m` puts that finger behind the middle.
@@ -267,9 +266,7 @@ def open_door(view: View) -> bool:
 def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     """Approach open, close round the bar, follow its arc."""
     value = float(view.objects[handle.channel])
-    rotation = pointing(
-        script.yaw_rad + style.yaw_rad + script.turn * value, script.pitch_rad + style.pitch_rad, script.roll_rad
-    )
+    rotation = script.orientation(style)
     axis = rotation[:, 2]
     height = np.array([0.0, 0.0, style.height_m])
     reach = script.beyond_m * axis
@@ -281,14 +278,10 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
     if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
         sign = np.sign(script.until - value)
-        slow = float(
-            np.clip(abs(script.until - value) / 0.22, 0.45, 1.0)
-        )  # the door has to stand when the fingers let go
-        slow *= float(np.clip(abs(value) / 0.12, 0.45, 1.0))  # gently, while the grip builds up
-        slow *= float(np.clip(1.8 - depth / 0.012, 0.4, 1.0))
-        slow *= float(
-            np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0)
-        )  # and to come along while they pull
+        slow = float(np.clip(abs(script.until - value) / 0.22, 0.45, 1.0))  # the door has to stand when let go
+        slow *= float(np.clip(abs(value) / 0.12, 0.45, 1.0))  # the grip builds up
+        slow *= float(np.clip(1.8 - depth / 0.012, 0.4, 1.0))  # the bar has to come along
+        slow *= float(np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0))  # the fingers are closing
         ahead = sign * slow * script.rate_rad_s * style.pace * script.look_ahead_s
         follow = (handle.at(value + ahead, height) - handle.at(value, height)) / script.look_ahead_s
         return Aim(velocity_m_s=follow + toward(offset, 4.0, 0.15), rotation=rotation, intent=CLOSE)
