@@ -167,6 +167,17 @@ def test_one_missed_action_goes_on_and_two_hold_until_resumed(world: World) -> N
     assert world.pilot.state == "running" and len(world.sent) > sent
 
 
+def test_without_a_first_plan_it_holds_and_says_what_the_planner_said(world: World) -> None:
+    world.policy.failing = True
+    world.run(60)
+    assert world.pilot.state == "held" and "no first plan" in world.pilot.report().reason
+    assert "no plan" in world.pilot.report().reason
+    world.policy.failing = False
+    world.pilot.resume()
+    world.run(3)
+    assert world.pilot.state == "running"
+
+
 def test_ticks_that_were_slept_through_count(world: World) -> None:
     world.run(5)
     world.run(1, skipped=2)

@@ -35,6 +35,8 @@ SEND_MARGIN_S = 0.002
 SETTLE_S = 0.06
 """States must be newer than an episode's start by this much: what they are put together from may be this far apart."""
 RESET_WAIT_S = 3.0
+FIRST_PLAN_S = 3.0
+"""Without a first plan by then the policy holds, and says what the planner said."""
 REST_RAD_S = 0.05
 MOVED_RAD = 0.001
 MEASURED_MOVED_RAD = 0.05
@@ -105,7 +107,8 @@ class Pilot:
         self._loop = SkillLoop(domain.task("kitchen"), policy.spec.skill, self._act, planning)
         self._observer = self._make_observer(0)
         self._due_s = 0.0
-        self._start_s = 0.0
+        self._start_s = self._begun_s = 0.0
+        self._last_failure = ""
         self._reason = ""
         self._plan: Plan | None = None
         self._plan_late = False
@@ -192,6 +195,8 @@ class Pilot:
                 self._conclude(step, due_s - missed * period_s, np.zeros(self._domain.action.size, np.float32))
         self._due_s = due_s
         self._withdraw_if_refused()
+        if self.state == "preparing" and due_s - self._begun_s > FIRST_PLAN_S:
+            self._loop.hold(f"no first plan within {FIRST_PLAN_S:g} s; {self._last_failure or 'the server is silent'}")
         step = self._decide()
         self._conclude(step, due_s, self._execute(step))
 
@@ -256,6 +261,7 @@ class Pilot:
         self._seen_O = self._observer.observe(robot, objects, now_s)
         self._actuator.reset(robot.reference_q_rad, now_s)
         self._verdict = Verdict.PASS
+        self._begun_s, self._last_failure = now_s, ""
         self.state = "preparing"
         self._tell("start")
 
@@ -311,6 +317,7 @@ class Pilot:
         """Bookkeeping after a decision: the record of the step before (its verdict is known now), plan, state."""
         self._record_last()
         self._reason = step.reason
+        self._last_failure = step.reason or self._last_failure
         if step.new_plan is not None:
             self._plan = step.new_plan
             self._plan_late = self._loop.counts.late_plans > self._late_before

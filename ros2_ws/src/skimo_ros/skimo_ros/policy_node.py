@@ -132,15 +132,7 @@ class PolicyNode(LifecycleNode):
 
     def _connect(self) -> None:
         values, domain = self._values, self._domain
-        self._policy_clients = tuple(
-            PolicyClient(
-                values["endpoint"],
-                observation=domain.observation,
-                action=domain.action,
-                bundle_id=values["bundle_id"] or None,
-            )
-            for _ in range(2)
-        )
+        self._policy_clients = (self._make_client(), self._make_client())
         acting, planner = self._policy_clients
         spec = acting.connect(values["hello_timeout_s"])
         planner.connect(values["hello_timeout_s"])
@@ -149,6 +141,22 @@ class PolicyNode(LifecycleNode):
         audience = Audience(news=self._tell_news, record=self._record)
         self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=values["noise"])
         self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
+
+    def _make_client(self) -> PolicyClient:
+        return PolicyClient(
+            self._values["endpoint"],
+            observation=self._domain.observation,
+            action=self._domain.action,
+            bundle_id=self._values["bundle_id"] or None,
+        )
+
+    def _expect_the_same_server(self) -> None:
+        """Raises SkimoError if the server does not answer, or serves another bundle than at configure."""
+        before = self._policy_clients[0].spec.bundle_id
+        with self._make_client() as probe:
+            now = probe.connect(self._values["hello_timeout_s"]).bundle_id
+        if now != before:
+            raise PolicyError(f"the server now serves bundle {now[:12]}, not {before[:12]}; configure the node anew")
 
     def _disconnect(self) -> None:
         self._pilot = None
@@ -275,10 +283,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is None or self._pilot.state != "held":
             return convert.answer_trigger(response, True, "nothing was held")
         try:
-            bundle_before = self._policy_clients[0].spec.bundle_id
-            bundle = self._policy_clients[0].connect(self._values["hello_timeout_s"]).bundle_id
-            if bundle != bundle_before:
-                raise PolicyError(f"the server now serves bundle {bundle[:12]}; configure the policy node anew")
+            self._expect_the_same_server()
             self._pilot.resume()
         except SkimoError as error:
             return convert.answer_trigger(response, False, str(error))

@@ -45,7 +45,9 @@ class Channel:
 class Recording:
     """Writes one file; `put` never blocks."""
 
-    def __init__(self, path: Path, meta: EpisodeMeta, channels: tuple[Channel, ...], capacity: int) -> None:
+    def __init__(
+        self, path: Path, meta: EpisodeMeta, channels: tuple[Channel, ...], capacity: int, *, start: bool = True
+    ) -> None:
         self.path = path
         self.dropped = 0
         self.written = 0
@@ -58,6 +60,11 @@ class Recording:
         self._writer.add_metadata(METADATA, {"json": meta.to_json()})
         self._ids = {channel.topic: self._register(channel) for channel in channels}
         self._thread = threading.Thread(target=self._write, name="recording", daemon=True)
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Begin to write what is put."""
         self._thread.start()
 
     def put(self, sample: Sample) -> None:
@@ -86,16 +93,10 @@ class Recording:
     def _write(self) -> None:
         try:
             flushed_s = time.monotonic()
-            while (sample := self._queue.get()) is not None:
-                self._writer.add_message(
-                    channel_id=self._ids[sample.topic],
-                    log_time=sample.log_ns,
-                    publish_time=sample.publish_ns,
-                    sequence=self.written,
-                    data=sample.data,
-                )
-                self.written += 1
-                if time.monotonic() - flushed_s > FLUSH_S:
+            while (sample := self._next()) is not None:
+                if isinstance(sample, Sample):
+                    self._add(sample)
+                if time.monotonic() - flushed_s >= FLUSH_S:
                     self._writer.flush()
                     flushed_s = time.monotonic()
             self._writer.add_metadata(OUTCOME, {**self._outcome, "dropped": str(self.dropped)})
@@ -104,3 +105,20 @@ class Recording:
             self.failure = f"{self.path.name}: {error}; is the disk full?"
         finally:
             self._file.close()
+
+    def _next(self) -> Sample | str | None:
+        """The next message; "nothing" if none comes for FLUSH_S; None at the end."""
+        try:
+            return self._queue.get(timeout=FLUSH_S)
+        except queue.Empty:
+            return "nothing"
+
+    def _add(self, sample: Sample) -> None:
+        self._writer.add_message(
+            channel_id=self._ids[sample.topic],
+            log_time=sample.log_ns,
+            publish_time=sample.publish_ns,
+            sequence=self.written,
+            data=sample.data,
+        )
+        self.written += 1

@@ -1,0 +1,168 @@
+"""The whole stack as processes, with a bundle of random weights: it runs, survives its server's death, and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.context import Context
+from ros.ros_harness import START_S, Processes, Watcher, wait_until
+
+from skimo_core.episodes.recording import read_episode
+from skimo_core.tasks import kitchen
+from skimo_core.up.isolation import free_port
+from skimo_ros.backend import RosBackend
+from skimo_server.testing import make_bundle
+
+REST_RAD_S = 0.02
+AT_REST_WITHIN_S = 0.5
+LOADED_S = 0.3
+"""Allowed on top on a machine that is busy: until the kill is done and the last command has come through."""
+
+
+@dataclass
+class Stack:
+    """The stack's processes, and what they are asked and seen to do."""
+
+    processes: Processes
+    watcher: Watcher
+    arm: RosBackend
+    serve: Callable[[], object]
+    recordings: Path
+
+
+@pytest.fixture(scope="module")
+def stack(
+    processes: Processes,
+    watcher: Watcher,
+    arm: RosBackend,
+    context: Context,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("loop")
+    domain, port = kitchen(), free_port()
+    make_bundle(folder / "bundle", observation=domain.observation, action=domain.action)
+    command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(folder / "bundle"), "--port", str(port)]
+
+    def serve() -> object:
+        return processes.command("server", command)
+
+    serve()
+    processes.node("recorder_node", directory=folder / "recordings")
+    processes.node("policy_node", endpoint=f"tcp://127.0.0.1:{port}", noise=True)
+    wait_until(lambda: watcher.state == "idle", "the policy node to be ready", 2 * START_S)
+    yield Stack(processes, watcher, arm, serve, folder / "recordings")
+    for name in ("policy_node", "recorder_node", "server"):
+        if name in processes.running:
+            assert processes.end(name) == 0, processes.log(name)
+
+
+def start(stack: Stack, episode_id: str) -> None:
+    watcher = stack.watcher
+    stack.arm.reset_gate()
+    stack.arm.reset_twin("kitchen", 1)
+    wait_until(lambda: watcher.gate[-1].latched is False, "the gate to be clear")
+    started, why, _ = watcher.start_episode("kitchen", 1, episode_id)
+    assert started, why
+    acted = lambda: sum(s.kind == "act" and s.episode_id == episode_id for s in watcher.steps)  # noqa: E731
+    wait_until(lambda: acted() >= 15, "15 steps of the episode", 20.0, lambda: watcher.status[-1])
+
+
+def speed(stack: Stack) -> float:
+    return float(np.abs(stack.arm.read().dq_rad_s).max())
+
+
+def time_to_rest(stack: Stack, since_s: float) -> float:
+    """Seconds of the twin's clock from `since_s` until the arm was last seen moving."""
+    last_moving_s, seen_s = since_s, since_s
+
+    def settled() -> bool:
+        nonlocal last_moving_s, seen_s
+        state = stack.arm.read()
+        seen_s = state.stamp_s
+        if np.abs(state.dq_rad_s).max() > REST_RAD_S:
+            last_moving_s = seen_s
+        return seen_s - max(last_moving_s, since_s) > 0.5
+
+    wait_until(settled, "the arm to come to rest", 10.0)
+    return last_moving_s - since_s
+
+
+def test_a_killed_server_leaves_the_arm_at_rest_and_the_run_goes_on_after_a_reset(stack: Stack) -> None:
+    watcher = stack.watcher
+    start(stack, "loop-killed")
+    killed_s = stack.arm.now_s()
+    stack.processes.kill("server")
+    rest_s = time_to_rest(stack, killed_s)
+    print(f"server killed in mid-skill: arm at rest after {rest_s:.3f} s")
+    assert rest_s < AT_REST_WITHIN_S + LOADED_S
+    held = wait_until(
+        lambda: watcher.state == "held" and watcher.status[-1], "the policy to hold", 10.0, lambda: watcher.status[-1]
+    )
+    assert "missed in a row" in held.reason and "policy server" in held.reason
+    assert "held: " in stack.processes.log("policy_node")
+    done = subprocess.run(
+        [sys.executable, "-m", "skimo_core.cli", "reset"],
+        env=stack.processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1 and "nobody listens" in done.stdout, done.stdout + done.stderr
+    stack.serve()
+    wait_until(lambda: stack.processes.log("server").count("ready") == 2, "the server to be back")
+    steps = len(watcher.steps)
+    done = subprocess.run(
+        [sys.executable, "-m", "skimo_core.cli", "reset"],
+        env=stack.processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0 and "goes on" in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: any(s.kind == "act" for s in watcher.steps[steps:]), "actions again", 20.0)
+    assert watcher.steps[-1].episode_id == "loop-killed"
+
+
+def test_an_operators_stop_holds_the_policy_and_says_why(stack: Stack) -> None:
+    watcher = stack.watcher
+    start(stack, "loop-stopped")
+    stopped_s = stack.arm.now_s()
+    assert watcher.trigger("gate/stop")[0]
+    assert time_to_rest(stack, stopped_s) < AT_REST_WITHIN_S + LOADED_S
+    held = wait_until(lambda: watcher.state == "held" and watcher.status[-1], "the policy to hold", 10.0)
+    assert "the gate is stopped" in held.reason
+    resumed, why = watcher.trigger("policy/resume")
+    assert not resumed and "skimo reset" in why
+    assert watcher.trigger("gate/reset")[0]
+    wait_until(lambda: watcher.trigger("policy/resume")[0], "the policy to go on", 10.0)
+
+
+def test_a_started_episode_ends_the_one_before_and_both_are_recorded(stack: Stack) -> None:
+    watcher = stack.watcher
+    start(stack, "loop-first")
+    start(stack, "loop-second")
+    ended = wait_until(
+        lambda: [e for e in watcher.events if e.kind == 1 and e.episode_id == "loop-first"], "the first to end", 10.0
+    )
+    assert "superseded" in ended[0].detail
+    stack.processes.wait_for_log("recorder_node", "loop-first.mcap: ")
+    episode = read_episode(stack.recordings / "loop-first.mcap")
+    assert episode.steps >= 14 and episode.observations.shape[1] == 30
+
+
+def test_ending_the_policy_node_brakes_and_ends_its_episode(stack: Stack) -> None:
+    start(stack, "loop-last")
+    begun = time.monotonic()
+    assert stack.processes.end("policy_node") == 0
+    print(f"policy node ended in {time.monotonic() - begun:.2f} s")
+    wait_until(lambda: speed(stack) < REST_RAD_S, "the arm to rest", 5.0)
+    assert any(e.kind == 1 and e.episode_id == "loop-last" for e in stack.watcher.events)
