@@ -142,7 +142,7 @@ class Operator:
 
     def _on_status(self, status: PlanStatus) -> None:
         new_plan = len(status.predicted) > 0
-        self.status = status
+        before, self.status = self.status, status
         episode = self._episode
         if episode is None or status.episode_id != episode.episode_id:
             return
@@ -155,7 +155,8 @@ class Operator:
                 f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}: {status.plan_ms:.0f} ms, "
                 f"predicted success {status.success_probability:.0%}"
             )
-        if status.state in ("held", "missed") and status.reason:
+        told = before is not None and (before.state, before.reason) == (status.state, status.reason)
+        if status.state in ("held", "missed") and not told:
             self.on_news(f"step {status.step:3d}  {status.state}: {status.reason}")
 
     def _on_gate(self, event: GateEvent) -> None:
