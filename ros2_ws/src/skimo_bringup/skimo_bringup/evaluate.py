@@ -88,7 +88,7 @@ def evaluate_inprocess(args: Args) -> dict[str, Any]:
     folder = resolve_bundle(args.bundle)
     manifest = load_bundle(folder).manifest
     with_settings(manifest.planner, args.set)
-    settings: dict[str, object] = dict(pair.split("=", 1) for pair in args.set)
+    settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
     jobs = [Job(task=args.task, seed=args.seed + i) for i in range(args.episodes)]
     results = []
     for result in run_jobs(jobs, factory_for(folder, settings), args.workers or (os.cpu_count() or 1)):

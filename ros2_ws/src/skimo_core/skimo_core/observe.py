@@ -59,7 +59,8 @@ class Observer:
         self.spec.check(observation)
         if self._noise is None or self._rng is None:
             return observation
-        return observation + self._noise * self._rng.uniform(-1.0, 1.0, self.spec.size).astype(np.float32)
+        noise = self._noise * self._rng.uniform(-1.0, 1.0, self.spec.size)
+        return (observation + noise).astype(np.float32)
 
     def _check_age(self, what: str, stamp_s: float, now_s: float) -> None:
         age_s = now_s - stamp_s
