@@ -32,13 +32,18 @@ POLL_S = 0.01
 
 
 def wait_until(
-    condition: Callable[[], Any], what: str, timeout_s: float = START_S, shows: Callable[[], object] = lambda: ""
+    condition: Callable[[], Any],
+    what: str,
+    timeout_s: float = START_S,
+    shows: Callable[[], object] = lambda: "",
+    *,
+    poll_s: float = POLL_S,
 ) -> Any:
     """Return the condition's first true value; on failure tell what `shows` returns."""
     end_s = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}; {shows()}"
-        threading.Event().wait(POLL_S)
+        threading.Event().wait(poll_s)
     return value
 
 

@@ -57,7 +57,13 @@ class Player:
         self.steps.publish(convert.to_episode_step(record, episode_id))
 
     def heard(self) -> bool:
-        return self.events.get_subscription_count() > 1 and self.steps.get_subscription_count() > 1
+        """Whether the recorder's subscriptions are matched: every subscription in the graph is, and its is among them."""
+        for publisher in (self.events, self.steps):
+            there = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+            matched = publisher.get_subscription_count() == len(there)
+            if not matched or "recorder_node" not in {info.node_name for info in there}:
+                return False
+        return True
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -83,19 +83,18 @@ def path_over_ros(arm: RosBackend) -> tuple[float, np.ndarray, np.ndarray, float
     start_s, worst_s = arm.now_s() + 0.05, 0.0
     actuator.reset(arm.read().q_rad, start_s)
     seen: dict[float, np.ndarray] = {}
-    for k, action in enumerate(actions_HA()):
-        due_s = start_s + k * ACTION.period_s
-        while arm.now_s() < due_s:
-            state = arm.read()
-            seen[state.stamp_s] = state.q_rad
-            time.sleep(min(0.004, max(0.0, due_s - arm.now_s())))
-        arm.write(actuator.command(action, due_s))
-        worst_s = max(worst_s, arm.now_s() - due_s)
-    end_s = arm.now_s() + 1.0
-    while arm.now_s() < end_s:
+
+    def reached(time_s: float) -> bool:
         state = arm.read()
         seen[state.stamp_s] = state.q_rad
-        time.sleep(0.004)
+        return arm.now_s() >= time_s
+
+    for k, action in enumerate(actions_HA()):
+        due_s = start_s + k * ACTION.period_s
+        wait_until(partial(reached, due_s), "the next action to be due", ANSWER_S, poll_s=0.002)
+        arm.write(actuator.command(action, due_s))
+        worst_s = max(worst_s, arm.now_s() - due_s)
+    wait_until(partial(reached, arm.now_s() + 1.0), "the arm to come to rest", ANSWER_S)
     return start_s, np.array(list(seen)), np.array(list(seen.values())), worst_s
 
 
