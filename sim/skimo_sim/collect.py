@@ -3,9 +3,10 @@
 Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
   - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
+  - None takes more than 60 steps: an episode in which the hand got stuck is discarded.
   - No episode does the sub-tasks of a held-out order (the domain's named tasks) in that order, not even with others
     in between: a policy that does such a task has put it together itself.
-An episode that breaks the last two is played again with other chances, as a teleoperator would discard it.
+An episode that breaks one of the last three is played again with other chances, as a teleoperator would discard it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ EVERY_PAIR = tuple(itertools.permutations(SCRIPTS, 2))
 SUBTASKS = 4
 ATTEMPTS = 20
 """Replays of one episode before giving up: each succeeds more often than not."""
+CHECK_PATIENCE_STEPS = 120
+"""How long a script may take when it is only tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,7 @@ def make_episode(seed: int) -> Episode:
             played = player.play(draw_order(seed, attempt), seed, attempt=attempt)
         except SimulationError:
             continue
-        if len(played.done) >= SUBTASKS and not held_out(played.done, player.domain):
+        if not played.gave_up and len(played.done) >= SUBTASKS and not held_out(played.done, player.domain):
             return as_episode(played, seed, player.domain)
     raise EpisodeError(
         f"seed {seed}: none of {ATTEMPTS} attempts did {SUBTASKS} sub-tasks; look at `skimo collect --check`"
@@ -139,7 +142,7 @@ def check_script(subtask: str, *, tries: int, seed: int, workers: int) -> list[S
 
 def try_script(subtask: str, seed: int) -> ScriptTrial:
     """Try a script once."""
-    player = _player()
+    player = _player(CHECK_PATIENCE_STEPS)
     others = [name for name in SCRIPTS if name != subtask]
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 4]))
@@ -165,14 +168,15 @@ def mapped(workers: int) -> Iterator[Callable[[Callable[[int], T], range], Itera
         yield lambda function, seeds: pool.imap(function, seeds)
 
 
-_PLAYERS: dict[int, Player] = {}
+_PLAYERS: dict[tuple[int, int], Player] = {}
 
 
-def _player() -> Player:
+def _player(patience_steps: int = PlayConfig().patience_steps) -> Player:
     """This process's player: a twin takes a second to build."""
-    if os.getpid() not in _PLAYERS:
-        _PLAYERS[os.getpid()] = Player(PlayConfig())
-    return _PLAYERS[os.getpid()]
+    key = os.getpid(), patience_steps
+    if key not in _PLAYERS:
+        _PLAYERS[key] = Player(PlayConfig(patience_steps=patience_steps))
+    return _PLAYERS[key]
 
 
 def _within(order: tuple[str, ...], done: tuple[str, ...]) -> bool:

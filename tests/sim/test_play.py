@@ -87,9 +87,11 @@ def test_disturbances_are_seeded_and_grow_with_speed() -> None:
     assert np.abs(with_shoves.next(np.zeros(7, np.float32))).max() > 0.05
 
 
-def test_an_agenda_puts_off_what_does_not_work() -> None:
+def test_an_agenda_goes_on_when_a_script_is_over_and_gives_up_when_one_takes_too_long() -> None:
     agenda = Agenda(("a", "b"), patience_steps=5, chance=np.random.default_rng(0))
-    assert [agenda.current(step, lambda name: False) for step in range(12)] == ["a"] * 5 + ["b"] * 5 + ["a"] * 2
-    assert agenda.current(12, lambda name: name == "a") == "b"
-    assert agenda.finished == [("a", 2)]
-    assert agenda.current(13, lambda name: True) is None
+    assert [agenda.current(step, lambda name: False) for step in range(4)] == ["a"] * 4
+    assert agenda.current(4, lambda name: name == "a") == "b"
+    assert agenda.finished == [("a", 4)]
+    assert agenda.current(9, lambda name: False) == "b" and not agenda.gave_up
+    assert agenda.current(10, lambda name: False) is None and agenda.gave_up
+    assert Agenda((), patience_steps=5, chance=np.random.default_rng(0)).current(0, lambda name: False) is None

@@ -37,13 +37,13 @@ class PlayConfig:
     Attributes:
         steps: control steps of an episode.
         start_rad: half width of the uniform perturbation of each joint's start.
-        patience_steps: after so many an attempt is put off, and the next sub-task is tried first.
+        patience_steps: a sub-task that takes longer ends the play.
         disturbance: what keeps the hand from doing what was meant.
     """
 
     steps: int = 280
     start_rad: float = 0.06
-    patience_steps: int = 90
+    patience_steps: int = 60
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
@@ -55,6 +55,7 @@ class Played:
         observations: [T+1, O], with sensor noise. actions: [T, A], executed.
         done: sub-tasks in the order in which their goals were reached.
         scripts: (sub-task, control steps) of each script that ran to its end, in order.
+        gave_up: whether a sub-task took longer than the patience allows.
         start_q_rad: [7] where the arm started.
     """
 
@@ -62,6 +63,7 @@ class Played:
     actions: FloatArray
     done: tuple[str, ...]
     scripts: tuple[tuple[str, int], ...]
+    gave_up: bool
     start_q_rad: tuple[float, ...]
 
 
@@ -79,7 +81,7 @@ class Player:
         self._step_rad_s = self.twin.limits.ddq_max_rad_s2 * fraction * self.domain.action.period_s / 1.5
 
     def play(self, order: tuple[str, ...], seed: int, *, attempt: int = 0) -> Played:
-        """Do the sub-tasks of `order`, until they are done or the time is up.
+        """Do the sub-tasks of `order`, until they are done, the time is up or patience is at an end.
 
         Args:
             seed, attempt: everything random is drawn from these two.
@@ -114,6 +116,7 @@ class Player:
             actions=np.stack(actions),
             done=tuple(done.names),
             scripts=tuple(agenda.finished),
+            gave_up=agenda.gave_up,
             start_q_rad=start,
         )
 
@@ -136,18 +139,21 @@ class Agenda:
     def __init__(self, order: tuple[str, ...], patience_steps: int, chance: np.random.Generator) -> None:
         self._open = list(order)
         self._patience_steps, self._chance = patience_steps, chance
-        self._since, self.finished = 0, []
+        self._since, self.gave_up = 0, False
+        self.finished: list[tuple[str, int]] = []
         self.style = draw_style(chance)
 
     def current(self, step: int, over: Callable[[str], bool]) -> str | None:
-        """The sub-task to do at `step`; None when all are done. `over` says whether a script has nothing left to do."""
+        """The sub-task to do at `step`; None when all are done, or one takes too long.
+
+        Args:
+            over: whether a sub-task's script has nothing left to do.
+        """
         while self._open and over(self._open[0]):
             self.finished.append((self._open.pop(0), step - self._since))
             self._turn(step)
-        if len(self._open) > 1 and step - self._since >= self._patience_steps:
-            self._open.append(self._open.pop(0))
-            self._turn(step)
-        return self._open[0] if self._open else None
+        self.gave_up = bool(self._open) and step - self._since > self._patience_steps
+        return self._open[0] if self._open and not self.gave_up else None
 
     def _turn(self, step: int) -> None:
         self._since, self.style = step, draw_style(self._chance)
