@@ -57,7 +57,7 @@ class Player:
         self.steps.publish(convert.to_episode_step(record, episode_id))
 
     def heard(self) -> bool:
-        """Whether the recorder's subscriptions are matched: every subscription in the graph is, and its is among them."""
+        """Whether the recorder's subscriptions are matched: all in the graph are, and the recorder's are among them."""
         for publisher in (self.events, self.steps):
             there = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
             matched = publisher.get_subscription_count() == len(there)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, GateEvent
@@ -24,8 +25,8 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from skimo_core.errors import SpecError
 from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.limits import load_limits
-from skimo_core.types import JointCommand, RobotState, Verdict
+from skimo_core.safety.limits import RobotLimits, load_limits
+from skimo_core.types import JointCommand, JointTrajectory, RobotState, Verdict
 
 from . import conversions as convert
 from .adapters import load_adapter
@@ -65,6 +66,7 @@ class GateNode(Node):
         self.adapter = load_adapter(values["driver"], values["arm"])
         self.limits = load_limits(values["robot"])
         self.gate = Gate(self.limits, _config(values))
+        _warm_up(self.gate, self.limits)
         self._stops = 0
         self._told: Decision | None = None
         self._resync_after_s: float | None = None
@@ -183,6 +185,16 @@ class GateNode(Node):
     def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._pass_on(self.gate.hold(now_s(self)))
         return convert.answer_trigger(response, True, "braking; the next command moves on")
+
+
+def _warm_up(gate: Gate, limits: RobotLimits) -> None:
+    """Judge one standstill with a copy, so that the first real command does not pay for what Python loads late."""
+    still = np.zeros((1, len(limits.home_q_rad)))
+    trajectory = JointTrajectory(
+        start_s=0.0, times_s=np.array([0.1]), q_rad=limits.home_q_rad[None], dq_rad_s=still, ddq_rad_s2=still
+    )
+    robot = RobotState(stamp_s=0.0, q_rad=limits.home_q_rad, dq_rad_s=still[0], tau_nm=still[0], finger_m=np.zeros(2))
+    Gate(limits, gate.config).consider(JointCommand(trajectory=trajectory), robot, 0.0)
 
 
 def _config(values: dict) -> GateConfig:
