@@ -17,6 +17,7 @@ from skimo_core.errors import SpecError
 from .losses import LossConfig
 from .models.agent import ModelConfig
 from .pretrain_config import PretrainConfig
+from .refine import RefineConfig
 from .value_config import ValueConfig
 
 
@@ -27,7 +28,7 @@ class Recipe:
     Attributes:
         name: what it is called.
         domain: whose sub-tasks and observation noise are used ("kitchen").
-        model, loss, pretrain, value: settings of the parts.
+        model, loss, pretrain, refine, value: settings of the parts.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class Recipe:
                 model=ModelConfig(**data["model"]),
                 loss=LossConfig(**data["loss"]),
                 pretrain=PretrainConfig(**data["pretrain"]),
+                refine=RefineConfig(**data["refine"]),
                 value=ValueConfig(**data["value"]),
             )
         except (KeyError, TypeError) as error:
@@ -82,6 +85,7 @@ def kitchen() -> Recipe:
             residual=True,
         ),
         loss=LossConfig(kl_weight=0.2, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False),
+        refine=RefineConfig(updates=30_000),
     )
 
 
@@ -94,6 +98,7 @@ def kitchen_paper() -> Recipe:
         model=ModelConfig(normalise=False, decoder_std=True, policy_std=True),
         loss=LossConfig(),
         pretrain=replace(base.pretrain, batch=512, cosine=False, clip_norm=100.0),
+        refine=RefineConfig(),
     )
 
 
@@ -111,6 +116,7 @@ def smoke() -> Recipe:
         name="smoke",
         model=replace(base.model, latent=16, hidden=16, lstm=16, policy_hidden=16, value_hidden=16),
         pretrain=replace(base.pretrain, updates=20, batch=8, log_every=5, evaluate_every=10, checkpoint_every=10),
+        refine=replace(base.refine, updates=10, batch=8),
         value=replace(base.value, updates=10, batch=8),
     )
 

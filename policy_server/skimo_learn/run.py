@@ -1,4 +1,5 @@
-"""A whole run, from episodes to a finished checkpoint and its report: pre-training, then the goal value."""
+"""A whole run, from episodes to a finished checkpoint and its report: joint pre-training, the skill policy's
+refinement, the goal value."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from .data import EpisodeSet, check_widths
 from .export import parity_inputs
 from .pretrain import Pretrainer, can_resume, pretrain
 from .recipes import Recipe
+from .refine import refine_policy
 from .report import held_out_report, summary
 from .value import train_value
 
@@ -42,8 +44,9 @@ def train_run(
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
     if not state.get("finished"):
         pretrain(trainer, run, minutes=minutes, state=state)
+        refined = refine_policy(trainer.model, train, recipe.refine)
         curve = train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value)
-        state = {**state, "finished": True, "value_curve": curve}
+        state = {**state, "finished": True, "refine_curve": refined, "value_curve": curve}
     extra = {f"parity/{k}": v for k, v in parity_inputs(held_out, recipe.model.horizon).items()}
     trainer.save(run, extra=extra, **state)
     report = held_out_report(trainer.model, held_out, domain, recipe.value, skills=max(recipe.pretrain.skills, 1))
@@ -59,7 +62,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if found["dataset_digests"] != state["dataset_digests"]:
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "finished", "value_curve")
+    keep = ("dataset_digests", "commit", "finished", "refine_curve", "value_curve")
     return {name: found[name] for name in keep if name in found}
 
 
