@@ -2,7 +2,8 @@
 
 Promises
   - An episode depends on its order of sub-tasks and its seed alone.
-  - Every action goes through skimo_core.actuate into the twin, and what was executed is what is recorded.
+  - Every action, disturbance included, goes through skimo_core.actuate into the twin, and what went in is what is
+    recorded: the recorded actions, executed again from the same start, make the same path.
   - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
   - Sub-tasks count as done by the task's own goals, on the twin's truth.
 Units rad, s, control steps.
@@ -17,7 +18,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.actuate import Actuator, ActuatorConfig
+from skimo_core.actuate import Actuator
 from skimo_core.observe import Observer
 from skimo_core.tasks import Domain
 
@@ -77,8 +78,6 @@ class Player:
         base = self.twin.data.body("panda_link0")
         kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
         self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
-        fraction = ActuatorConfig().acceleration_fraction
-        self._step_rad_s = self.twin.limits.ddq_max_rad_s2 * fraction * self.domain.action.period_s / 1.5
 
     def play(self, order: tuple[str, ...], seed: int, *, attempt: int = 0) -> Played:
         """Do the sub-tasks of `order`, until they are done, the time is up or patience is at an end.
@@ -104,11 +103,11 @@ class Player:
             current = agenda.current(step, partial(self.teleoperator.done, objects=objects.values))
             if current is None or step == self.config.steps:
                 break
-            action = self.teleoperator.action(current, robot, objects.values, agenda.style, self._step_rad_s)
+            action = self.teleoperator.action(current, robot, objects.values, agenda.style)
             velocities = action[: domain.action.joints]
             velocities += disturbance.next(velocities).astype(np.float32)
             np.clip(action, -1.0, 1.0, out=action)
-            actions.append(actuator.applied_action(action, now_s))
+            actions.append(action)
             twin.write(actuator.command(action, now_s))
             twin.advance(domain.action.period_s)
         return Played(

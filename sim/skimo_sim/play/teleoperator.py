@@ -1,9 +1,10 @@
 """A scripted teleoperator: turns a script's aim into the policy's own actions (joint velocities and finger intent).
 
 Promises
-  - Uses only what is seen: joint and finger positions and the 21 object values.
+  - Uses only what is seen: joint and finger positions and the 21 object values. What it asks for does not depend on
+    how fast the arm moves already (the observation doesn't hold that either): the actuator sees to accelerations.
   - Backs out along the hand's axis before it leaves a handle, so that it does not sweep what it has just set.
-  - Joint velocities stay within the action scale; limits beyond that are the actuator's.
+  - Joint velocities stay within the action scale, all reduced alike; limits beyond that are the actuator's.
 Units rad, m, s.
 """
 
@@ -42,15 +43,8 @@ class Teleoperator:
         tip, rotation = self._kinematics.fingertips(q_rad)
         return View(tip_m=tip, rotation=rotation, finger_m=float(finger_m.mean()), objects=objects)
 
-    def action(
-        self, subtask: str, robot: RobotState, objects: Array, style: Style, step_rad_s: Array
-    ) -> npt.NDArray[np.float32]:
-        """The action [A] for `subtask` in the present state.
-
-        Args:
-            step_rad_s: [7] by how much the arm can change its joint velocities within one control period. All joints
-                are held back alike, so that the fingertips keep their direction while they speed up or slow down.
-        """
+    def action(self, subtask: str, robot: RobotState, objects: Array, style: Style) -> npt.NDArray[np.float32]:
+        """The action [A] for `subtask` in the present state."""
         q_rad = robot.q_rad
         view = self.view(q_rad, robot.finger_m, objects)
         wanted = skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
@@ -58,10 +52,10 @@ class Teleoperator:
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         posture = np.array(SCRIPTS[subtask].posture_rad)
         dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
-        change = dq - robot.dq_rad_s
-        dq = robot.dq_rad_s + change / max(1.0, float((np.abs(change) / step_rad_s).max()))
+        velocities = dq / self._action.scale_rad_s
+        velocities /= max(1.0, float(np.abs(velocities).max()))
         fingers = np.full(self._action.size - self._action.joints, wanted.intent)
-        return np.clip(np.r_[dq / self._action.scale_rad_s, fingers], -1.0, 1.0).astype(np.float32)
+        return np.r_[velocities, fingers].astype(np.float32)
 
     def done(self, subtask: str, objects: Array) -> bool:
         """Whether the script has nothing left to do (a little further than the sub-task's threshold asks)."""

@@ -6,8 +6,9 @@
     due, then half a period at that velocity (the next command may come late without a jolt), then a braking tail:
     silence ends at rest;
   - a hand goal when the finger intent changes, with hysteresis and at most one per `gripper_interval_s`.
-Velocities are clipped to a fraction of the robot's limits, velocity changes to its accelerations, and the place where
-the tail comes to rest to the joint range less a margin. Collection, in-process runs and the full stack all use this.
+Velocities are clipped to a fraction of the robot's limits, and the place where the tail comes to rest to the joint
+range less a margin. Where accelerations bound the change of velocity, all joints are held back alike, so that the
+fingertips keep their direction: an action may ask for any velocity and need not know the present one. Collection, in-process runs and the full stack all use this.
 Pure: time is an argument. Units rad, s.
 """
 
@@ -137,8 +138,8 @@ class Actuator:
         ramp_s = period * (1 - config.reaction_periods)
         dq_max = limits.dq_max_rad_s * config.velocity_fraction
         ddq_max = limits.ddq_max_rad_s2 * config.acceleration_fraction
-        step = ddq_max * ramp_s / 1.5
-        dq = np.clip(np.clip(wanted_rad_s, -dq_max, dq_max), dq0 - step, dq0 + step)
+        change = np.clip(wanted_rad_s, -dq_max, dq_max) - dq0
+        dq = dq0 + change / max(1.0, float((np.abs(change) / (ddq_max * ramp_s / 1.5)).max()))
         brake_s = braking_time_s(np.maximum(np.abs(dq), np.abs(dq0)), ddq_max)
         reach_s = ramp_s / 2 + config.grace_periods * period + brake_s / 2
         ahead = q0 + dq0 * (period - ramp_s / 2)
