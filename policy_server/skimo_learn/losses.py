@@ -49,6 +49,8 @@ class LossConfig:
         share_by_skills: divide the model's gradient by N (code).
         policy_noise: uniform noise added to what the skill policy reads, in half widths of the domain's observation
             noise; a recording is already noisy, so this asks for more robustness than that.
+        policy_steps: control steps drawn from each segment for the action error; 0 takes all H, as SkiMo does. Fewer
+            cost less and estimate the same.
     """
 
     kl_weight: float = 1e-4
@@ -64,9 +66,11 @@ class LossConfig:
     prior_trains_encoder: bool = True
     share_by_skills: bool = True
     policy_noise: float = 0.0
+    policy_steps: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("kl_weight", "policy_weight", "reconstruction_weight", "predicted_weight", "policy_noise"):
+        not_negative = "kl_weight", "policy_weight", "reconstruction_weight", "predicted_weight", "policy_noise"
+        for name in (*not_negative, "policy_steps"):
             if getattr(self, name) < 0:
                 raise SpecError(f"loss {name} is {getattr(self, name)}, must not be negative")
         if not 0 < self.rho <= 1:
@@ -97,10 +101,15 @@ def skimo_loss(
     features = model.features(segments)
     mean, std = normal.split(model.skill_encoder(features, actions))
     skill = torch.tanh(mean if generator is None else mean + std * _standard(mean, generator))
+    seen, executed = segments, actions
+    if config.policy_steps and generator is not None:
+        steps = torch.rand((len(segments), horizon), generator=generator).argsort(1)[:, : config.policy_steps]
+        rows = torch.arange(len(segments)).unsqueeze(1)
+        seen, executed, features = segments[rows, steps], actions[rows, steps], features[rows, steps]
     if config.policy_noise and generator is not None:
-        spread = 2.0 * torch.rand(segments.shape, generator=generator) - 1.0
-        features = model.features(segments + spread * (config.policy_noise * noise_O))
-    action_error, metrics = _action_error(model, config, features, skill, actions)
+        spread = 2.0 * torch.rand(seen.shape, generator=generator) - 1.0
+        features = model.features(seen + spread * (config.policy_noise * noise_O))
+    action_error, metrics = _action_error(model, config, features, skill, executed)
     kl = normal.kl_standard(mean, std).mean()
 
     states = observations_BWO[:, ::horizon]

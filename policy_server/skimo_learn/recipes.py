@@ -83,8 +83,12 @@ def kitchen() -> Recipe:
             policy_layers=3,
             low_level_encoder=False,
             residual=True,
+            members=3,
         ),
-        loss=LossConfig(kl_weight=0.2, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False),
+        loss=LossConfig(
+            kl_weight=0.08, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False, policy_steps=3
+        ),
+        pretrain=PretrainConfig(updates=15_000),
         refine=RefineConfig(updates=30_000),
     )
 

@@ -16,7 +16,6 @@ class ValueConfig:
         discount: per control step; the target is discount^(steps until the goal first holds).
         skills: predicted latents after 1 ... this many skills are trained on, besides the encoded ones.
         censor_steps: "never in this episode" counts as 0 only where at least so many steps were left to see it.
-        hindsight: share of goals replaced by what the same channels really were later in the episode.
         seed: of sampling.
     """
 
@@ -26,11 +25,10 @@ class ValueConfig:
     discount: float = 0.97
     skills: int = 4
     censor_steps: int = 60
-    hindsight: float = 0.0
     seed: int = 1
 
     def __post_init__(self) -> None:
         if self.updates < 0 or self.batch < 1 or self.skills < 0:
             raise SpecError(f"value: updates {self.updates} (>= 0), batch {self.batch} (>= 1), skills {self.skills}")
-        if not 0 < self.discount < 1 or not 0 <= self.hindsight <= 1:
-            raise SpecError(f"value: discount {self.discount} must lie in (0, 1), hindsight {self.hindsight} in [0, 1]")
+        if not 0 < self.discount < 1:
+            raise SpecError(f"value: discount {self.discount} must lie in (0, 1)")

@@ -104,6 +104,24 @@ def test_paper_variant_with_likelihoods_and_low_level_encoder_runs() -> None:
         assert name.startswith("value.") or p.grad is not None, name
 
 
+def test_few_policy_steps_estimate_the_error_over_all() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(SMALL)
+    observations, actions = batch()
+    errors = {}
+    for steps in (0, 2):
+        config, generator = LossConfig(decoder_loss="mse", policy_steps=steps), torch.Generator().manual_seed(1)
+        draws = [
+            skimo_loss(
+                model, model.encoder, config, observations, actions, noise_O=torch.zeros(30), generator=generator
+            )[1]["action_mse"]
+            for _ in range(50)
+        ]
+        errors[steps] = torch.stack(draws)
+    assert float(errors[2].std()) > float(errors[0].std())
+    assert float(errors[2].mean()) == pytest.approx(float(errors[0].mean()), rel=0.05)
+
+
 def test_normalisation_has_a_floor_and_decoding_inverts_its_scale() -> None:
     model = SkillModel(replace(SMALL, normalise=True, std_floor=0.02))
     data = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0))
