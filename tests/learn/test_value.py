@@ -30,7 +30,7 @@ def test_it_learns_from_play_and_leaves_the_rest_alone(recipe: Recipe, domain: D
     model = SkillModel(recipe.model)
     model.fit_normalisation(episodes.observations_RO)
     before = {n: p.clone() for n, p in model.named_parameters() if not n.startswith("value.")}
-    config = replace(recipe.value, updates=150, batch=32, skills=2, censor_steps=10)
+    config = replace(recipe.value, updates=400, batch=32, skills=2, censor_steps=10)
     curve = train_value(model, episodes, list(domain.subtasks.values()), config)
     assert curve[-1]["value_loss"] < 0.4
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)

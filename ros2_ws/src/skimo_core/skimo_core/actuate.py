@@ -8,7 +8,8 @@
   - a hand goal when the finger intent changes, with hysteresis and at most one per `gripper_interval_s`.
 Velocities are clipped to a fraction of the robot's limits, and the place where the tail comes to rest to the joint
 range less a margin. Where accelerations bound the change of velocity, all joints are held back alike, so that the
-fingertips keep their direction: an action may ask for any velocity and need not know the present one. Collection, in-process runs and the full stack all use this.
+fingertips keep their direction: an action may ask for any velocity and need not know the present one.
+Collection, in-process runs and the full stack all use this.
 Pure: time is an argument. Units rad, s.
 """
 
