@@ -24,7 +24,7 @@ from skimo_core.policy import Goals
 
 from .model import FloatArray, SkillModel
 from .planner_config import PlannerConfig
-from .scoring import completions, discounted_reward, terminal_value
+from .scoring import completions, discounted_reward, goal_values
 from .timing import Stages
 
 MAX_SURPRISE = 50.0
@@ -142,18 +142,20 @@ class Imagination:
         z_NPZ[given:, p] = self.clip(np.tanh(mean_NZ[inverted:] + std_NZ[inverted:] * eps_NPZ[given:, p]))
 
     def _score(self, latents_NPD: FloatArray) -> npt.NDArray[np.float64]:
-        """Discounted reward, plus discounted goal value at the end, less the penalty of inconsistency."""
+        """Discounted reward, plus discounted goal value, less the penalty of inconsistency."""
         cfg = self.config
         N, P, D = latents_NPD.shape
-        scores_N, done_N = np.zeros(N), np.zeros(N, np.int64)
+        scores_N, done_NP = np.zeros(N), np.zeros((N, P), np.int64)
         flat_BD = latents_NPD.reshape(N * P, D)
         observations_BO = self.model.decode(flat_BD) if "reward" in cfg.score or cfg.consistency_weight else None
         if observations_BO is not None and "reward" in cfg.score:
             done_NP = completions(observations_BO.reshape(N, P, -1), self.goals, cfg.threshold_scale)
             scores_N += discounted_reward(done_NP, cfg.discount)
-            done_N = done_NP[:, -1]
-        if "value" in cfg.score:
-            scores_N += cfg.discount**P * terminal_value(self.model, latents_NPD[:, -1], self.goals, done_N)
+        if "value" in cfg.score and cfg.value_at == "end":
+            scores_N += cfg.discount**P * goal_values(self.model, latents_NPD[:, -1], self.goals, done_NP[:, -1])
+        elif "value" in cfg.score:
+            values_B = goal_values(self.model, flat_BD, self.goals, done_NP.reshape(N * P))
+            scores_N += values_B.reshape(N, P) @ cfg.discount ** np.arange(1, P + 1) / P
         if observations_BO is not None and cfg.consistency_weight:
             drift_B = np.sqrt(np.mean((self.model.encode(observations_BO) - flat_BD) ** 2, axis=1))
             scores_N -= cfg.consistency_weight * drift_B.reshape(N, P).mean(axis=1)

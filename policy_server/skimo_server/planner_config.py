@@ -16,12 +16,14 @@ Proposals = Literal["gaussian", "prior", "mixed"]
 Score = Literal["reward", "value", "reward+value"]
 Execute = Literal["elite_sample", "best", "mean"]
 WarmStart = Literal["none", "candidate", "mean"]
+ValueAt = Literal["end", "every"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "proposals": ("gaussian", "prior", "mixed"),
     "score": ("reward", "value", "reward+value"),
     "execute": ("elite_sample", "best", "mean"),
     "warm_start": ("none", "candidate", "mean"),
+    "value_at": ("end", "every"),
 }
 # name: (smallest, largest)
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -63,7 +65,9 @@ class PlannerConfig:
         skill_clip: |z| of every candidate stays within.
         discount: per skill.
         proposals: "gaussian" (skills themselves), "prior" (noise through the prior along the rollout) or "mixed".
-        score: "reward" (Jumpy eq. 3), "value" (goal value at the end) or both.
+        score: "reward" (Jumpy eq. 3), "value" (goal value) or both.
+        value_at: the goal value of the plan's end, or the mean over the state after every skill, which also asks for
+            progress soon and is harder to deceive than one state.
         threshold_scale: predicted completion needs a distance below this share of the task's threshold.
         surprise_weight: penalty on mean eps^2 / 2 under the prior (its negative log-density up to a constant).
         disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.
@@ -87,6 +91,7 @@ class PlannerConfig:
     discount: float = 0.99
     proposals: Proposals = "prior"
     score: Score = "reward+value"
+    value_at: ValueAt = "end"
     threshold_scale: float = 1.0
     surprise_weight: float = 0.0
     disagreement_weight: float = 0.0

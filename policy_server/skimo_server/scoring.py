@@ -1,4 +1,4 @@
-"""How good imagined trajectories are: the task's own reward on decoded states, and a goal value at the end.
+"""How good imagined trajectories are: the task's own reward on decoded states, and a goal value.
 
 The reward is the task's: 1 for the first open sub-task as soon as its goal holds in a predicted observation, then for
 the following ones in order, each once. Summed with a discount per skill this is Jumpy (Zhang et al. 2023), equation 3;
@@ -45,9 +45,9 @@ def discounted_reward(done_NP: IntArray, discount: float) -> npt.NDArray[np.floa
     return gained_NP @ discount ** np.arange(1, done_NP.shape[1] + 1)
 
 
-def terminal_value(model: SkillModel, latent_ND: FloatArray, goals: Goals, done_N: IntArray) -> npt.NDArray[np.float64]:
-    """Goal value [N] of the sub-task open at each candidate's end; 0 where none is left."""
+def goal_values(model: SkillModel, latents_BD: FloatArray, goals: Goals, done_B: IntArray) -> npt.NDArray[np.float64]:
+    """Goal value [B] of the sub-task open at each latent, of which `done_B` are complete; 0 where none is left."""
     K = len(goals.thresholds_K)
-    open_N = np.minimum(done_N, K - 1)
-    value_N = model.goal_value(latent_ND, goals.values_KO[open_N], goals.masks_KO[open_N]).astype(np.float64)
-    return np.where(done_N < K, value_N, 0.0)
+    open_B = np.minimum(done_B, K - 1)
+    value_B = model.goal_value(latents_BD, goals.values_KO[open_B], goals.masks_KO[open_B]).astype(np.float64)
+    return np.where(done_B < K, value_B, 0.0)

@@ -157,6 +157,15 @@ def test_the_networks_are_called_once_per_skill_and_round() -> None:
     assert model.steps == SMALL.horizon * (1 + SMALL.iterations)  # the first plan, then each round
 
 
+def test_valuing_every_state_reaches_the_goal_sooner() -> None:
+    def first_distance(value_at: str) -> float:
+        config = with_settings(SMALL, [f"value_at={value_at}", "score=value", "samples=512", "execute=best"])
+        plans = [Planner(LinearModel(), config).plan(START, goal((0.4, 0.0)), seed=s) for s in range(5)]
+        return float(np.mean([np.linalg.norm(p.predicted_PO[0, :2] - (0.4, 0.0)) for p in plans]))
+
+    assert first_distance("every") < 0.1 < first_distance("end")
+
+
 def test_guards_lower_the_score_of_what_the_model_is_unsure_of(policy: InProcessPolicy, observation_O, goals) -> None:
     def best(*settings: str) -> float:
         return Planner(policy.engine, with_settings(SMALL, settings)).plan(observation_O, goals, seed=0).value
