@@ -58,7 +58,7 @@ class GraphBuilder:
         return self.op("Gemm", x, self.constant(weight.T), self.constant(bias))
 
     def mlp(self, x: str, net: nn.Sequential) -> str:
-        """Linear layers with ELU between, as `models.networks.mlp` makes them."""
+        """Linear layers with ELU, or LayerNorm and SiLU, between, as `models.networks.mlp` makes them."""
         shift = 0.0
         for layer in net:
             if isinstance(layer, nn.Linear):
@@ -66,6 +66,11 @@ class GraphBuilder:
                 bias = layer.bias.detach().double().numpy() - shift * weight.sum(1)
                 x = self.linear(x, weight.astype(np.float32), bias.astype(np.float32))
                 shift = 0.0
+            elif isinstance(layer, nn.LayerNorm):
+                scale, offset = (self.constant(p.detach().numpy()) for p in (layer.weight, layer.bias))
+                x = self.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=layer.eps)
+            elif isinstance(layer, nn.SiLU):
+                x = self.op("Mul", x, self.op("Sigmoid", x))
             elif self.fast_elu:
                 negative = self.op("Exp", self.op("Min", x, self.constant(0.0)))
                 x, shift = self.op("Add", self.op("Relu", x), negative), 1.0

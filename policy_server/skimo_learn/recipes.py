@@ -81,6 +81,7 @@ def kitchen() -> Recipe:
             lstm=128,
             policy_hidden=256,
             policy_layers=3,
+            policy_layer_norm=True,
             low_level_encoder=False,
             residual=True,
             members=3,

@@ -37,6 +37,8 @@ class ModelConfig:
         layers: hidden layers of dynamics and prior (the paper's "5 layers" are 4 hidden and the output).
         lstm: units of the skill encoder.
         policy_hidden, policy_layers: of the skill policy.
+        policy_layer_norm: LayerNorm and SiLU in the skill policy instead of ELU: it fits the stiff parts of play
+            (near a handle) in a fraction of the updates.
         value_hidden, value_layers: of the goal value.
         low_level_encoder: give skill encoder and skill policy a separate state encoder, as SkiMo's code has it; else
             they read the (normalised) observation itself.
@@ -57,6 +59,7 @@ class ModelConfig:
     lstm: int = 128
     policy_hidden: int = 128
     policy_layers: int = 4
+    policy_layer_norm: bool = False
     value_hidden: int = 128
     value_layers: int = 3
     low_level_encoder: bool = True
@@ -94,7 +97,13 @@ class SkillModel(nn.Module):
         self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
         self.skill_encoder = SkillEncoder(features, c.action, c.lstm, c.skill)
         self.skill_policy = SkillPolicy(
-            features, c.skill, c.policy_hidden, c.policy_layers, c.action, with_std=c.policy_std
+            features,
+            c.skill,
+            c.policy_hidden,
+            c.policy_layers,
+            c.action,
+            with_std=c.policy_std,
+            layer_norm=c.policy_layer_norm,
         )
         self.dynamics = Dynamics(c.latent, c.skill, c.hidden, c.layers, members=c.members, residual=c.residual)
         self.prior_net = mlp([c.latent, *[c.hidden] * c.layers, 2 * c.skill])

@@ -1,7 +1,7 @@
 """The networks, each one class: what goes in, what comes out, nothing about training or normalisation.
 
-All are stacks of Linear and ELU without dropout; weights orthogonal with gain 1, biases zero (SkiMo's code). Sizes are
-arguments. Observations here are already normalised.
+All are stacks of Linear and ELU without dropout; weights orthogonal with gain 1, biases zero (SkiMo's code). The skill
+policy may have LayerNorm and SiLU between instead. Sizes are arguments. Observations here are already normalised.
 
 Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
 """
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers of the given sizes with ELU between, none at the end."""
+def mlp(sizes: Sequence[int], *, layer_norm: bool = False) -> nn.Sequential:
+    """Linear layers of the given sizes with ELU between, or LayerNorm and SiLU; nothing at the end."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight)
         nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ELU()]
-    return nn.Sequential(*layers[:-1])
+        layers += [linear, nn.LayerNorm(fan_out), nn.SiLU()] if layer_norm else [linear, nn.ELU()]
+    return nn.Sequential(*layers[: -2 if layer_norm else -1])
 
 
 class SkillEncoder(nn.Module):
@@ -43,10 +43,13 @@ class SkillEncoder(nn.Module):
 class SkillPolicy(nn.Module):
     """pi_L(a | s, z): the closed-loop skill policy; the mode of its action is tanh of the mean."""
 
-    def __init__(self, features: int, skill: int, hidden: int, layers: int, action: int, *, with_std: bool) -> None:
+    def __init__(
+        self, features: int, skill: int, hidden: int, layers: int, action: int, *, with_std: bool, layer_norm: bool
+    ) -> None:
         super().__init__()
         self.action = action
-        self.net = mlp([features + skill, *[hidden] * layers, action * (2 if with_std else 1)])
+        sizes = [features + skill, *[hidden] * layers, action * (2 if with_std else 1)]
+        self.net = mlp(sizes, layer_norm=layer_norm)
 
     def forward(self, features_BF: Tensor, skill_BZ: Tensor) -> Tensor:
         """Raw numbers: means [B, A], and log standard deviations after them if it has any."""
