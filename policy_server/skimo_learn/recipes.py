@@ -89,8 +89,8 @@ def kitchen() -> Recipe:
         loss=LossConfig(
             kl_weight=0.08, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False, policy_steps=3
         ),
-        pretrain=PretrainConfig(updates=15_000),
-        refine=RefineConfig(updates=30_000),
+        pretrain=PretrainConfig(updates=18_000),
+        refine=RefineConfig(updates=30_000, learning_rate=2e-3),
     )
 
 
