@@ -6,9 +6,11 @@
   d  skills drawn from the prior alone: no planning
 
 Each rung runs in process on `--seeds` seeds for the tasks kitchen, misaligned and (c, d) `--orders` random orders of
-four of the seven sub-tasks; (a) replays held-out play. Writes JSON with provenance and a Markdown table beside it.
+four of the seven sub-tasks; (a) replays held-out play. Writes JSON with each rung's provenance and a Markdown table
+beside it.
 
-    python benchmarks/ladder.py --bundle kitchen --held-out DIR --out benchmarks/ladder
+    skimo collect kitchen --episodes 24 --seed 100000 --out datasets/held-out
+    python benchmarks/ladder.py --held-out datasets/held-out --rungs replay twin learned paper prior
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import tyro
 from skimo_bringup.inprocess import Job, factory_for, run_jobs
 from skimo_core.provenance import provenance
 from skimo_core.tasks import kitchen
-from skimo_server.bundle import resolve_bundle
+from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import PlannerConfig, skimo_table_2
 from skimo_sim.statistics import summarise
 
@@ -58,7 +60,7 @@ class Args:
     """
 
     bundle: str = "kitchen"
-    out: Path = Path("benchmarks/ladder")
+    out: Path = Path("benchmarks/results/ladder")
     held_out: Path | None = None
     rungs: tuple[Rung, ...] = ("learned", "paper", "prior")
     seeds: int = 20
@@ -116,7 +118,7 @@ def table(results: dict[str, Any]) -> str:
     head = "| rung | task | episodes | sub-tasks of 4 (95 %) | predicted success true |\n|---|---|---|---|---|\n"
     rows = []
     for rung, figures in results.items():
-        for task, f in figures.items():
+        for task, f in figures["tasks"].items():
             low, high = f["subtasks_interval_95"]
             audit = f.get("planned_against_realised", {})
             precision = audit.get("precision")
@@ -132,21 +134,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=argv)
     folder = resolve_bundle(args.bundle)
     path = args.out.with_suffix(".json")
-    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for rung in args.rungs:
         if rung == "replay":
             from replay import replay_held_out
 
             if args.held_out is None:
-                raise SystemExit("rung replay needs --held-out DIR: skimo collect kitchen --episodes 20 --seed 100000")
-            results[rung] = {"held-out play": replay_held_out(folder, args.held_out)}
+                raise SystemExit("rung replay needs --held-out DIR: skimo collect kitchen --episodes 24 --seed 100000")
+            figures = {"held-out play": replay_held_out(folder, args.held_out)}
         else:
-            results[rung] = climb(args, rung, folder)
+            figures = climb(args, rung, folder)
+        command = f"python benchmarks/ladder.py --bundle {folder.name} --rungs {rung}"
+        made = provenance(f"{command} --seeds {args.seeds} --orders {args.orders}", args.first_seed)
+        results[rung] = {"provenance": made, "bundle": load_bundle(folder).manifest.bundle_id, "tasks": figures}
         results = {name: results[name] for name in NAMES if name in results}
-        path.write_text(
-            json.dumps({"provenance": provenance(seed=args.first_seed), "results": results}, indent=1) + "\n"
-        )
-        args.out.with_suffix(".md").write_text(table(results))
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        args.out.with_suffix(".md").write_text(table(results), encoding="utf-8")
     print(f"ladder: wrote {path} and {args.out.with_suffix('.md')}")
 
 

@@ -167,6 +167,12 @@ def test_a_manifest_that_makes_no_sense_is_refused(folder: Path, change: Callabl
         load_bundle(folder)
 
 
+def test_a_bundle_older_than_a_planner_option_still_loads(folder: Path) -> None:
+    before = load_bundle(folder).manifest.planner
+    rehash(folder, lambda raw: raw["planner"].pop("disagreement_weight"))
+    assert load_bundle(folder).manifest.planner == before
+
+
 def test_a_forged_size_does_not_pass_for_the_graphs(folder: Path) -> None:
     rehash(folder, lambda m: m.update(latent_dim=13))
     with pytest.raises(BundleError, match=r"shape \['B', 12\], must be \['B', 13\]"):

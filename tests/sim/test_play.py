@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
 from skimo_sim.play.geometry import HANDLES, handles
 from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
-from skimo_sim.play.player import Agenda, Player
+from skimo_sim.play.player import Agenda, PlayConfig, Player
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,26 @@ def test_disturbances_are_seeded_and_grow_with_speed() -> None:
 
 
 def test_an_agenda_goes_on_when_a_script_is_over_and_gives_up_when_one_takes_too_long() -> None:
-    agenda = Agenda(("a", "b"), patience_steps=5, chance=np.random.default_rng(0))
+    config = PlayConfig(patience_steps=5, misjudged=0.0)
+    agenda = Agenda(("a", "b"), config, np.random.default_rng(0))
     assert [agenda.current(step, lambda name: False) for step in range(4)] == ["a"] * 4
     assert agenda.current(4, lambda name: name == "a") == "b"
     assert agenda.finished == [("a", 4)]
     assert agenda.current(9, lambda name: False) == "b" and not agenda.gave_up
     assert agenda.current(10, lambda name: False) is None and agenda.gave_up
-    assert Agenda((), patience_steps=5, chance=np.random.default_rng(0)).current(0, lambda name: False) is None
+    assert Agenda((), config, np.random.default_rng(0)).current(0, lambda name: False) is None
+
+
+def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long() -> None:
+    config = PlayConfig(patience_steps=5, misjudged=1.0)
+    working, waiting = (Agenda(("a",), config, np.random.default_rng(0)) for _ in range(2))
+    noticed = {}
+    for name, agenda, engaged in (("working", working, True), ("waiting", waiting, False)):
+        assert 0.03 <= abs(agenda.style.miss_m) <= 0.12
+        for step in range(60):
+            agenda.note(step, engaged)
+            if agenda.style.miss_m == 0.0:
+                noticed[name] = step
+                break
+    assert noticed["working"] < 10 < noticed["waiting"]
+    assert agenda.current(noticed["waiting"] + 5, lambda name: False) == "a"  # patience starts anew

@@ -12,7 +12,7 @@ Units rad, s, control steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -30,6 +30,11 @@ from .teleoperator import Teleoperator
 
 FloatArray = npt.NDArray[np.float32]
 
+MISS_M = (0.03, 0.12)
+NOTICED_STEPS = (3, 10)
+MISJUDGED_STEPS = 34
+"""How far beside the part a misjudged attempt goes, after how much work in vain it is noticed, and when at last."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayConfig:
@@ -38,13 +43,15 @@ class PlayConfig:
     Attributes:
         steps: control steps of an episode.
         start_rad: half width of the uniform perturbation of each joint's start.
-        patience_steps: a sub-task that takes longer ends the play.
+        patience_steps: a sub-task that takes longer, once its place is judged right, ends the play.
+        misjudged: share of attempts that first go beside the part and work there in vain.
         disturbance: what keeps the hand from doing what was meant.
     """
 
     steps: int = 280
     start_rad: float = 0.06
     patience_steps: int = 60
+    misjudged: float = 0.25
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
@@ -55,7 +62,8 @@ class Played:
     Attributes:
         observations: [T+1, O], with sensor noise. actions: [T, A], executed.
         done: sub-tasks in the order in which their goals were reached.
-        scripts: (sub-task, control steps) of each script that ran to its end, in order.
+        scripts: (sub-task, control steps) of each script that ran to its end, in order, from when its place was
+            judged right.
         gave_up: whether a sub-task took longer than the patience allows.
         start_q_rad: [7] where the arm started.
     """
@@ -95,7 +103,7 @@ class Player:
         disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
         start = tuple(float(q) for q in twin.read().q_rad)
         observations, actions = [], []
-        agenda, done = Agenda(order, self.config.patience_steps, chance), Done(domain)
+        agenda, done = Agenda(order, self.config, chance), Done(domain)
         for step in range(self.config.steps + 1):
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
@@ -103,7 +111,10 @@ class Player:
             current = agenda.current(step, partial(self.teleoperator.done, objects=objects.values))
             if current is None or step == self.config.steps:
                 break
-            action = self.teleoperator.action(current, robot, objects.values, agenda.style)
+            view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
+            wanted = self.teleoperator.aim(current, view, agenda.style)
+            agenda.note(step, wanted.engaged)
+            action = self.teleoperator.action(current, robot.q_rad, view, wanted)
             velocities = action[: domain.action.joints]
             velocities += disturbance.next(velocities).astype(np.float32)
             np.clip(action, -1.0, 1.0, out=action)
@@ -133,14 +144,17 @@ class Player:
 
 
 class Agenda:
-    """Which sub-task's script runs, and in which style."""
+    """Which sub-task's script runs, and in which style.
 
-    def __init__(self, order: tuple[str, ...], patience_steps: int, chance: np.random.Generator) -> None:
+    A misjudged attempt is noticed after a few steps of work in vain, or when it has taken long enough.
+    """
+
+    def __init__(self, order: tuple[str, ...], config: PlayConfig, chance: np.random.Generator) -> None:
         self._open = list(order)
-        self._patience_steps, self._chance = patience_steps, chance
-        self._since, self.gave_up = 0, False
+        self._config, self._chance = config, chance
+        self.gave_up = False
         self.finished: list[tuple[str, int]] = []
-        self.style = draw_style(chance)
+        self._turn(0)
 
     def current(self, step: int, over: Callable[[str], bool]) -> str | None:
         """The sub-task to do at `step`; None when all are done, or one takes too long.
@@ -151,11 +165,21 @@ class Agenda:
         while self._open and over(self._open[0]):
             self.finished.append((self._open.pop(0), step - self._since))
             self._turn(step)
-        self.gave_up = bool(self._open) and step - self._since > self._patience_steps
+        self.gave_up = bool(self._open) and step - self._since > self._config.patience_steps
         return self._open[0] if self._open and not self.gave_up else None
 
+    def note(self, step: int, engaged: bool) -> None:
+        """Tell whether the hand works at `step` where it takes the part to be."""
+        if self.style.miss_m == 0.0:
+            return
+        self._in_vain += engaged
+        if self._in_vain > self._notices_after or step - self._since >= MISJUDGED_STEPS:
+            self.style, self._since = replace(self.style, miss_m=0.0), step
+
     def _turn(self, step: int) -> None:
-        self._since, self.style = step, draw_style(self._chance)
+        self._since, self._in_vain = step, 0
+        self.style = draw_style(self._chance, self._config.misjudged)
+        self._notices_after = int(self._chance.integers(*NOTICED_STEPS))
 
 
 class Done:
@@ -171,13 +195,15 @@ class Done:
                 self.names.append(name)
 
 
-def draw_style(chance: np.random.Generator) -> Style:
-    """How the next attempt differs from others."""
+def draw_style(chance: np.random.Generator, misjudged: float) -> Style:
+    """How the next attempt differs from others; a share of `misjudged` first goes beside the part."""
+    misses, miss_m = chance.random() < misjudged, float(chance.uniform(*MISS_M) * chance.choice((-1.0, 1.0)))
     return Style(
         yaw_rad=float(chance.uniform(-0.08, 0.08)),
         pitch_rad=float(chance.uniform(-0.06, 0.06)),
         height_m=float(chance.uniform(-0.02, 0.02)),
         pace=float(chance.uniform(0.92, 1.08)),
+        miss_m=miss_m if misses else 0.0,
     )
 
 

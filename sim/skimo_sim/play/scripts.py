@@ -2,7 +2,8 @@
 
 Each script is a function of the present view (fingertip pose, finger opening, object values) and of a style drawn once
 per attempt; it has no memory, timer or phase counter, so that a memoryless policy can imitate it and a disturbed arm
-finds its way back by itself. A script answers with an `Aim`; `Teleoperator` makes joint velocities of it.
+finds its way back by itself. An attempt may misjudge where the part is: the hand then works beside it in vain. A script
+answers with an `Aim`; `Teleoperator` makes joint velocities of it.
 
 Ways of doing: `pull` closes the fingers round a bar and follows its arc (microwave, hinge cabinet); `push` lays the
 fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind.
@@ -11,7 +12,7 @@ Units m, rad, s; world frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,12 +42,14 @@ class Style:
         yaw_rad, pitch_rad: added to the hand's orientation.
         height_m: added to where a bar is gripped, along the bar.
         pace: factor on speeds.
+        miss_m: how far beside the part the hand goes because its place is misjudged.
     """
 
     yaw_rad: float = 0.0
     pitch_rad: float = 0.0
     height_m: float = 0.0
     pace: float = 1.0
+    miss_m: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,13 @@ class Aim:
         velocity_m_s: [3] of the fingertips.
         rotation: [3, 3] to turn to.
         intent: of the fingers, 1 open, -1 close.
+        engaged: whether the hand is where it moves the part, or should.
     """
 
     velocity_m_s: Array
     rotation: Array
     intent: float
+    engaged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +279,7 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     depth = float(offset @ axis)
     aside = float(np.linalg.norm((offset - depth * axis)[:2]))
     slack = 0.012 if view.finger_m < 0.036 else 0.0  # once the fingers close they are not opened for a small slip
-    lost = view.finger_m < script.radius_m - 0.006
+    lost = view.finger_m < script.radius_m - 0.006 and style.miss_m == 0.0
     near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
     if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
         sign = np.sign(script.until - value)
@@ -284,7 +289,7 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
         slow *= float(np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0))  # the fingers are closing
         ahead = sign * slow * script.rate_rad_s * style.pace * script.look_ahead_s
         follow = (handle.at(value + ahead, height) - handle.at(value, height)) / script.look_ahead_s
-        return Aim(velocity_m_s=follow + toward(offset, 4.0, 0.15), rotation=rotation, intent=CLOSE)
+        return Aim(velocity_m_s=follow + toward(offset, 4.0, 0.15), rotation=rotation, intent=CLOSE, engaged=True)
     shut = view.finger_m < 0.032 and not near
     velocity = funnel(
         view,
@@ -321,7 +326,7 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
         carrot = handle.at(value + sign * step, contact) - view.tip_m
         slow = float(np.clip(4.0 * abs(script.until - value) / abs(script.until), 0.5, 1.0))
         velocity = toward(carrot, 6.0, script.rate_m_s * slow * style.pace)
-        return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent)
+        return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent, engaged=True)
     velocity = funnel(
         view,
         touch + script.gap_m * side,
@@ -344,14 +349,25 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     offset = touch - view.tip_m
     if abs(offset[0]) < 0.035 and abs(offset[2]) < 0.035 and -0.03 < offset[1] < 0.06:
         keep = toward(offset * np.array([1.0, 0.0, 1.0]), 3.0, 0.15)
-        return Aim(velocity_m_s=keep + script.rate_m_s * style.pace * ahead, rotation=rotation, intent=OPEN)
+        velocity = keep + script.rate_m_s * style.pace * ahead
+        return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN, engaged=True)
     velocity = funnel(view, touch - 0.02 * ahead, ahead, style, open_door=open_door(view))
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN)
+
+
+def aside(script: Pull | Push | Shove, style: Style) -> Array:
+    """The direction [3] in which a misjudged hand ends up beside the part; a push falls short of it."""
+    if isinstance(script, Push):
+        return np.array(script.side_m) * np.sign(style.miss_m)
+    across = np.cross(script.orientation(style)[:, 2], (0.0, 0.0, 1.0))
+    return across / np.linalg.norm(across)
 
 
 def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
     """What to do now for `subtask`."""
     script = SCRIPTS[subtask]
+    if style.miss_m != 0.0:
+        view = replace(view, tip_m=view.tip_m - style.miss_m * aside(script, style))
     if isinstance(script, Pull):
         return pull(script, handles[subtask], view, style)
     if isinstance(script, Push):

@@ -10,11 +10,13 @@ Units rad, m, s.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from skimo_core.specs import ActionSpec
-from skimo_core.types import Array, RobotState
+from skimo_core.types import Array
 
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles
@@ -43,11 +45,12 @@ class Teleoperator:
         tip, rotation = self._kinematics.fingertips(q_rad)
         return View(tip_m=tip, rotation=rotation, finger_m=float(finger_m.mean()), objects=objects)
 
-    def action(self, subtask: str, robot: RobotState, objects: Array, style: Style) -> npt.NDArray[np.float32]:
-        """The action [A] for `subtask` in the present state."""
-        q_rad = robot.q_rad
-        view = self.view(q_rad, robot.finger_m, objects)
-        wanted = skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
+    def aim(self, subtask: str, view: View, style: Style) -> Aim:
+        """What the fingertips should do now for `subtask`, other parts kept clear of."""
+        return skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
+
+    def action(self, subtask: str, q_rad: Array, view: View, wanted: Aim) -> npt.NDArray[np.float32]:
+        """The action [A] that makes the fingertips do what is `wanted` from joint angles [7]."""
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         posture = np.array(SCRIPTS[subtask].posture_rad)
@@ -79,7 +82,8 @@ class Teleoperator:
         gripping = gripped and crowd > 0.2
         still = gripping and view.finger_m < 0.026
         away = -view.rotation[:, 2] * (0.0 if still else 0.5)
-        return Aim(
+        return replace(
+            wanted,
             velocity_m_s=(1.0 - crowd) * wanted.velocity_m_s + crowd * away,
             rotation=view.rotation if crowd > 0.5 else wanted.rotation,
             intent=OPEN if gripping else wanted.intent,
@@ -93,4 +97,4 @@ def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
     if subtask == "kettle" or near <= 0.0:
         return wanted
     push = 0.6 * near * away / max(float(np.linalg.norm(away)), 1e-6)
-    return Aim(velocity_m_s=wanted.velocity_m_s + push, rotation=wanted.rotation, intent=wanted.intent)
+    return replace(wanted, velocity_m_s=wanted.velocity_m_s + push)
