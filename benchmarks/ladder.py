@@ -10,7 +10,7 @@ four of the seven sub-tasks; (a) replays held-out play. Writes JSON with each ru
 beside it.
 
     skimo collect kitchen --episodes 24 --seed 100000 --out datasets/held-out
-    python benchmarks/ladder.py --held-out datasets/held-out --rungs replay twin learned paper prior
+    python benchmarks/ladder.py --held-out datasets/held-out --rungs replay twin learned reward paper prior
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import PlannerConfig, skimo_table_2
 from skimo_sim.statistics import summarise
 
-Rung = Literal["replay", "twin", "learned", "paper", "prior"]
+Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
 NAMES: dict[Rung, str] = {
     "replay": "a  encoded skills replayed",
     "twin": "b  planner with the twin as model",
     "learned": "c  planner with the learned model",
+    "reward": "c' the same, the task's reward in the score",
     "paper": "c' the same with SkiMo's table 2 settings",
     "prior": "d  skills from the prior alone",
 }
@@ -87,6 +88,8 @@ def settings(rung: Rung, folder: Path) -> dict[str, Any]:
     """What a rung changes of the bundle's planner settings."""
     if rung == "prior":
         return {"samples": 1, "elites": 1, "iterations": 1, "policy_samples": 0, "warm_start": "none", "score": "value"}
+    if rung == "reward":
+        return {"score": "reward+value"}
     if rung == "paper":
         paper = skimo_table_2()
         return {name: getattr(paper, name) for name in PlannerConfig.__dataclass_fields__}

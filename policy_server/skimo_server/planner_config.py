@@ -76,7 +76,7 @@ class PlannerConfig:
         warm_start: what the previous plan's remainder is: nothing, one more candidate, or the initial mean.
     """
 
-    horizon: int = 4
+    horizon: int = 3
     iterations: int = 1
     samples: int = 768
     elites: int = 64
@@ -90,7 +90,7 @@ class PlannerConfig:
     skill_clip: float = 0.999
     discount: float = 0.99
     proposals: Proposals = "prior"
-    score: Score = "reward+value"
+    score: Score = "value"
     value_at: ValueAt = "end"
     threshold_scale: float = 1.0
     surprise_weight: float = 0.0
@@ -133,6 +133,7 @@ def skimo_table_2() -> PlannerConfig:
         elites=64,
         policy_samples=25,
         proposals="gaussian",
+        score="reward+value",
         execute="elite_sample",
         warm_start="mean",
     )
