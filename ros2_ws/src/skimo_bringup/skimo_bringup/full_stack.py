@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
             operator = Operator()
             try:
                 operator.wait_until_ready(stack.alive)
-                before, began_s = stack.cpu_seconds(), time.monotonic()
+                before, began_s, stolen = stack.cpu_seconds(), time.monotonic(), stolen_s()
                 episodes = []
                 for seed in seeds:
                     episode = operator.run_episode(task, seed, stack.alive)
@@ -36,10 +37,21 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
                         print("\n".join(stack.tail))
                         break
                 wall_s = time.monotonic() - began_s
+                stolen = (stolen_s() - stolen) / wall_s
                 cpu = {n: (s - before.get(n, 0.0)) / wall_s for n, s in stack.cpu_seconds().items()}
             finally:
                 operator.close()
-    return summarise_watched(episodes) | {"cpu_cores_per_process": cpu, "cpu_cores": sum(cpu.values())}
+    return summarise_watched(episodes) | {
+        "cpu_cores_per_process": cpu,
+        "cpu_cores": sum(cpu.values()),
+        "cpu_cores_stolen": stolen,
+    }
+
+
+def stolen_s() -> float:
+    """Processor time that other virtual machines took from this one since it started; a quiet machine loses none."""
+    total = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
+    return int(total[8]) / os.sysconf("SC_CLK_TCK")  # cpu user nice system idle iowait irq softirq steal
 
 
 def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:

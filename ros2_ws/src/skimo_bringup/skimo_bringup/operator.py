@@ -36,6 +36,7 @@ class Watched:
         plan_ms, probabilities: of each plan.
         steps, missed_ticks, late_plans: the policy node's counts at the end.
         stops: latched stops of the gate; `verdicts`: gate events by verdict.
+        troubles: step and reason of misses, holds and gate events, as they were first told.
         detail: why it ended.
     """
 
@@ -49,6 +50,7 @@ class Watched:
     late_plans: int = 0
     stops: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
     detail: str = ""
     bundle_id: str = ""
     episode_id: str = ""
@@ -157,7 +159,7 @@ class Operator:
             )
         told = before is not None and (before.state, before.reason) == (status.state, status.reason)
         if status.state in ("held", "missed") and not told:
-            self.on_news(f"step {status.step:3d}  {status.state}: {status.reason}")
+            self._trouble(episode, f"step {status.step:3d}  {status.state}: {status.reason}")
 
     def _on_gate(self, event: GateEvent) -> None:
         before, self.gate = self.gate, event
@@ -168,7 +170,11 @@ class Operator:
             return
         self._episode.verdicts[word] = self._episode.verdicts.get(word, 0) + 1
         self._episode.stops += event.verdict == GateEvent.STOP
-        self.on_news(f"gate {word}: {'; '.join(event.reasons)}")
+        self._trouble(self._episode, f"gate {word}: {'; '.join(event.reasons)}")
+
+    def _trouble(self, episode: Watched, news: str) -> None:
+        episode.troubles.append(news)
+        self.on_news(news)
 
     def _on_event(self, event: EpisodeEvent) -> None:
         if self._episode is None or event.episode_id != self._episode.episode_id or event.kind != EpisodeEvent.END:
