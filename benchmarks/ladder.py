@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from skimo_bringup.inprocess import Job, factory_for, run_jobs
 from skimo_core.provenance import provenance
 from skimo_core.tasks import kitchen
 from skimo_server.bundle import load_bundle, resolve_bundle
-from skimo_server.planner_config import PlannerConfig, skimo_table_2
+from skimo_server.planner_config import skimo_table_2
 from skimo_sim.statistics import summarise
 
 Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
@@ -84,15 +84,14 @@ def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
     return [",".join(order) for order in orders]
 
 
-def settings(rung: Rung, folder: Path) -> dict[str, Any]:
+def settings(rung: Rung) -> dict[str, Any]:
     """What a rung changes of the bundle's planner settings."""
     if rung == "prior":
         return {"samples": 1, "elites": 1, "iterations": 1, "policy_samples": 0, "warm_start": "none", "score": "value"}
     if rung == "reward":
         return {"score": "reward+value"}
     if rung == "paper":
-        paper = skimo_table_2()
-        return {name: getattr(paper, name) for name in PlannerConfig.__dataclass_fields__}
+        return asdict(skimo_table_2())
     return {}
 
 
@@ -104,7 +103,7 @@ def climb(args: Args, rung: Rung, folder: Path) -> dict[str, Any]:
         jobs["random orders"] = [
             Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
         ]
-    factory = factory_for(folder, settings(rung, folder))
+    factory = factory_for(folder, settings(rung))
     if rung == "twin":
         from twin_policy import twin_policy
 
@@ -136,6 +135,7 @@ def table(results: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=argv)
     folder = resolve_bundle(args.bundle)
+    bundle_id = load_bundle(folder).manifest.bundle_id
     path = args.out.with_suffix(".json")
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for rung in args.rungs:
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures = climb(args, rung, folder)
         command = f"python benchmarks/ladder.py --bundle {folder.name} --rungs {rung}"
         made = provenance(f"{command} --seeds {args.seeds} --orders {args.orders}", args.first_seed)
-        results[rung] = {"provenance": made, "bundle": load_bundle(folder).manifest.bundle_id, "tasks": figures}
+        results[rung] = {"provenance": made, "bundle": bundle_id, "tasks": figures}
         results = {name: results[name] for name in NAMES if name in results}
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         args.out.with_suffix(".md").write_text(table(results), encoding="utf-8")

@@ -67,7 +67,7 @@ class PlannerConfig:
         proposals: "gaussian" (skills themselves), "prior" (noise through the prior along the rollout) or "mixed".
         score: "reward" (Jumpy eq. 3), "value" (goal value) or both.
         value_at: the goal value of the plan's end, or the mean over the state after every skill, which also asks for
-            progress soon and is harder to deceive than one state.
+            progress soon.
         threshold_scale: predicted completion needs a distance below this share of the task's threshold.
         surprise_weight: penalty on mean eps^2 / 2 under the prior (its negative log-density up to a constant).
         disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.

@@ -2,13 +2,13 @@
 
 Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
-  - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
   - A quarter of the attempts first misjudge where the part is and work beside it in vain: without failures in the data
     a model predicts that every attempt succeeds.
+  - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
   - Once its place is judged right none takes more than 60 steps: an episode in which the hand got stuck is discarded.
   - No episode does the sub-tasks of a held-out order (the domain's named tasks) in that order, not even with others
     in between: a policy that does such a task has put it together itself.
-An episode that breaks one of these is played again with other chances, as a teleoperator would discard it.
+An episode that breaks one of the last three is played again with other chances, as a teleoperator would discard it.
 """
 
 from __future__ import annotations

@@ -355,19 +355,19 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN)
 
 
-def aside(script: Pull | Push | Shove, style: Style) -> Array:
-    """The direction [3] in which a misjudged hand ends up beside the part; a push falls short of it."""
+def misjudgement(script: Pull | Push | Shove, style: Style) -> Array:
+    """How far [3] the hand ends up beside the part; a push falls short of it."""
     if isinstance(script, Push):
-        return np.array(script.side_m) * np.sign(style.miss_m)
+        return abs(style.miss_m) * np.array(script.side_m)
     across = np.cross(script.orientation(style)[:, 2], (0.0, 0.0, 1.0))
-    return across / np.linalg.norm(across)
+    return style.miss_m * (across / np.linalg.norm(across))
 
 
 def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
     """What to do now for `subtask`."""
     script = SCRIPTS[subtask]
     if style.miss_m != 0.0:
-        view = replace(view, tip_m=view.tip_m - style.miss_m * aside(script, style))
+        view = replace(view, tip_m=view.tip_m - misjudgement(script, style))
     if isinstance(script, Pull):
         return pull(script, handles[subtask], view, style)
     if isinstance(script, Push):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from skimo_sim.statistics import bootstrap_interval
 
@@ -27,7 +27,7 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
             operator = Operator()
             try:
                 operator.wait_until_ready(stack.alive)
-                before, began_s, stolen = stack.cpu_seconds(), time.monotonic(), stolen_s()
+                before, began_s, stolen_s = stack.cpu_seconds(), time.monotonic(), psutil.cpu_times().steal
                 episodes = []
                 for seed in seeds:
                     episode = operator.run_episode(task, seed, stack.alive)
@@ -37,7 +37,7 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
                         print("\n".join(stack.tail))
                         break
                 wall_s = time.monotonic() - began_s
-                stolen = (stolen_s() - stolen) / wall_s
+                stolen = (psutil.cpu_times().steal - stolen_s) / wall_s  # taken by other virtual machines
                 cpu = {n: (s - before.get(n, 0.0)) / wall_s for n, s in stack.cpu_seconds().items()}
             finally:
                 operator.close()
@@ -46,12 +46,6 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
         "cpu_cores": sum(cpu.values()),
         "cpu_cores_stolen": stolen,
     }
-
-
-def stolen_s() -> float:
-    """Processor time that other virtual machines took from this one since it started; a quiet machine loses none."""
-    total = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
-    return int(total[8]) / os.sysconf("SC_CLK_TCK")  # cpu user nice system idle iowait irq softirq steal
 
 
 def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
