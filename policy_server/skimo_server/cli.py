@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from skimo_core.errors import SkimoError
+from skimo_core.heap import settle_heap
 
 from .bundle import load_bundle, resolve_bundle
 from .engine import Engine
@@ -60,6 +61,7 @@ def serve(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     server.stop_on(signal.SIGINT, signal.SIGTERM)
+    settle_heap()
     print(f"skimo serve: ready {endpoint} bundle {policy.spec.bundle_id}", flush=True)
     server.serve()
     policy.engine.close()

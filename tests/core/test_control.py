@@ -149,6 +149,13 @@ def test_the_step_limit_ends_the_episode_and_counts_every_step(loop: SkillLoop, 
     assert loop.counts.steps == loop.task.step_limit
 
 
+def test_the_step_limit_ends_an_episode_that_no_longer_sees_anything(loop: SkillLoop, planning: ManualPlanning) -> None:
+    begin(loop, planning)
+    kinds = [loop.miss("no robot state") for _ in range(loop.task.step_limit)]
+    assert kinds[-1].kind is StepKind.DONE and kinds[-2].kind is StepKind.HOLD
+    assert loop.counts.steps == loop.task.step_limit
+
+
 def test_a_new_episode_ignores_the_old_ones_plan(loop: SkillLoop, planning: ManualPlanning) -> None:
     begin(loop, planning)
     for _ in range(8):

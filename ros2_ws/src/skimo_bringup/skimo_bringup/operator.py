@@ -23,6 +23,7 @@ from skimo_core.tasks import Progress, kitchen
 from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
 SERVICE_S = 20.0
+STARTS = 5
 READY_STATES = ("idle", "done", "held")
 
 
@@ -100,15 +101,16 @@ class Operator:
         self._spin_until(ready, timeout_s, "the policy node to be ready")
 
     def run_episode(self, task: str, seed: int, alive: Callable[[], bool]) -> Watched:
-        """Reset the twin, start an episode and watch it to its end."""
+        """Reset gate and twin, start an episode and watch it to its end.
+
+        Raises:
+            BackendError: the gate still stops after several resets.
+        """
         definition = kitchen().task(task)
-        self.trigger(Names.GATE_RESET)
-        self._call(self._reset_twin, ResetTwin.Request(task=task, seed=seed), "twin/reset")
         self._progress = Progress(definition)
         self._episode = Watched(seed=seed, task=tuple(s.name for s in definition.subtasks))
         self._ended = ""
-        reply = self._call(self._start, StartEpisode.Request(task=task, seed=seed), "policy/start_episode")
-        episode, self._episode.episode_id = self._episode, reply.episode_id
+        episode, self._episode.episode_id = self._episode, self._begin(task, seed)
         self._started_s = time.monotonic()
         limit_s = definition.step_limit / kitchen().action.rate_hz * 1.3 + 10.0
 
@@ -121,6 +123,19 @@ class Operator:
             self.trigger(Names.POLICY_HOLD)
         self._episode = None
         return episode
+
+    def _begin(self, task: str, seed: int) -> str:
+        """Reset and start, again if the gate stops in between; returns the episode's name."""
+        refusal = ""
+        for _ in range(STARTS):
+            self.trigger(Names.GATE_RESET)
+            self._call(self._reset_twin, ResetTwin.Request(task=task, seed=seed), "twin/reset")
+            request = StartEpisode.Request(task=task, seed=seed)
+            reply = self._call(self._start, request, "policy/start_episode", must_succeed=False)
+            if reply.success:
+                return reply.episode_id
+            refusal = reply.message
+        raise BackendError(f"policy/start_episode refused {STARTS} times: {refusal}")
 
     def trigger(self, name: str) -> str:
         """Call one of the Trigger services; return its message."""

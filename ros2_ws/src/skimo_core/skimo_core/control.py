@@ -164,6 +164,8 @@ class SkillLoop:
 
     def miss(self, reason: str) -> Step:
         """A control period without a usable observation: counts as a missed action, for the same reasons."""
+        if self.counts.steps >= self.task.step_limit:
+            return Step(kind=StepKind.DONE)
         if self._held_for:
             return self._missed(StepKind.HOLD, self._held_for, 0)
         return self._note_miss(reason, 0)

@@ -26,6 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from skimo_core.errors import SkimoError
+from skimo_core.heap import settle_heap
 from skimo_core.up.isolation import DomainLock
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        settle_heap()
         executor.spin_until_future_complete(asked_to_end)
     except ExternalShutdownException:
         pass
