@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,7 @@ class Args:
         first_seed: the first of them; settings were chosen on other seeds.
         orders: how many random orders, one episode each.
         twin_seeds: episodes of each named task for rung b, which is slow.
+        twin_samples: candidates per plan for rung b.
         workers: processes.
     """
 
@@ -69,7 +70,7 @@ class Args:
     orders: int = 20
     twin_seeds: int = 5
     workers: int = 2
-    twin_samples: int = field(default=24)
+    twin_samples: int = 24
 
 
 def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
@@ -115,6 +116,17 @@ def climb(args: Args, rung: Rung, folder: Path) -> dict[str, Any]:
     return figures
 
 
+def command(args: Args, rung: Rung, bundle: str) -> str:
+    """What runs this rung again."""
+    words = f"python benchmarks/ladder.py --bundle {bundle} --rungs {rung}"
+    if rung == "replay":
+        return f"{words} --held-out {args.held_out.name if args.held_out else ''}"
+    words += f" --first-seed {args.first_seed}"
+    if rung == "twin":
+        return f"{words} --twin-seeds {args.twin_seeds} --twin-samples {args.twin_samples}"
+    return f"{words} --seeds {args.seeds} --orders {args.orders}"
+
+
 def table(results: dict[str, Any]) -> str:
     """The Markdown table of all rungs."""
     head = "| rung | task | episodes | sub-tasks of 4 (95 %) | predicted success true |\n|---|---|---|---|---|\n"
@@ -147,8 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures = {"held-out play": replay_held_out(folder, args.held_out)}
         else:
             figures = climb(args, rung, folder)
-        command = f"python benchmarks/ladder.py --bundle {folder.name} --rungs {rung}"
-        made = provenance(f"{command} --seeds {args.seeds} --orders {args.orders}", args.first_seed)
+        made = provenance(command(args, rung, folder.name), args.first_seed)
         results[rung] = {"provenance": made, "bundle": bundle_id, "tasks": figures}
         results = {name: results[name] for name in NAMES if name in results}
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

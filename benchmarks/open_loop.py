@@ -13,6 +13,7 @@ writes benchmarks/results/open_loop.{json,md,png}.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,10 +64,11 @@ def windows(episodes: EpisodeSet, stride: int = 4) -> tuple[Tensor, Tensor]:
     return episodes.observations_RO[rows], episodes.actions_RA[rows[:, :-1]]
 
 
-def errors(predicted_KBO: Tensor, observations_BWO: Tensor, deviation_O: Tensor, every: int) -> list[float]:
-    """Root mean square error after every `every` steps, in deviations."""
+def errors(predicted_KBO: Tensor, observations_BWO: Tensor, deviation_O: Tensor, every: int) -> list[float | None]:
+    """Root mean square error after every `every` steps, in deviations; None where a prediction has overflowed."""
     truth = observations_BWO[:, every::every].transpose(0, 1)
-    return ((predicted_KBO - truth) / deviation_O).square().mean((1, 2)).sqrt().tolist()
+    rmse = ((predicted_KBO - truth) / deviation_O).double().square().mean((1, 2)).sqrt()
+    return [v if math.isfinite(v) else None for v in rmse.tolist()]
 
 
 def measure(args: Args) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def measure(args: Args) -> dict[str, Any]:
         "rmse_in_deviations": table,
         "rmse_of_moving_channels": only,
         "moving_channels": len(moving),
-        "ratio_at_end": table["skill dynamics"][-1] / table["flat model"][-1],
+        "ratio_at_end": ratio(table["skill dynamics"][-1], table["flat model"][-1]),
         "windows": len(observations),
         "held_out_episodes": len(held_out),
         "flat_model": {"updates": config.updates, "steps_per_window": steps},
@@ -105,14 +107,22 @@ def measure(args: Args) -> dict[str, Any]:
     }
 
 
+def ratio(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours / theirs
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    return "diverged" if value is None else f"{value:.{digits}f}"
+
+
 def markdown(result: dict[str, Any]) -> str:
     names = list(result["rmse_in_deviations"])
     rows = zip(result["steps"], *(result["rmse_in_deviations"][n] for n in names))
     lines = ["| control steps | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {step} | " + " | ".join(f"{v:.3f}" for v in values) + " |" for step, *values in rows]
+    lines += [f"| {step} | " + " | ".join(map(shown, values)) + " |" for step, *values in rows]
     about = f"{result['windows']} windows of {result['held_out_episodes']} held-out episodes; RMSE over all channels, "
     about += "each divided by its deviation in the training data. "
-    about += f"Skill dynamics / flat model at {STEPS} steps: {result['ratio_at_end']:.2f}."
+    about += f"Skill dynamics / flat model at {STEPS} steps: {shown(result['ratio_at_end'], 2)}."
     return "\n".join([*lines, "", about, ""])
 
 
@@ -120,7 +130,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, values in result["rmse_in_deviations"].items():
-        axes.plot(result["steps"], values, marker="o", markersize=3, label=name)
+        axes.plot(result["steps"], [math.nan if v is None else v for v in values], marker="o", markersize=3, label=name)
     axes.set(xlabel="control steps ahead", ylabel="RMSE / deviation in the data", title="Open-loop prediction")
     axes.set_ylim(bottom=0)
     axes.legend()
