@@ -42,16 +42,18 @@ class Args:
     Attributes:
         checkpoint: a finished run's folder.
         data: folders of the recordings it was trained on.
+        flat: folder of the flat model's checkpoints, beside the run by default; its training goes on from there.
         out: folder for the results.
-        flat_skills: control steps in the flat model's training windows; as many as N by default.
+        flat_steps: control steps in the flat model's training windows; as many as a skill has by default.
         flat_updates: of the flat model; as many as the run's by default.
         threads: of torch.
     """
 
     checkpoint: Path
     data: tuple[Path, ...]
+    flat: Path | None = None
     out: Path = RESULTS
-    flat_skills: int | None = None
+    flat_steps: int | None = None
     flat_updates: int | None = None
     threads: int = 2
 
@@ -78,8 +80,9 @@ def measure(args: Args) -> dict[str, Any]:
         raise SkimoError("the run was trained on other data; give the folders it was trained on")
     train, held_out = episodes.split(run.recipe.pretrain.held_out)
     config = replace(run.recipe.pretrain, updates=args.flat_updates or run.state["update"])
-    steps = args.flat_skills or config.skills
-    flat = train_flat(run.model.config, run.recipe.loss, config, train, steps=steps)
+    steps = args.flat_steps or run.model.config.horizon
+    folder = args.flat or args.checkpoint.with_name(f"{args.checkpoint.name}-flat")
+    flat = train_flat(run.model.config, run.recipe.loss, config, train, steps=steps, run=folder)
     observations, actions = windows(held_out)
     deviation = train.observations_RO.double().std(0).float().clamp(min=1e-9)
     every = run.model.config.horizon
@@ -146,8 +149,8 @@ def main() -> int:
         print(f"open_loop: {error}", file=sys.stderr)
         return 1
     command = f"python benchmarks/open_loop.py --checkpoint RUN --data {' '.join(d.name for d in args.data)}"
-    if args.flat_skills:
-        command += f" --flat-skills {args.flat_skills}"
+    if args.flat_steps:
+        command += f" --flat-steps {args.flat_steps}"
     seed = load_run(args.checkpoint).recipe.pretrain.seed
     result["provenance"] = provenance(command, seed)
     args.out.mkdir(parents=True, exist_ok=True)

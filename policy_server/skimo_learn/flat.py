@@ -9,13 +9,19 @@ Dimensions: B windows, N steps, O observation, A action, D latent.
 from __future__ import annotations
 
 import copy
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from skimo_core.errors import SpecError
+
+from .checkpoint import CHECKPOINT, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet
 from .losses import LossConfig, model_error
 from .models.agent import ModelConfig, SkillModel
@@ -23,9 +29,13 @@ from .pretrain_config import PretrainConfig
 
 
 def train_flat(
-    base: ModelConfig, loss: LossConfig, config: PretrainConfig, episodes: EpisodeSet, *, steps: int
+    base: ModelConfig, loss: LossConfig, config: PretrainConfig, episodes: EpisodeSet, *, steps: int, run: Path
 ) -> SkillModel:
-    """Train a flat model on windows of `steps` control steps, gradients through all of them."""
+    """Train a flat model on windows of `steps` control steps, gradients through all of them.
+
+    Args:
+        run: folder of its checkpoints; training goes on where one of the same settings and data stopped.
+    """
     torch.manual_seed(config.seed)
     model = SkillModel(replace(base, horizon=1, skill=base.action, lstm=1, policy_hidden=1, value_hidden=1))
     model.fit_normalisation(episodes.observations_RO)
@@ -34,7 +44,15 @@ def train_flat(
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.adam_eps, fused=True)
     generator = torch.Generator().manual_seed(config.seed)
     observations, starts = model.normalise(episodes.observations_RO), episodes.windows(steps)
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="flat model"):
+    settings = {
+        "model": asdict(base),
+        "loss": asdict(loss),
+        "pretrain": asdict(config),
+        "steps": steps,
+        "data": dict(episodes.digests),
+    }
+    first = _resume(run, settings, model, target, optimizer, generator)
+    for update in tqdm(range(first, config.updates), unit="update", mininterval=2.0, desc="flat model"):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * 0.5 * (1.01 + math.cos(math.pi * update / config.updates))
         chosen = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
@@ -48,7 +66,41 @@ def train_flat(
             with torch.no_grad():
                 for slow, fast in zip(target.parameters(), model.encoder.parameters()):
                     slow.lerp_(fast, 1.0 - config.target_keep)
+        if (update + 1) % config.checkpoint_every == 0 or update + 1 == config.updates:
+            save_checkpoint(
+                run,
+                modules={"model": model, "target": target},
+                optimizer=optimizer,
+                generators={"train": generator},
+                state={"settings": settings, "update": update + 1},
+            )
     return model
+
+
+def _resume(
+    run: Path,
+    settings: dict[str, Any],
+    model: SkillModel,
+    target: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> int:
+    """Put everything back as the checkpoint in `run` has it; returns the next update, 0 where there is none.
+
+    Raises:
+        SpecError: the checkpoint is of other settings or data.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / CHECKPOINT).is_file():
+        return 0
+    tensors, state = read_checkpoint(run)
+    if state["settings"] != json.loads(json.dumps(settings)):
+        raise SpecError(f"{run.name}: holds a flat model of other settings or data; choose another folder")
+    model.load_state_dict(part(tensors, "model"))
+    target.load_state_dict(part(tensors, "target"))
+    restore_adam(optimizer, tensors)
+    generator.set_state(tensors["rng/train"])
+    return int(state["update"])
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
-  - A quarter of the attempts first misjudge where the part is and work beside it in vain: without failures in the data
+  - A third of the attempts first misjudge where the part is and work beside it in vain: without failures in the data
     a model predicts that every attempt succeeds.
   - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
   - Once its place is judged right none takes more than 60 steps: an episode in which the hand got stuck is discarded.

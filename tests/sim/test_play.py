@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import mujoco
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,12 +82,21 @@ def test_orientation_words() -> None:
 def test_disturbances_are_seeded_and_grow_with_speed() -> None:
     def run(seed: int, speed: float) -> np.ndarray:
         disturbance = Disturbance(DisturbanceConfig(shove_probability=0.0), 7, np.random.default_rng(seed))
-        return np.stack([disturbance.next(np.full(7, speed, np.float32)) for _ in range(500)])
+        return np.stack([disturbance.shift(np.full(7, speed, np.float32)) for _ in range(500)])
 
     assert np.array_equal(run(0, 0.5), run(0, 0.5))
     assert run(0, 1.0).std() > 2.0 * run(0, 0.0).std() > 0.0
     with_shoves = Disturbance(DisturbanceConfig(wobble=0.0, shove_probability=1.0), 7, np.random.default_rng(0))
-    assert np.abs(with_shoves.next(np.zeros(7, np.float32))).max() > 0.05
+    assert np.abs(with_shoves.shift(np.zeros(7, np.float32))).max() > 0.05
+    quiet = {"wobble": 0.0, "shove_probability": 0.0}
+    slips = Disturbance(DisturbanceConfig(**quiet, slip_probability=0.1), 7, np.random.default_rng(0))
+    told = np.stack([_disturbed(slips, np.r_[np.zeros(7), 1.0, 1.0].astype(np.float32)) for _ in range(200)])
+    assert set(np.unique(told[:, 7:])) == {-1.0, 1.0} and not told[:, :7].any()
+
+
+def _disturbed(disturbance: Disturbance, action: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    disturbance.apply(action, 7)
+    return action
 
 
 def test_an_agenda_goes_on_when_a_script_is_over_and_gives_up_when_one_takes_too_long() -> None:
@@ -103,10 +115,11 @@ def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long
     working, waiting = (Agenda(("a",), config, np.random.default_rng(0)) for _ in range(2))
     noticed = {}
     for name, agenda, engaged in (("working", working, True), ("waiting", waiting, False)):
-        assert 0.03 <= abs(agenda.style.miss_m) <= 0.12
+        beside_m, short_m = agenda.style.miss_m
+        assert 0.03 <= math.hypot(beside_m, short_m) <= 0.12 and short_m >= 0.0
         for step in range(60):
             agenda.note(step, engaged)
-            if agenda.style.miss_m == 0.0:
+            if not agenda.style.misses:
                 noticed[name] = step
                 break
     assert noticed["working"] < 10 < noticed["waiting"]

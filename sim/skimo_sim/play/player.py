@@ -33,7 +33,8 @@ FloatArray = npt.NDArray[np.float32]
 MISS_M = (0.03, 0.12)
 NOTICED_STEPS = (3, 10)
 MISJUDGED_STEPS = 34
-"""How far beside the part a misjudged attempt goes, after how much work in vain it is noticed, and when at last."""
+"""How far off the part, to a side and short of it, a misjudged attempt goes; after how much work in vain it is noticed,
+and when at last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class PlayConfig:
     steps: int = 280
     start_rad: float = 0.06
     patience_steps: int = 60
-    misjudged: float = 0.25
+    misjudged: float = 0.35
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
@@ -115,9 +116,7 @@ class Player:
             wanted = self.teleoperator.aim(current, view, agenda.style)
             agenda.note(step, wanted.engaged)
             action = self.teleoperator.action(current, robot.q_rad, view, wanted)
-            velocities = action[: domain.action.joints]
-            velocities += disturbance.next(velocities).astype(np.float32)
-            np.clip(action, -1.0, 1.0, out=action)
+            disturbance.apply(action, domain.action.joints)
             actions.append(action)
             twin.write(actuator.command(action, now_s))
             twin.advance(domain.action.period_s)
@@ -170,11 +169,11 @@ class Agenda:
 
     def note(self, step: int, engaged: bool) -> None:
         """Tell whether the hand works at `step` where it takes the part to be."""
-        if self.style.miss_m == 0.0:
+        if not self.style.misses:
             return
         self._in_vain += engaged
         if self._in_vain > self._notices_after or step - self._since >= MISJUDGED_STEPS:
-            self.style, self._since = replace(self.style, miss_m=0.0), step
+            self.style, self._since = replace(self.style, miss_m=(0.0, 0.0)), step
 
     def _turn(self, step: int) -> None:
         self._since, self._in_vain = step, 0
@@ -197,13 +196,13 @@ class Done:
 
 def draw_style(chance: np.random.Generator, misjudged: float) -> Style:
     """How the next attempt differs from others; a share of `misjudged` first goes beside the part."""
-    misses, miss_m = chance.random() < misjudged, float(chance.uniform(*MISS_M) * chance.choice((-1.0, 1.0)))
+    misses, miss_m, angle = chance.random() < misjudged, chance.uniform(*MISS_M), chance.uniform(0.0, np.pi)
     return Style(
         yaw_rad=float(chance.uniform(-0.08, 0.08)),
         pitch_rad=float(chance.uniform(-0.06, 0.06)),
         height_m=float(chance.uniform(-0.02, 0.02)),
         pace=float(chance.uniform(0.92, 1.08)),
-        miss_m=miss_m if misses else 0.0,
+        miss_m=(float(miss_m * np.cos(angle)), float(miss_m * np.sin(angle))) if misses else (0.0, 0.0),
     )
 
 

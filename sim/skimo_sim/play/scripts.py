@@ -42,14 +42,18 @@ class Style:
         yaw_rad, pitch_rad: added to the hand's orientation.
         height_m: added to where a bar is gripped, along the bar.
         pace: factor on speeds.
-        miss_m: how far beside the part the hand goes because its place is misjudged.
+        miss_m: how far beside the part, and how far short of it, the hand goes because its place is misjudged.
     """
 
     yaw_rad: float = 0.0
     pitch_rad: float = 0.0
     height_m: float = 0.0
     pace: float = 1.0
-    miss_m: float = 0.0
+    miss_m: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def misses(self) -> bool:
+        return any(self.miss_m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +283,7 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     depth = float(offset @ axis)
     aside = float(np.linalg.norm((offset - depth * axis)[:2]))
     slack = 0.012 if view.finger_m < 0.036 else 0.0  # once the fingers close they are not opened for a small slip
-    lost = view.finger_m < script.radius_m - 0.006 and style.miss_m == 0.0
+    lost = view.finger_m < script.radius_m - 0.006 and not style.misses
     near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
     if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
         sign = np.sign(script.until - value)
@@ -356,17 +360,19 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
 
 
 def misjudgement(script: Pull | Push | Shove, style: Style) -> Array:
-    """How far [3] the hand ends up beside the part; a push falls short of it."""
+    """How far [3] from the part the hand ends up: beside it, which for a push is not up to it, and short of it."""
+    beside_m, short_m = style.miss_m
+    approach = np.array([0.0, 1.0, 0.0]) if isinstance(script, Shove) else script.orientation(style)[:, 2]
     if isinstance(script, Push):
-        return abs(style.miss_m) * np.array(script.side_m)
-    across = np.cross(script.orientation(style)[:, 2], (0.0, 0.0, 1.0))
-    return style.miss_m * (across / np.linalg.norm(across))
+        return abs(beside_m) * np.array(script.side_m) - short_m * approach
+    across = np.cross(approach, (0.0, 0.0, 1.0))
+    return beside_m * (across / np.linalg.norm(across)) - short_m * approach
 
 
 def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
     """What to do now for `subtask`."""
     script = SCRIPTS[subtask]
-    if style.miss_m != 0.0:
+    if style.misses:
         view = replace(view, tip_m=view.tip_m - misjudgement(script, style))
     if isinstance(script, Pull):
         return pull(script, handles[subtask], view, style)
