@@ -90,7 +90,13 @@ class Manifest:
     def policy_spec_with(self, planner: PlannerConfig) -> PolicySpec:
         """The same with another planner: its plans may have another length."""
         skill = SkillSpec(horizon=self.skill_horizon, dim=self.skill_dim, plan_length=planner.horizon)
-        return PolicySpec(observation=self.observation, action=self.action, skill=skill, bundle_id=self.bundle_id)
+        return PolicySpec(
+            observation=self.observation,
+            action=self.action,
+            skill=skill,
+            bundle_id=self.bundle_id,
+            limits_digest=self.limits_digest,
+        )
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -157,6 +157,7 @@ def make_bundle(
     seed: int = 0,
     disagreement: bool = False,
     planner: PlannerConfig | None = None,
+    limits_digest: str = "",
 ) -> Manifest:
     """Writes a bundle of random networks (kitchen sizes unless told otherwise) and returns its manifest."""
     toy_observation, toy_action = toy_specs()
@@ -170,6 +171,7 @@ def make_bundle(
         skill_horizon=skill_horizon,
         skill_dim=skill_dim,
         latent_dim=latent_dim,
+        limits_digest=limits_digest,
         planner=planner or PlannerConfig(samples=32, elites=8, horizon=3, policy_samples=4),
         recipe={"name": "random weights", "seed": seed},
     )

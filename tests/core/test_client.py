@@ -26,6 +26,7 @@ SPEC = PolicySpec(
     action=DOMAIN.action,
     skill=SkillSpec(horizon=10, dim=10, plan_length=3),
     bundle_id="a" * 64,
+    limits_digest="b" * 64,
 )
 OBSERVATION_O = np.zeros(30, np.float32)
 SKILL_Z = np.zeros(10, np.float32)

@@ -58,12 +58,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySpec:
-    """What a policy expects and gives."""
+    """What a policy expects and gives.
+
+    Attributes:
+        limits_digest: of the robot limits that its data obeyed (`RobotLimits.digest`); empty where that isn't known.
+    """
 
     observation: ObservationSpec
     action: ActionSpec
     skill: SkillSpec
     bundle_id: str
+    limits_digest: str = ""
 
 
 class SkillPolicy(Protocol):

@@ -135,6 +135,7 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "observation": spec.observation.to_dict(),
         "action": spec.action.to_dict(),
         "skill": {"horizon": spec.skill.horizon, "dim": spec.skill.dim, "plan_length": spec.skill.plan_length},
+        "limits": spec.limits_digest,
     }
     fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
     return Message(op="hello", request_id=request_id, fields=fields)
@@ -149,6 +150,7 @@ def read_hello_reply(message: Message) -> PolicySpec:
             action=ActionSpec.from_dict(words["action"]),
             skill=SkillSpec(**words["skill"]),
             bundle_id=_scalar(message, "bundle", (str,)),
+            limits_digest=str(words["limits"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
         raise WireError("malformed", f"hello reply holds no spec ({error}); is this a skimo policy server?") from None

@@ -141,6 +141,11 @@ class PolicyNode(LifecycleNode):
         audience = Audience(news=self._tell_news, record=self._record)
         self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=values["noise"])
         self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
+        if spec.limits_digest not in ("", self._limits.digest):
+            self.get_logger().warning(
+                f"the bundle's data obeyed other robot limits (digest {spec.limits_digest[:12]}) than those of "
+                f"{values['robot']!r} here ({self._limits.digest[:12]}): motions may be clipped that it counts on"
+            )
 
     def _make_client(self) -> PolicyClient:
         return PolicyClient(
