@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata, util
@@ -19,6 +20,7 @@ from typing import TextIO
 
 GROUP = "skimo.commands"
 USAGE_ERROR = 2
+BROKEN_PIPE = 1
 
 Commands = Mapping[str, metadata.EntryPoint]
 
@@ -72,7 +74,13 @@ def run(argv: list[str], commands: Commands, out: TextIO, err: TextIO) -> int:
 
 def main() -> int:
     """Entry point of the console script."""
-    return run(sys.argv[1:], installed_commands(), sys.stdout, sys.stderr)
+    try:
+        code = run(sys.argv[1:], installed_commands(), sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `skimo ... | head`; no complaint at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
 
 
 if __name__ == "__main__":
