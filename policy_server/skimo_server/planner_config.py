@@ -49,7 +49,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerConfig:
-    """Settings of CEM over skills; the defaults are one round of shooting with the learned prior.
+    """Settings of CEM over skills; the defaults are one round with the learned prior, and the mean of its elites.
+
+    The mean is less exposed than the best candidate to what the model gets wrong about any one of them.
 
     Attributes:
         horizon: P, skills in a plan.
@@ -79,7 +81,7 @@ class PlannerConfig:
     horizon: int = 3
     iterations: int = 1
     samples: int = 768
-    elites: int = 64
+    elites: int = 32
     policy_samples: int = 25
     temperature: float = 0.5
     momentum: float = 0.1
@@ -96,7 +98,7 @@ class PlannerConfig:
     surprise_weight: float = 0.0
     disagreement_weight: float = 0.0
     consistency_weight: float = 0.0
-    execute: Execute = "best"
+    execute: Execute = "mean"
     warm_start: WarmStart = "candidate"
 
     def __post_init__(self) -> None:
