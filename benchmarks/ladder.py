@@ -150,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     bundle_id = load_bundle(folder).manifest.bundle_id
     path = args.out.with_suffix(".json")
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    # taken before the first result is written: that alone would change the working tree
+    made = {rung: provenance(command(args, rung, folder.name), args.first_seed) for rung in args.rungs}
     for rung in args.rungs:
         if rung == "replay":
             from replay import replay_held_out
@@ -159,8 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures = {"held-out play": replay_held_out(folder, args.held_out)}
         else:
             figures = climb(args, rung, folder)
-        made = provenance(command(args, rung, folder.name), args.first_seed)
-        results[rung] = {"provenance": made, "bundle": bundle_id, "tasks": figures}
+        results[rung] = {"provenance": made[rung], "bundle": bundle_id, "tasks": figures}
         results = {name: results[name] for name in NAMES if name in results}
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         args.out.with_suffix(".md").write_text(table(results), encoding="utf-8")
