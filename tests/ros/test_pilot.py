@@ -103,8 +103,12 @@ class World:
     def run(self, periods: int, skipped: int = 0) -> None:
         for _ in range(periods):
             self.now_s += PERIOD_S * (1 + skipped)
-            before = len(self.sent)
-            self.pilot.tick(self.now_s, skipped)
+            before, due_s = len(self.sent), self.now_s
+            over = self.pilot.tick(due_s, skipped)
+            while not over:
+                self.now_s += 0.005
+                over = self.pilot.tick(due_s)
+            self.now_s = due_s
             if len(self.sent) > before and not self.refuse:
                 self.pilot.confirm(self.heard)
 
@@ -197,6 +201,23 @@ def test_stale_states_are_missed_ticks_and_say_so(world: World) -> None:
     world.frozen_s = world.now_s - 1.0
     world.run(2)
     assert world.pilot.state == "held" and "robot state is" in world.pilot.report().reason
+
+
+def test_states_that_come_a_little_later_are_waited_for(world: World) -> None:
+    world.run(5)
+    world.now_s += PERIOD_S
+    due_s, world.frozen_s = world.now_s, world.now_s - 0.1
+    sent = len(world.sent)
+    assert not world.pilot.tick(due_s) and len(world.sent) == sent
+    world.now_s, world.frozen_s = due_s + 0.012, None
+    assert world.pilot.tick(due_s)
+    world.pilot.confirm(world.heard)
+    assert len(world.sent) == sent + 1 and world.sent[-1].trajectory.start_s == due_s
+    world.now_s, world.frozen_s = due_s + PERIOD_S, due_s - 0.1
+    assert not world.pilot.tick(due_s + PERIOD_S)
+    world.now_s += 0.021
+    assert world.pilot.tick(due_s + PERIOD_S)
+    assert world.pilot.state == "missed" and world.pilot.report().missed_ticks == 1
 
 
 def test_a_refused_command_is_withdrawn_and_the_next_joins_the_path(world: World) -> None:

@@ -7,7 +7,8 @@ time is an argument. One `tick` per control period; it takes at most the action'
     running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
 
 A tick counts as missed when no fresh action went out within ACT_DEADLINE_S of its due time, holds included; ticks that
-were slept through count too. Times s in the node's clock.
+were slept through count too. Where the states are too old at the due time, newer ones are waited for a little: after a
+pause of the whole machine they are on their way. Times s in the node's clock.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from skimo_core.actuate import Actuator
 from skimo_core.control import SkillLoop, Step, StepKind
-from skimo_core.errors import BackendError, DeadlineError, ObservationError, SkimoError
+from skimo_core.errors import BackendError, DeadlineError, ObservationError, SkimoError, StaleError
 from skimo_core.observe import Observer
 from skimo_core.planning import PlanSource
 from skimo_core.policy import FloatArray, Plan, SkillPolicy
@@ -32,6 +33,8 @@ from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 ACT_DEADLINE_S = 0.04
 """Half a control period: what is sent later is a missed tick."""
 SEND_MARGIN_S = 0.002
+STATE_WAIT_S = 0.02
+"""How long after its due time a tick waits for states that are not too old; the rest is left for the action."""
 SETTLE_S = 0.06
 """States must be newer than an episode's start by this much: what they are put together from may be this far apart."""
 RESET_WAIT_S = 3.0
@@ -181,24 +184,33 @@ class Pilot:
 
     # --- the beat ---------------------------------------------------------------------------------------------------
 
-    def tick(self, due_s: float, skipped: int = 0) -> None:
-        """One control period, due at `due_s`; `skipped` periods before it were slept through."""
+    def tick(self, due_s: float, skipped: int = 0) -> bool:
+        """One control period, due at `due_s`; `skipped` periods before it were slept through.
+
+        Returns:
+            Whether it is over. If not, states that are not too old are waited for: call again soon with the same
+            `due_s` and without `skipped`.
+        """
         if self.state in ("idle", "done"):
-            return
+            return True
         if self.state == "resetting":
             self._await_reset()
-            return
+            return True
         period_s = self._domain.action.period_s
         if self.state != "preparing":
             for missed in range(skipped, 0, -1):
                 step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
                 self._conclude(step, due_s - missed * period_s, np.zeros(self._domain.action.size, np.float32))
+        seen = self._look()
+        if isinstance(seen, StaleError) and not self._loop.held_for and self._arm.clock() < due_s + STATE_WAIT_S:
+            return False
         self._due_s = due_s
         self._withdraw_if_refused()
         if self.state == "preparing" and due_s - self._begun_s > FIRST_PLAN_S:
             self._loop.hold(f"no first plan within {FIRST_PLAN_S:g} s; {self._last_failure or 'the server is silent'}")
-        step = self._decide()
+        step = self._decide(seen)
         self._conclude(step, due_s, self._execute(step))
+        return True
 
     def report(self) -> PolicyReport:
         """Where things stand."""
@@ -265,16 +277,21 @@ class Pilot:
         self.state = "preparing"
         self._tell("start")
 
-    def _decide(self) -> Step:
+    def _look(self) -> FloatArray | SkimoError:
+        """The observation of this moment, or why there is none."""
         try:
-            observation = self._observer.observe(self._arm.robot(), self._arm.objects(), self._arm.clock())
+            return self._observer.observe(self._arm.robot(), self._arm.objects(), self._arm.clock())
         except SkimoError as error:
-            if not isinstance(error, ObservationError):
-                self._loop.hold(str(error))
-            return self._loop.miss(str(error))
-        self._seen_O = observation
+            return error
+
+    def _decide(self, seen: FloatArray | SkimoError) -> Step:
+        if isinstance(seen, SkimoError):
+            if not isinstance(seen, ObservationError):
+                self._loop.hold(str(seen))
+            return self._loop.miss(str(seen))
+        self._seen_O = seen
         done = self._loop.progress.done
-        step = self._loop.step(observation)
+        step = self._loop.step(seen)
         for k in range(done, self._loop.progress.done):
             self._tell("subtask", subtask=self._loop.task.subtasks[k].name, success=True, subtasks_done=k + 1)
         return step

@@ -52,6 +52,10 @@ PARAMETERS = (
 )
 
 
+LOOK_AGAIN_S = 0.004
+"""How often a tick that waits for states looks for them."""
+
+
 class PolicyNode(LifecycleNode):
     """Flies the arm through episodes (`Pilot`), with the policy in another process."""
 
@@ -74,6 +78,9 @@ class PolicyNode(LifecycleNode):
         self._connect_topics()
         self._tick_timer = self.create_timer(self._beat.period_s, self._tick, clock=self._beat.clock)
         self._tick_timer.cancel()
+        self._open_tick_s: float | None = None
+        self._again_timer = self.create_timer(LOOK_AGAIN_S, self._look_again, clock=self._beat.clock)
+        self._again_timer.cancel()
         self.create_timer(1.0, self._tell_health)
         self._autostart: Timer | None = None
         if self._values["autostart"]:
@@ -216,10 +223,22 @@ class PolicyNode(LifecycleNode):
     # --- the beat ---------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._look_again()  # the last word on the tick before, should it still be open
+        late_s, skipped = self._beat.take()
+        self._fly(now_s(self) - late_s, skipped)
+
+    def _look_again(self) -> None:
+        self._again_timer.cancel()
+        due_s, self._open_tick_s = self._open_tick_s, None
+        if due_s is not None:
+            self._fly(due_s)
+
+    def _fly(self, due_s: float, skipped: int = 0) -> None:
         if self._pilot is None:
             return
-        late_s, skipped = self._beat.take()
-        self._pilot.tick(now_s(self) - late_s, skipped)
+        if not self._pilot.tick(due_s, skipped):
+            self._open_tick_s = due_s
+            self._again_timer.reset()
         if self._pilot.state == "done":
             self._tick_timer.cancel()
         self._tell_status()
