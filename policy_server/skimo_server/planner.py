@@ -2,8 +2,8 @@
 
 Promises
   - The same arguments give the same plan, bit for bit, on the same machine, as long as the deadline is not met.
-  - Anytime: a plan is there after a fraction of a millisecond and only gets better; when the deadline passes, the
-    round under way is dropped and the best so far is returned.
+  - Anytime: a plan is there after a fraction of a millisecond, and the best one only gets better; when the deadline
+    passes, the round under way is dropped, and the best or the mean of the elites so far is returned, as asked for.
   - All candidates go through each network in one call per skill.
   - Skills stay within +-skill_clip; candidates that the model scores as non-finite are never chosen.
 It knows nothing of tasks by name, robots or networks: goals come as arrays, the model as `model.SkillModel`.

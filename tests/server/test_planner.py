@@ -13,7 +13,7 @@ from skimo_server.inprocess import InProcessPolicy
 from skimo_server.planner import Planner
 from skimo_server.planner_config import PlannerConfig, skimo_table_2, with_settings
 
-SMALL = PlannerConfig(samples=64, elites=8, horizon=3, iterations=3, policy_samples=5)
+SMALL = PlannerConfig(execute="best", samples=64, elites=8, horizon=3, iterations=3, policy_samples=5)
 KINDS = ("gaussian", "prior", "mixed")
 
 
