@@ -1,6 +1,6 @@
 """What keeps a teleoperator's hand from doing exactly what was meant, seeded.
 
-Added to joint velocities before they are executed and recorded, so that later actions correct for it and the data
+Applied to actions before they are executed and recorded, so that later actions correct for it and the data
 hold recoveries (DART: Laskey et al. 2017). Units: action units (fractions of the action scale), control steps.
 """
 
