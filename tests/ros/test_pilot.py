@@ -261,6 +261,15 @@ def test_the_step_limit_ends_with_a_last_observation(world: World) -> None:
     assert world.news[-1].kind == "end" and "step limit" in world.news[-1].detail
 
 
+def test_an_episode_that_is_slept_through_to_its_end_ends_once(world: World) -> None:
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.run(5)
+    world.run(1, skipped=DOMAIN.step_limit + 10)
+    last = world.records[-1]
+    assert world.pilot.state == "done" and last.applied_A is None and last.index == DOMAIN.step_limit
+    assert [n.kind for n in world.news].count("end") == 1 and "step limit" in world.news[-1].detail
+
+
 def test_nothing_is_seen_before_anything_came() -> None:
     world = World()
 

@@ -144,7 +144,7 @@ class SkillLoop:
     def step(self, observation_O: FloatArray) -> Step:
         """Take the newest observation [O]; decide."""
         reward = self.progress.update(observation_O)
-        if self.progress.finished or self.counts.steps >= self.task.step_limit:
+        if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._held_for:
             return self._missed(StepKind.HOLD, self._held_for, reward)
@@ -164,11 +164,14 @@ class SkillLoop:
 
     def miss(self, reason: str) -> Step:
         """A control period without a usable observation: counts as a missed action, for the same reasons."""
-        if self.counts.steps >= self.task.step_limit:
+        if self._over():
             return Step(kind=StepKind.DONE)
         if self._held_for:
             return self._missed(StepKind.HOLD, self._held_for, 0)
         return self._note_miss(reason, 0)
+
+    def _over(self) -> bool:
+        return self.progress.finished or self.counts.steps >= self.task.step_limit
 
     def _send(self, observation_O: FloatArray, reward: int, new_plan: Plan | None) -> Step:
         assert self._skill is not None

@@ -200,7 +200,9 @@ class Pilot:
         if self.state != "preparing":
             for missed in range(skipped, 0, -1):
                 step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
-                self._conclude(step, due_s - missed * period_s, np.zeros(self._domain.action.size, np.float32))
+                self._conclude(step, due_s - missed * period_s, self._execute(step))
+                if step.kind is StepKind.DONE:
+                    return True
         seen = self._look()
         if isinstance(seen, StaleError) and not self._loop.held_for and self._arm.clock() < due_s + STATE_WAIT_S:
             return False
