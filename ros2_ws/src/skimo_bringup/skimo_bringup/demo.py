@@ -20,6 +20,7 @@ from skimo_core.errors import SkimoError
 from skimo_core.tasks import kitchen
 
 from .operator import Operator, Watched, init_ros
+from .pauses import PauseWatch, audit_misses, describe
 from .stack_process import StackProcess
 
 
@@ -64,7 +65,8 @@ def _run(args: Args) -> int:
             operator.wait_until_ready(stack.alive)
             print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
             before, began_s = stack.cpu_seconds(), time.monotonic()
-            episode = operator.run_episode(args.task, args.seed, stack.alive)
+            with PauseWatch() as watch:
+                episode = operator.run_episode(args.task, args.seed, stack.alive)
             wall_s = time.monotonic() - began_s
             cpu = {name: (used - before.get(name, 0.0)) / wall_s for name, used in stack.cpu_seconds().items()}
         except SkimoError:
@@ -74,6 +76,8 @@ def _run(args: Args) -> int:
             operator.close()
     recording = _newest_recording(folder)
     _print_report(episode, cpu)
+    if episode.missed_ticks:
+        print(f"  {describe(audit_misses(episode.ticks, watch.pauses))}")
     if args.film and recording is not None:
         _film(recording)
     print(

@@ -104,9 +104,11 @@ def evaluate_inprocess(args: Args) -> dict[str, Any]:
 def evaluate_full(args: Args) -> dict[str, Any]:
     """Start the ROS stack and run the episodes through it."""
     from .full_stack import run_full
+    from .pauses import describe
 
     task = kitchen().task(args.task)
     figures = run_full(bundle=args.bundle, task=args.task, seeds=range(args.seed, args.seed + args.episodes))
+    print(f"eval: {describe(figures['misses'])}")
     return _report(args, len(task.subtasks), figures["bundle_id"], figures)
 
 

@@ -1,4 +1,7 @@
-"""Evaluation through the full ROS stack in real time: one start, an episode per seed, the twin reset between them."""
+"""Evaluation through the full ROS stack in real time: one start, an episode per seed, the twin reset between them.
+
+The machine is watched meanwhile, so that missed ticks can be held against its pauses.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import psutil
 from skimo_sim.statistics import bootstrap_interval
 
 from .operator import Operator, Watched, init_ros
+from .pauses import PauseWatch, audit_misses
 from .stack_process import StackProcess
 
 
@@ -29,13 +33,14 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
                 operator.wait_until_ready(stack.alive)
                 before, began_s, stolen_s = stack.cpu_seconds(), time.monotonic(), psutil.cpu_times().steal
                 episodes = []
-                for seed in seeds:
-                    episode = operator.run_episode(task, seed, stack.alive)
-                    episodes.append(episode)
-                    print(_line(episode), flush=True)
-                    if not stack.alive():
-                        print("\n".join(stack.tail))
-                        break
+                with PauseWatch() as watch:
+                    for seed in seeds:
+                        episode = operator.run_episode(task, seed, stack.alive)
+                        episodes.append(episode)
+                        print(_line(episode), flush=True)
+                        if not stack.alive():
+                            print("\n".join(stack.tail))
+                            break
                 wall_s = time.monotonic() - began_s
                 stolen = (psutil.cpu_times().steal - stolen_s) / wall_s  # taken by other virtual machines
                 cpu = {n: (s - before.get(n, 0.0)) / wall_s for n, s in stack.cpu_seconds().items()}
@@ -45,6 +50,7 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
         "cpu_cores_per_process": cpu,
         "cpu_cores": sum(cpu.values()),
         "cpu_cores_stolen": stolen,
+        "misses": audit_misses([tick for e in episodes for tick in e.ticks], watch.pauses),
     }
 
 
@@ -65,7 +71,7 @@ def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
         "steps": sum(e.steps for e in episodes),
         "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
         "bundle_id": episodes[-1].bundle_id,
-        "episodes_detail": [asdict(e) for e in episodes],
+        "episodes_detail": [{k: v for k, v in asdict(e).items() if k != "ticks"} for e in episodes],
     }
 
 

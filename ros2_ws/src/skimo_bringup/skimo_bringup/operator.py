@@ -14,7 +14,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from skimo_msgs.msg import EpisodeEvent, GateEvent, ObjectStates, PlanStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus
 from skimo_msgs.srv import ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
@@ -37,6 +37,7 @@ class Watched:
         plan_ms, probabilities: of each plan.
         steps, missed_ticks, late_plans: the policy node's counts at the end.
         stops: latched stops of the gate; `verdicts`: gate events by verdict.
+        ticks: due time (seconds since the epoch) and kind of each control step.
         troubles: step and reason of misses, holds and gate events, as they were first told.
         detail: why it ended.
     """
@@ -51,6 +52,7 @@ class Watched:
     late_plans: int = 0
     stops: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
+    ticks: list[tuple[float, str]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     detail: str = ""
     bundle_id: str = ""
@@ -75,6 +77,7 @@ class Operator:
         node.create_subscription(PlanStatus, Names.PLAN_STATUS, self._on_status, EVENT_QOS)
         node.create_subscription(GateEvent, Names.GATE, self._on_gate, EVENT_QOS)
         node.create_subscription(EpisodeEvent, Names.EPISODE, self._on_event, EVENT_QOS)
+        node.create_subscription(EpisodeStep, Names.EPISODE_STEP, self._on_step, EVENT_QOS)
         node.create_subscription(ObjectStates, "object_states", self._on_objects, STATE_QOS)
         self._reset_twin = node.create_client(ResetTwin, Names.TWIN_RESET)
         self._start = node.create_client(StartEpisode, Names.START_EPISODE)
@@ -196,6 +199,11 @@ class Operator:
             return
         self._ended = event.detail or "ended"
         self._episode.steps, self._episode.missed_ticks = event.steps, event.missed_ticks
+
+    def _on_step(self, step: EpisodeStep) -> None:
+        if self._episode is not None and step.episode_id == self._episode.episode_id:
+            stamp = step.header.stamp
+            self._episode.ticks.append((stamp.sec + 1e-9 * stamp.nanosec, step.kind))
 
     def _on_objects(self, objects: ObjectStates) -> None:
         if self._progress is None or self._episode is None or not self._episode.episode_id:
