@@ -14,7 +14,7 @@ from skimo_core.errors import SpecError
 
 from .recipes import Recipe
 
-PARTS = ("model", "loss", "pretrain", "value")
+PARTS = ("model", "loss", "pretrain", "refine", "value")
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:

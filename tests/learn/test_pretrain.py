@@ -105,6 +105,10 @@ def test_recipes_survive_json(name: str) -> None:
 def test_settings_as_text_are_checked(recipe: Recipe) -> None:
     changed = with_settings(recipe, ("loss.rho=1.0", "model.members=3", "model.residual=false", "loss.kl_weight=1"))
     assert (changed.loss.rho, changed.model.members, changed.model.residual) == (1.0, 3, False)
+    for part, settings in recipe.to_dict().items():
+        if isinstance(settings, dict):  # no part is forgotten
+            name, value = next(iter(settings.items()))
+            assert with_settings(recipe, (f"{part}.{name}={value}",)) == recipe
     for bad, message in (
         ("loss.rhoo=1", "unknown setting"),
         ("rho=1", "unknown setting"),
