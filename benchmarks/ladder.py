@@ -88,7 +88,7 @@ def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
 def settings(rung: Rung) -> dict[str, Any]:
     """What a rung changes of the bundle's planner settings."""
     if rung == "prior":
-        return {"samples": 1, "elites": 1, "iterations": 1, "policy_samples": 0, "warm_start": "none", "score": "value"}
+        return {"samples": 1, "elites": 1, "iterations": 1, "execute": "elite_sample", "warm_start": "none"}
     if rung == "reward":
         return {"score": "reward+value"}
     if rung == "paper":
@@ -146,6 +146,10 @@ def table(results: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=argv)
+    if "replay" in args.rungs and args.held_out is None:
+        raise SystemExit(
+            "rung replay needs --held-out DIR: skimo collect kitchen --episodes 24 --seed 100000 --out DIR"
+        )
     folder = resolve_bundle(args.bundle)
     bundle_id = load_bundle(folder).manifest.bundle_id
     path = args.out.with_suffix(".json")
@@ -153,11 +157,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # taken before the first result is written: that alone would change the working tree
     made = {rung: provenance(command(args, rung, folder.name), args.first_seed) for rung in args.rungs}
     for rung in args.rungs:
-        if rung == "replay":
+        if rung == "replay" and args.held_out is not None:
             from replay import replay_held_out
 
-            if args.held_out is None:
-                raise SystemExit("rung replay needs --held-out DIR: skimo collect kitchen --episodes 24 --seed 100000")
             figures = {"held-out play": replay_held_out(folder, args.held_out)}
         else:
             figures = climb(args, rung, folder)
