@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from skimo_core.errors import BackendError, SetupError
 from skimo_core.tasks import Progress, kitchen
+from skimo_ros.conversions import stamp_of
 from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
 SERVICE_S = 20.0
@@ -202,8 +203,7 @@ class Operator:
 
     def _on_step(self, step: EpisodeStep) -> None:
         if self._episode is not None and step.episode_id == self._episode.episode_id:
-            stamp = step.header.stamp
-            self._episode.ticks.append((stamp.sec + 1e-9 * stamp.nanosec, step.kind))
+            self._episode.ticks.append((stamp_of(step), step.kind))
 
     def _on_objects(self, objects: ObjectStates) -> None:
         if self._progress is None or self._episode is None or not self._episode.episode_id:

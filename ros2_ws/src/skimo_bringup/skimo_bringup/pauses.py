@@ -81,9 +81,9 @@ def audit_misses(ticks: Sequence[tuple[float, str]], pauses: Sequence[Pause]) ->
     Args:
         ticks: due time (seconds since the epoch) and kind (of `StepKind`) of each tick, in order.
     """
-    period_s, sent = kitchen().action.period_s, (StepKind.ACT.value, StepKind.PREPARE.value, StepKind.DONE.value)
-    kinds = [kind in sent for _, kind in ticks]
-    began = [due_s for (due_s, _), ok, before in zip(ticks, kinds, [True, *kinds]) if before and not ok]
+    period_s = kitchen().action.period_s
+    missed = [kind in (StepKind.MISSED.value, StepKind.HOLD.value) for _, kind in ticks]
+    began = [due_s for (due_s, _), now, before in zip(ticks, missed, [False, *missed]) if now and not before]
 
     def beside(due_s: float) -> bool:
         return any(p.begin_s < due_s + ACT_DEADLINE_S and p.end_s > due_s - period_s for p in pauses)
