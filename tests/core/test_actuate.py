@@ -83,6 +83,22 @@ def test_commands_within_the_reaction_time_make_the_same_path() -> None:
     assert np.abs(at0 - at1).max() < 2e-3
 
 
+def test_a_command_sent_late_leaves_the_path_under_way_later_and_not_steeper() -> None:
+    action, late_s = np.full(SPEC.size, 0.3, np.float32), 0.03
+    times = PERIOD_S + np.arange(0, 0.3, 1e-3)
+    paths = []
+    for sent_s in (PERIOD_S, PERIOD_S + late_s):
+        actuator, follower = make_actuator(), TrajectoryFollower(LIMITS.home_q_rad)
+        follower.set(actuator.command(action, 0.0).trajectory, 0.0)
+        silent_q = follower.sample(times)[0]
+        follower.set(check_trajectory(actuator.command(-action, PERIOD_S, sent_s).trajectory), PERIOD_S)
+        paths.append(follower.sample(times))
+    (_, _, in_time_ddq), (late_q, _, late_ddq) = paths
+    on_its_way = times <= PERIOD_S + late_s
+    np.testing.assert_allclose(late_q[on_its_way], silent_q[on_its_way], atol=1e-9)
+    assert np.abs(late_ddq).max() <= np.abs(in_time_ddq).max() * 1.02
+
+
 def test_a_refused_command_leaves_the_one_before() -> None:
     actuator = make_actuator()
     action = np.full(SPEC.size, 0.3, np.float32)

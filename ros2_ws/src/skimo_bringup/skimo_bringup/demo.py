@@ -9,7 +9,6 @@ no GL library is installed it names the package and goes on. The last line is
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from skimo_core.errors import SkimoError
 from skimo_core.tasks import kitchen
 
 from .operator import Operator, Watched, init_ros
-from .pauses import PauseWatch, audit_misses, describe
+from .pauses import audit_misses, describe
 from .stack_process import StackProcess
 
 
@@ -64,20 +63,17 @@ def _run(args: Args) -> int:
         try:
             operator.wait_until_ready(stack.alive)
             print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
-            before, began_s = stack.cpu_seconds(), time.monotonic()
-            with PauseWatch() as watch:
+            with stack.metered() as metered:
                 episode = operator.run_episode(args.task, args.seed, stack.alive)
-            wall_s = time.monotonic() - began_s
-            cpu = {name: (used - before.get(name, 0.0)) / wall_s for name, used in stack.cpu_seconds().items()}
         except SkimoError:
             print("\n".join(stack.tail), file=sys.stderr)
             raise
         finally:
             operator.close()
     recording = _newest_recording(folder)
-    _print_report(episode, cpu)
+    _print_report(episode, metered.cpu_cores)
     if episode.missed_ticks:
-        print(f"  {describe(audit_misses(episode.ticks, watch.pauses))}")
+        print(f"  {describe(audit_misses(episode.ticks, metered.pauses))}")
     if args.film and recording is not None:
         _film(recording)
     print(

@@ -6,19 +6,17 @@ The machine is watched meanwhile, so that missed ticks can be held against its p
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from skimo_sim.statistics import bootstrap_interval
 
 from .operator import Operator, Watched, init_ros
-from .pauses import PauseWatch, audit_misses
+from .pauses import audit_misses
 from .stack_process import StackProcess
 
 
@@ -31,9 +29,8 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
             operator = Operator()
             try:
                 operator.wait_until_ready(stack.alive)
-                before, began_s, stolen_s = stack.cpu_seconds(), time.monotonic(), psutil.cpu_times().steal
                 episodes = []
-                with PauseWatch() as watch:
+                with stack.metered() as metered:
                     for seed in seeds:
                         episode = operator.run_episode(task, seed, stack.alive)
                         episodes.append(episode)
@@ -41,16 +38,13 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
                         if not stack.alive():
                             print("\n".join(stack.tail))
                             break
-                wall_s = time.monotonic() - began_s
-                stolen = (psutil.cpu_times().steal - stolen_s) / wall_s  # taken by other virtual machines
-                cpu = {n: (s - before.get(n, 0.0)) / wall_s for n, s in stack.cpu_seconds().items()}
             finally:
                 operator.close()
     return summarise_watched(episodes) | {
-        "cpu_cores_per_process": cpu,
-        "cpu_cores": sum(cpu.values()),
-        "cpu_cores_stolen": stolen,
-        "misses": audit_misses([tick for e in episodes for tick in e.ticks], watch.pauses),
+        "cpu_cores_per_process": metered.cpu_cores,
+        "cpu_cores": sum(metered.cpu_cores.values()),
+        "cpu_cores_stolen": metered.cpu_cores_stolen,
+        "misses": audit_misses([tick for e in episodes for tick in e.ticks], metered.pauses),
     }
 
 

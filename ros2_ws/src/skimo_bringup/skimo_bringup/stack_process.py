@@ -1,4 +1,7 @@
-"""The stack as a child process: `skimo up` in a ROS domain of its own, its output kept, ended without leftovers."""
+"""The stack as a child process: `skimo up` in a ROS domain of its own, its output kept, ended without leftovers.
+
+What it costs, and what the machine did meanwhile, is measured from outside (`metered`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -17,8 +24,25 @@ import psutil
 
 from skimo_core.up.isolation import free_domain, free_port
 
+from .pauses import Pause, PauseWatch
+
 STOP_S = 20.0
 LINES = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Metered:
+    """What a stretch of time cost, known when it is over.
+
+    Attributes:
+        cpu_cores: processor seconds per second, of each process of the stack, by name.
+        cpu_cores_stolen: what other virtual machines took; 0 where the system does not tell.
+        pauses: of the machine.
+    """
+
+    cpu_cores: dict[str, float] = field(default_factory=dict)
+    cpu_cores_stolen: float = 0.0
+    pauses: tuple[Pause, ...] = ()
 
 
 class StackProcess:
@@ -64,6 +88,18 @@ class StackProcess:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @contextmanager
+    def metered(self) -> Iterator[Metered]:
+        """Measure from entering to leaving; the figures are filled in at the end."""
+        metered = Metered()
+        before, began_s, stolen_s = self.cpu_seconds(), time.monotonic(), _stolen_s()
+        with PauseWatch() as watch:
+            yield metered
+        wall_s = time.monotonic() - began_s
+        metered.cpu_cores = {name: (s - before.get(name, 0.0)) / wall_s for name, s in self.cpu_seconds().items()}
+        metered.cpu_cores_stolen = (_stolen_s() - stolen_s) / wall_s
+        metered.pauses = watch.pauses
+
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time used so far by each process of the stack, by name."""
         index = self.logs / "pids.json"
@@ -82,3 +118,7 @@ class StackProcess:
     def _keep(self, stream: IO[str]) -> None:
         for line in stream:
             self.tail.append(line.rstrip())
+
+
+def _stolen_s() -> float:
+    return getattr(psutil.cpu_times(), "steal", 0.0)

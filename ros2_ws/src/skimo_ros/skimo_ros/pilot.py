@@ -323,8 +323,9 @@ class Pilot:
             return None
         if step.kind is not StepKind.ACT or step.action_A is None:
             return np.zeros(self._domain.action.size, np.float32)
-        applied = self._actuator.applied_action(step.action_A, self._due_s)
-        command = self._actuator.command(step.action_A, self._due_s)
+        sent_s = self._arm.clock()
+        applied = self._actuator.applied_action(step.action_A, self._due_s, sent_s)
+        command = self._actuator.command(step.action_A, self._due_s, sent_s)
         self._arm.send(command)
         self._unconfirmed_s = command.trajectory.start_s
         late_ms = 1e3 * (self._arm.clock() - self._due_s)
