@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from .data import EpisodeSet
 from .losses import LossConfig, model_error
 from .models.agent import ModelConfig, SkillModel
 from .pretrain_config import PretrainConfig
+from .schedule import anneal
 
 
 def train_flat(
@@ -53,8 +53,7 @@ def train_flat(
     }
     first = _resume(run, settings, model, target, optimizer, generator)
     for update in tqdm(range(first, config.updates), unit="update", mininterval=2.0, desc="flat model"):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1.01 + math.cos(math.pi * update / config.updates))
+        anneal(optimizer, config.learning_rate, update, config.updates)
         chosen = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         rows = chosen.unsqueeze(1) + torch.arange(steps + 1)
         _, error, _ = model_error(model, target, loss, observations[rows], episodes.actions_RA[rows[:, :-1]])

@@ -10,7 +10,6 @@ Dimensions: R rows of all episodes, B batch, H skill horizon, O observation, A a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from skimo_core.errors import SpecError
 
 from .data import EpisodeSet
 from .models.agent import SkillModel
+from .schedule import anneal
 
 CHUNK_ROWS = 4096
 
@@ -59,8 +59,7 @@ def refine_policy(model: SkillModel, episodes: EpisodeSet, config: RefineConfig)
     optimizer = torch.optim.Adam(model.skill_policy.parameters(), lr=config.learning_rate, fused=True)
     curve: list[dict[str, float]] = []
     for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="skill policy"):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1.01 + math.cos(math.pi * update / config.updates))
+        anneal(optimizer, config.learning_rate, update, config.updates)
         start = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         row = start + torch.randint(model.config.horizon, start.shape, generator=generator)
         eps = torch.randn((config.batch, model.config.skill), generator=generator)

@@ -12,7 +12,6 @@ Dimensions: R rows of all episodes, K sub-tasks, B batch, O observation, A actio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from skimo_core.tasks import Subtask
 
 from .data import EpisodeSet
 from .models.agent import SkillModel
+from .schedule import anneal
 from .value_config import ValueConfig
 
 UNKNOWN = -1.0
@@ -150,8 +150,7 @@ def train_value(
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
     curve: list[dict[str, float]] = []
     for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="goal value"):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1.01 + math.cos(math.pi * update / config.updates))
+        anneal(optimizer, config.learning_rate, update, config.updates)
         rows = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         latents, goals, masks, targets = value_batch(model, data, rows, config, generator)
         known = targets >= 0.0

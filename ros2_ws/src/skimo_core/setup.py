@@ -32,7 +32,6 @@ setup(
         "mcap>=1.2",
         "mcap-ros2-support>=0.5",
         "psutil>=5.9",
-        "ruckig>=0.14",
         "tyro>=0.9",
         "tqdm>=4.66",
     ],
