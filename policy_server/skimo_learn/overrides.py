@@ -14,7 +14,7 @@ from skimo_core.errors import SpecError
 
 from .recipes import Recipe
 
-PARTS = ("model", "loss", "pretrain", "refine", "value")
+PARTS = ("model", "loss", "pretrain", "refine", "correct", "value")
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:

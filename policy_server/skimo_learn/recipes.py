@@ -28,7 +28,7 @@ class Recipe:
     Attributes:
         name: what it is called.
         domain: whose sub-tasks and observation noise are used ("kitchen").
-        model, loss, pretrain, refine, value: settings of the parts.
+        model, loss, pretrain, refine, correct, value: settings of the parts; `correct` refines once more.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    correct: RefineConfig = field(default_factory=RefineConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
 
     def __post_init__(self) -> None:
@@ -60,6 +61,7 @@ class Recipe:
                 loss=LossConfig(**data["loss"]),
                 pretrain=PretrainConfig(**data["pretrain"]),
                 refine=RefineConfig(**data["refine"]),
+                correct=RefineConfig(**data["correct"]),
                 value=ValueConfig(**data["value"]),
             )
         except (KeyError, TypeError) as error:
@@ -91,6 +93,7 @@ def kitchen() -> Recipe:
         ),
         pretrain=PretrainConfig(updates=18_000, threads=1),
         refine=RefineConfig(updates=20_000, learning_rate=2e-3),
+        correct=RefineConfig(updates=12_000, perturbation_rad=0.05),
         value=ValueConfig(updates=4_000),
     )
 
@@ -105,6 +108,7 @@ def kitchen_paper() -> Recipe:
         loss=LossConfig(),
         pretrain=replace(base.pretrain, batch=512, cosine=False, clip_norm=100.0),
         refine=RefineConfig(),
+        correct=RefineConfig(),
     )
 
 
@@ -123,6 +127,7 @@ def smoke() -> Recipe:
         model=replace(base.model, latent=16, hidden=16, lstm=16, policy_hidden=16, value_hidden=16),
         pretrain=replace(base.pretrain, updates=20, batch=8, log_every=5, evaluate_every=10, checkpoint_every=10),
         refine=replace(base.refine, updates=10, batch=8),
+        correct=replace(base.correct, updates=10, batch=8),
         value=replace(base.value, updates=10, batch=8),
     )
 

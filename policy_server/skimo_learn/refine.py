@@ -5,6 +5,11 @@ limits closed-loop execution on few cores is the skill policy's precision. So th
 once, and the skill policy alone goes on: mean squared error of its mode against the executed action, at a random step
 of a random segment, under z ~ q. Skill space, dynamics, prior and decoder stay as they are. Not part of SkiMo: ours.
 
+With `perturbation_rad` the joints that the policy sees are moved, and the action it is to take leads back as well: the
+actions are joint velocities, so what corrects a displacement is known. Executed skills then return to where play goes
+instead of drifting from it (corrective labels: Ke et al., "CCIL: Continuity-based Data Augmentation for Corrective
+Imitation Learning", ICLR 2024, who learn the dynamics that here are an integrator).
+
 Dimensions: R rows of all episodes, B batch, H skill horizon, O observation, A action, Z skill.
 """
 
@@ -17,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skimo_core.errors import SpecError
+from skimo_core.specs import ActionSpec
 
 from .data import EpisodeSet
 from .models.agent import SkillModel
@@ -34,27 +40,38 @@ class RefineConfig:
         batch: single steps per update.
         learning_rate: at the start.
         seed: of sampling.
+        perturbation_rad: standard deviation of what each joint is moved by; 0 for none.
+        perturbed: share of the steps that are perturbed.
+        return_s: time in which the corrected action would make up for all of it.
     """
 
     updates: int = 0
     batch: int = 1024
     learning_rate: float = 1e-3
     seed: int = 2
+    perturbation_rad: float = 0.0
+    perturbed: float = 0.5
+    return_s: float = 0.4
 
     def __post_init__(self) -> None:
         if self.updates < 0 or self.batch < 1 or self.learning_rate <= 0:
             raise SpecError(
                 f"refine: updates {self.updates} (>= 0), batch {self.batch} (>= 1), rate {self.learning_rate} (> 0)"
             )
+        if self.perturbation_rad < 0 or not 0 <= self.perturbed <= 1 or self.return_s <= 0:
+            raise SpecError(
+                f"refine: perturbation_rad {self.perturbation_rad} (>= 0), perturbed {self.perturbed} (0 to 1), "
+                f"return_s {self.return_s} (> 0)"
+            )
 
 
-def refine_policy(model: SkillModel, episodes: EpisodeSet, config: RefineConfig) -> list[dict[str, float]]:
+def refine_policy(
+    model: SkillModel, episodes: EpisodeSet, config: RefineConfig, action: ActionSpec
+) -> list[dict[str, float]]:
     """Train `model.skill_policy` in place; returns the curve (update, action_mse)."""
     if not config.updates:
         return []
     starts, means_RZ, stds_RZ = _posteriors(model, episodes)
-    with torch.no_grad():
-        features = model.features(model.normalise(episodes.observations_RO))
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.Adam(model.skill_policy.parameters(), lr=config.learning_rate, fused=True)
     curve: list[dict[str, float]] = []
@@ -64,14 +81,31 @@ def refine_policy(model: SkillModel, episodes: EpisodeSet, config: RefineConfig)
         row = start + torch.randint(model.config.horizon, start.shape, generator=generator)
         eps = torch.randn((config.batch, model.config.skill), generator=generator)
         skill = torch.tanh(means_RZ[start] + stds_RZ[start] * eps)
-        error = torch.tanh(model.policy_n(features[row], skill)[0]) - episodes.actions_RA[row]
-        loss = error.square().mean()
+        seen, wanted = episodes.observations_RO[row], episodes.actions_RA[row]
+        if config.perturbation_rad > 0:
+            seen, wanted = perturb(seen, wanted, action, config, generator)
+        with torch.no_grad():
+            features = model.features(model.normalise(seen))
+        loss = (torch.tanh(model.policy_n(features, skill)[0]) - wanted).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         if update % 1000 == 999 or update + 1 == config.updates:
             curve.append({"update": update + 1, "action_mse": float(loss.detach())})
     return curve
+
+
+def perturb(
+    observations_BO: Tensor, actions_BA: Tensor, action: ActionSpec, config: RefineConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Observations with some rows' joints moved, and the actions that lead back within `return_s` besides."""
+    rows, joints = len(observations_BO), action.joints
+    moved = config.perturbation_rad * torch.randn((rows, joints), generator=generator)
+    moved *= torch.rand((rows, 1), generator=generator) < config.perturbed
+    seen, wanted = observations_BO.clone(), actions_BA.clone()
+    seen[:, :joints] += moved
+    wanted[:, :joints] -= moved / (config.return_s * action.scale_rad_s)
+    return seen, wanted.clamp(-1.0, 1.0)
 
 
 @torch.no_grad()

@@ -1,9 +1,14 @@
-"""A whole run, from episodes to a finished checkpoint and its report: joint pre-training, the skill policy's
-refinement, the goal value."""
+"""A whole run, from episodes to a finished checkpoint and its report.
+
+Joint pre-training, then in turn what is trained with all else frozen: the skill policy refined, refined again with
+corrections, the goal value. A run that was interrupted goes on with the newest checkpoint of joint pre-training, or
+with the part that comes next.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +47,18 @@ def train_run(
         trainer.load(run)
         print(f"going on with {run} from update {trainer.update}")
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
-    if not state.get("finished"):
+    parts: dict[str, Callable[[], list[dict[str, float]]]] = {
+        "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action),
+        "correct": lambda: refine_policy(trainer.model, train, recipe.correct, domain.action),
+        "value": lambda: train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value),
+    }
+    curves: dict[str, Any] = state.setdefault("curves", {})
+    if not curves:
         pretrain(trainer, run, minutes=minutes, state=state)
-        refined = refine_policy(trainer.model, train, recipe.refine)
-        curve = train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value)
-        state = {**state, "finished": True, "refine_curve": refined, "value_curve": curve}
+    for name in [name for name in parts if name not in curves]:
+        curves[name] = parts[name]()
+        trainer.save(run, **state)
+    state["finished"] = True
     extra = {f"parity/{k}": v for k, v in parity_inputs(held_out, recipe.model.horizon).items()}
     trainer.save(run, extra=extra, **state)
     report = held_out_report(trainer.model, held_out, domain, recipe.value, skills=max(recipe.pretrain.skills, 1))
@@ -62,7 +74,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if found["dataset_digests"] != state["dataset_digests"]:
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "finished", "refine_curve", "value_curve")
+    keep = ("dataset_digests", "commit", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 
