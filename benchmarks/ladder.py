@@ -121,8 +121,8 @@ def command(args: Args, rung: Rung, bundle: str) -> str:
     return f"{words} --twin-samples {args.twin_samples}" if rung == "twin" else words
 
 
-def table(results: dict[str, Any]) -> str:
-    """The Markdown table of all rungs."""
+def table(results: dict[str, Any], bundle_id: str) -> str:
+    """The Markdown table of all rungs; one that was climbed with another bundle than `bundle_id` says so."""
     head = "| rung | task | episodes | sub-tasks of 4 (95 %) | predicted success true |\n|---|---|---|---|---|\n"
     rows = []
     for rung, figures in results.items():
@@ -131,7 +131,8 @@ def table(results: dict[str, Any]) -> str:
             audit = f.get("planned_against_realised", {})
             precision = audit.get("precision")
             share = "-" if precision is None else f"{precision:.0%} of {audit['predicted_successes']}"
-            name = NAMES[rung]  # type: ignore[index]
+            other = "" if figures["bundle"] == bundle_id else f" (bundle {figures['bundle'][:8]})"
+            name = f"{NAMES[rung]}{other}"  # type: ignore[index]
             rows.append(
                 f"| {name} | {task} | {f['episodes']} | {f['subtasks_mean']:.2f} ({low:.2f} .. {high:.2f}) | {share} |"
             )
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for task, figures in climbed:
             results[rung]["tasks"][task] = figures
             path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            args.out.with_suffix(".md").write_text(table(results), encoding="utf-8")
+            args.out.with_suffix(".md").write_text(table(results, bundle_id), encoding="utf-8")
     print(f"ladder: wrote {path} and {args.out.with_suffix('.md')}")
 
 
