@@ -55,9 +55,10 @@ def train_run(
     curves: dict[str, Any] = state.setdefault("curves", {})
     if not curves:
         pretrain(trainer, run, minutes=minutes, state=state)
-    for name in [name for name in parts if name not in curves]:
-        curves[name] = parts[name]()
-        trainer.save(run, **state)
+    for name, train_part in parts.items():
+        if name not in curves:
+            curves[name] = train_part()
+            trainer.save(run, **state)
     state["finished"] = True
     extra = {f"parity/{k}": v for k, v in parity_inputs(held_out, recipe.model.horizon).items()}
     trainer.save(run, extra=extra, **state)

@@ -25,15 +25,15 @@ import numpy.typing as npt
 from .errors import SpecError
 from .safety.limits import RobotLimits
 from .specs import ActionSpec
-from .trajectory import TrajectoryFollower, braking_time_s
+from .trajectory import MIN_SEGMENT_S, TrajectoryFollower, braking_time_s
 from .types import JOINTS, Array, GripperCommand, JointCommand, JointTrajectory
 
 AT_REST_RAD_S = 1e-3
 """A commanded velocity below this counts as rest."""
 STEADY_RAD_S2 = 1e-6
 """A commanded acceleration below this counts as none."""
-MIN_GAP_S = 1e-4
-"""Points of the path under way nearer than this to a command's own are left out."""
+REACHED = -3
+"""The point of a command's trajectory that has the wanted velocity first; the ends of grace and of braking follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +141,10 @@ class Actuator:
         """Forget the last command's motion: a gate refused it, so the one before it still runs."""
         self._follower = copy.copy(self._sent)
 
-    def applied_action(
-        self, action_A: npt.NDArray[np.float32], due_s: float, sent_s: float | None = None
-    ) -> npt.NDArray[np.float32]:
-        """The action that the limits let through: what `command` will execute, in the action's own scale."""
+    def applied_action(self, action_A: npt.NDArray[np.float32], command: JointCommand) -> npt.NDArray[np.float32]:
+        """The action that the limits let through: what `command`, made of `action_A`, executes, in the same scale."""
         applied = action_A.copy()
-        applied[: self.spec.joints] = self._reachable(self._departure(due_s, sent_s), action_A) / self.spec.scale_rad_s
+        applied[: self.spec.joints] = command.trajectory.dq_rad_s[REACHED] / self.spec.scale_rad_s
         return np.clip(applied, -1.0, 1.0)
 
     def hold(self, now_s: float) -> JointCommand:
@@ -169,13 +167,13 @@ class Actuator:
         wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else config.reaction_periods * period
         travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_periods * period
         late_s = max(0.0, travel_s - wait_s)
-        if steady and late_s == 0.0:
+        if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
             ddq = np.zeros(JOINTS)
         else:
             q, dq, ddq = self._under_way(due_s + late_s + wait_s)
             q = q - dq * wait_s
         knots_s = self._follower.knots_s - due_s
-        via_s = knots_s[(knots_s > MIN_GAP_S) & (knots_s < late_s + wait_s - MIN_GAP_S)]
+        via_s = knots_s[(knots_s > MIN_SEGMENT_S) & (knots_s < late_s + wait_s - MIN_SEGMENT_S)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
 
     def _under_way(self, time_s: float) -> tuple[Array, Array, Array]:

@@ -323,15 +323,13 @@ class Pilot:
             return None
         if step.kind is not StepKind.ACT or step.action_A is None:
             return np.zeros(self._domain.action.size, np.float32)
-        sent_s = self._arm.clock()
-        applied = self._actuator.applied_action(step.action_A, self._due_s, sent_s)
-        command = self._actuator.command(step.action_A, self._due_s, sent_s)
+        command = self._actuator.command(step.action_A, self._due_s, self._arm.clock())
         self._arm.send(command)
         self._unconfirmed_s = command.trajectory.start_s
         late_ms = 1e3 * (self._arm.clock() - self._due_s)
         self.timings.tick_late_ms = late_ms
         self.timings.worst_tick_late_ms = max(self.timings.worst_tick_late_ms, late_ms)
-        return applied
+        return self._actuator.applied_action(step.action_A, command)
 
     def _conclude(self, step: Step, due_s: float, applied_A: FloatArray | None) -> None:
         """Bookkeeping after a decision: the record of the step before (its verdict is known now), plan, state."""
