@@ -56,7 +56,7 @@ class Args:
         seeds: episodes of each named task.
         first_seed: the first of them; settings were chosen on other seeds.
         orders: how many random orders, one episode each.
-        twin_samples: candidates per plan for rung b, which is slow.
+        twin_samples: candidates per round for rung b, which is slow; an eighth of them are elites.
         workers: processes.
     """
 

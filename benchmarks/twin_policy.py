@@ -37,7 +37,7 @@ class TwinPolicy:
 
 
 def twin_policy(folder: Path, samples: int) -> TwinPolicy:
-    """The policy of `folder` with the bundle's own planner settings but `samples` candidates."""
+    """The policy of `folder` with the bundle's own planner settings but `samples` candidates per round."""
     bundle = load_bundle(folder)
     config = replace(bundle.manifest.planner, samples=samples, elites=max(1, samples // 8))
     return TwinPolicy(Engine.load(bundle), bundle.manifest.policy_spec, config)

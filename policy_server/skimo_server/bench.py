@@ -43,7 +43,7 @@ class Bench:
 
     bundle: str = RANDOM
     """a bundle's folder or shipped name; "random": untrained networks of the size of SkiMo's kitchen"""
-    samples: tuple[int, ...] = (128, 256, 512, 768)
+    samples: tuple[int, ...] = (128, 256, 384, 512)
     """candidates per round, one row of the table each"""
     planner: tuple[str, ...] = field(default=())
     """settings on top of the bundle's own, e.g. preset=skimo_table_2"""

@@ -49,9 +49,10 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerConfig:
-    """Settings of CEM over skills; the defaults are one round with the learned prior, and the mean of its elites.
+    """Settings of CEM over skills; the defaults are two rounds with the learned prior, and the mean of the elites.
 
-    The mean is less exposed than the best candidate to what the model gets wrong about any one of them.
+    The mean is less exposed than the best candidate to what the model gets wrong about any one of them; the second round
+    moves it off a place where the first only draws what it drew before.
 
     Attributes:
         horizon: P, skills in a plan.
@@ -79,8 +80,8 @@ class PlannerConfig:
     """
 
     horizon: int = 3
-    iterations: int = 1
-    samples: int = 768
+    iterations: int = 2
+    samples: int = 384
     elites: int = 32
     policy_samples: int = 25
     temperature: float = 0.5
