@@ -51,8 +51,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 class PlannerConfig:
     """Settings of CEM over skills; the defaults are two rounds with the learned prior, and the mean of the elites.
 
-    The mean is less exposed than the best candidate to what the model gets wrong about any one of them; the second round
-    moves it off a place where the first only draws what it drew before.
+    The mean is less exposed than the best candidate to what the model gets wrong about any one of them; the second
+    round moves it away where the first only draws what it drew at the plan before.
 
     Attributes:
         horizon: P, skills in a plan.
