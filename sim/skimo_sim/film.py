@@ -59,7 +59,8 @@ def film(
     """
     if len(observations_TO) < 2:
         raise SpecError(f"a film needs two observations or more; the episode has {len(observations_TO)}")
-    states = smooth(np.asarray(observations_TO, np.float64))
+    seen_TO = np.asarray(observations_TO, np.float64)
+    states = smooth(seen_TO)
     chosen = set(np.linspace(0, len(states) - 1, min(pictures, len(states))).round().astype(int).tolist())
     kept: list[Frame] = []
     spent_s = 0.0
@@ -78,7 +79,7 @@ def film(
         zero = np.zeros(states.shape[1])
         zero[: len(painter.zero_rad)] = painter.zero_rad
         count = write_video(video, frames(), rate_hz)
-    filmstrip(kept, [caption(states, task, k, rate_hz) for k in sorted(chosen)]).save(strip)
+    filmstrip(kept, [caption(seen_TO, task, k, rate_hz) for k in sorted(chosen)]).save(strip)
     return Film(video=video, strip=strip, frames=count, render_ms=1e3 * spent_s / count)
 
 
@@ -93,7 +94,7 @@ def smooth(states_TO: Array) -> Array:
 
 
 def caption(states_TO: Array, task: Task, step: int, rate_hz: float) -> str:
-    """Time and the sub-tasks complete, in order, up to a step."""
+    """Time and the sub-tasks complete, in order, up to a step, as recorded: smoothed, the last would come too late."""
     progress = Progress(task)
     for state in states_TO[: step + 1]:
         progress.update(state)

@@ -51,9 +51,21 @@ def test_an_episode_becomes_a_video_and_a_filmstrip(tmp_path: Path, monkeypatch:
 
 
 def test_captions_count_what_is_complete() -> None:
-    states, task = films.smooth(episode(50).astype(np.float64)), kitchen().task("kitchen")
+    states, task = episode(50).astype(np.float64), kitchen().task("kitchen")
     assert films.caption(states, task, 0, 12.5) == " 0.0 s"
     assert films.caption(states, task, 49, 12.5) == " 3.9 s  microwave"
+
+
+def test_the_last_picture_shows_what_the_last_observation_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, captions, filmstrip = episode(20), [], films.filmstrip
+    states[:, 22] = 0.0
+    states[-1, 22] = -0.5  # within the threshold, but not when smoothed
+    monkeypatch.setattr(films, "Painter", FlatPainter)
+    monkeypatch.setattr(films, "filmstrip", lambda kept, words: captions.extend(words) or filmstrip(kept, words))
+    films.film(states, kitchen().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png", pictures=4)
+    assert captions[-2:] == [" 1.0 s", " 1.5 s  microwave"]
 
 
 def test_smoothing_keeps_what_is_still_and_quaternions_of_length_one() -> None:
