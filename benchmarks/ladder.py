@@ -7,7 +7,7 @@
 
 Each rung runs in process on `--seeds` seeds for the tasks kitchen and misaligned, and on `--orders` random orders of
 four of the seven sub-tasks; (a) replays held-out play. Writes JSON with each rung's provenance and a Markdown table
-beside it, after every task. Rung b simulates every candidate: two minutes an episode and core.
+beside it, after every task. Rung b simulates every candidate: three minutes an episode and core.
 
     skimo collect kitchen --episodes 24 --seed 100000 --out datasets/held-out
     python benchmarks/ladder.py --held-out datasets/held-out --rungs replay twin learned reward paper prior
