@@ -23,7 +23,9 @@ from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from skimo_core.errors import BackendError
 from skimo_ros import conversions as convert
+from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
 
 START_S = 60.0
@@ -45,6 +47,19 @@ def wait_until(
         assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}; {shows()}"
         threading.Event().wait(poll_s)
     return value
+
+
+def clear_gate(arm: RosBackend) -> None:
+    """Reset the gate; it refuses while robot states are old, as right after a pause of the machine."""
+
+    def cleared() -> bool:
+        try:
+            arm.reset_gate()
+        except BackendError:
+            return False
+        return True
+
+    wait_until(cleared, "the gate's reset", ANSWER_S)
 
 
 class Processes:

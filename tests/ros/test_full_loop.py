@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.context import Context
-from ros.ros_harness import START_S, Processes, Watcher, wait_until
+from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
 
 from skimo_core.episodes.recording import read_episode
 from skimo_core.tasks import kitchen
@@ -69,7 +69,7 @@ def start(stack: Stack, episode_id: str) -> None:
     watcher = stack.watcher
     if "server" not in stack.processes.running:
         stack.serve()
-    stack.arm.reset_gate()
+    clear_gate(stack.arm)
     stack.arm.reset_twin("kitchen", 1)
     wait_until(lambda: watcher.gate[-1].latched is False, "the gate to be clear")
     started, why, _ = watcher.start_episode("kitchen", 1, episode_id)
@@ -110,6 +110,18 @@ def time_to_rest(stack: Stack, since_s: float) -> float:
     return last_moving_s - since_s
 
 
+def skimo_reset(stack: Stack) -> subprocess.CompletedProcess[str]:
+    """What an operator types after a stop or a hold."""
+    return subprocess.run(
+        [sys.executable, "-m", "skimo_core.cli", "reset"],
+        env=stack.processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
 def test_a_killed_server_leaves_the_arm_at_rest_and_the_run_goes_on_after_a_reset(stack: Stack) -> None:
     watcher = stack.watcher
     start(stack, "loop-killed")
@@ -123,26 +135,14 @@ def test_a_killed_server_leaves_the_arm_at_rest_and_the_run_goes_on_after_a_rese
     )
     assert "missed in a row" in held.reason and "policy server" in held.reason
     assert "held: " in stack.processes.log("policy_node")
-    done = subprocess.run(
-        [sys.executable, "-m", "skimo_core.cli", "reset"],
-        env=stack.processes.environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = skimo_reset(stack)
     assert done.returncode == 1 and "nobody listens" in done.stdout, done.stdout + done.stderr
     stack.serve()
     wait_until(lambda: stack.processes.log("server").count("ready") == 2, "the server to be back")
-    done = subprocess.run(
-        [sys.executable, "-m", "skimo_core.cli", "reset"],
-        env=stack.processes.environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    told = len(watcher.status)
+    done = skimo_reset(stack)
     assert done.returncode == 0 and "goes on" in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: any(s.state != "held" for s in watcher.status[told:]), "the reset alone to end the hold", 20.0)
     acts(stack, "loop-killed", 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from ros.ros_harness import ANSWER_S, Watcher, wait_until
+from ros.ros_harness import ANSWER_S, Watcher, clear_gate, wait_until
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.types import JOINTS, JointCommand, JointTrajectory, Verdict
@@ -32,8 +32,7 @@ def move(arm: RosBackend, by_rad: float, in_s: float) -> JointTrajectory:
 
 
 def ready(arm: RosBackend, watcher: Watcher) -> None:
-    wait_until(lambda: watcher.trigger(Names.GATE_RESET)[0], "the gate to be clear", ANSWER_S)
-    arm.reset_gate()
+    clear_gate(arm)
     wait_until(lambda: not watcher.gate[-1].latched, "the gate to say so", ANSWER_S)
 
 

@@ -11,7 +11,7 @@ from contracts.backend import BackendContract, Rig
 from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move
 from rclpy.action.client import ActionClient
 from rclpy.context import Context
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, wait_until
+from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
 from std_srvs.srv import Trigger
 
 from skimo_core.actuate import Actuator
@@ -38,16 +38,8 @@ def let_pass(backend: RosBackend, duration_s: float) -> None:
 
 def send_home(arm: RosBackend) -> None:
     """Put the arm at its start, at rest, its gate cleared."""
-
-    def clear() -> bool:
-        try:
-            arm.reset_gate()
-        except BackendError:  # refused while robot states are old: right after a pause of the machine
-            return False
-        return True
-
     if arm.verdict is Verdict.STOP:
-        wait_until(clear, "the gate's reset", ANSWER_S)
+        clear_gate(arm)
     since_s = arm.reset_twin("kitchen", 0)
     wait_until(lambda: arm.read().stamp_s > since_s and arm.read_objects().stamp_s > since_s, "states after the reset")
     let_pass(arm, 0.3)
@@ -174,8 +166,7 @@ def test_a_user_stop_stops_the_gate_until_recovered_and_reset(home: RosBackend, 
     sent = client.send_goal_async(ErrorRecovery.Goal())
     wait_until(lambda: sent.done() and home.read().mode is RobotMode.IDLE, "the recovery", ANSWER_S)
     client.destroy()
-    wait_until(lambda: watcher.trigger(Names.GATE_RESET)[0], "the gate to clear", ANSWER_S)
-    home.reset_gate()
+    clear_gate(home)
 
 
 def test_a_second_gate_in_the_domain_ends_with_the_reason(arm: RosBackend, processes: Processes) -> None:
