@@ -105,7 +105,7 @@ class Twin:
 
     def hold(self) -> None:
         """Brake to rest now and stay."""
-        self._follower.hold(self.now_s(), self.limits.ddq_max_rad_s2)
+        self._follower.hold(self.now_s(), self.limits.ddq_max_rad_s2, self.limits.dddq_max_rad_s3)
 
     def stop(self, reason: str) -> None:
         """Brake to rest and refuse every write until `recover` or `reset`."""
