@@ -1,13 +1,13 @@
 """Fit the capsules of `robots/panda.yaml` to the Panda's collision meshes, and print them as YAML.
 
-Method: each link is enclosed by the union of a few capsules (segments swept by a sphere). Endpoints and radii start from
-the mesh's principal axes and are moved by gradient descent so that the hull's surface is covered while as little as
-possible of the space around it is, weighted by distance from the hull (in the spirit of El-Khoury, Lamiraux and Taix,
-"Optimal motion planning for humanoid robots", ICRA 2013, who fit one capsule a link as a convex programme). Coordinates
-are then rounded to 1 mm and the radii enlarged until every one of 20,000 points of the surface is covered with their spacing.
+Method: each link is enclosed by the union of a few capsules (segments swept by a ball). Endpoints and radii start at
+random chords of the mesh's hull and are moved by gradient descent so that the hull's surface is covered, while as little
+as possible of the space around it is, weighted by its distance from the hull (the union's form of what El Khoury,
+Lamiraux and Taix, "Optimal motion planning for humanoid robots", ICRA 2013, do with one capsule a link). Coordinates are
+then rounded to 1 mm and radii enlarged by whole mm until every sampled point of the surface is covered.
 
 Meshes are those of the installed gymnasium-robotics (Apache-2.0), link frames as in Franka's Denavit-Hartenberg table.
-The fingers are the twin's long ones (assets/panda.xml), swept over their whole opening, so that the hand needs no width.
+The fingers are the twin's long ones (assets/panda.xml), swept over their whole opening: no width needs to be known.
 
     python benchmarks/fit_capsules.py [--link link5] [--seed 0]      about ten minutes for all of them
 """
@@ -32,7 +32,7 @@ COUNTS = {
 """Capsules to a link."""
 ACROSS = {"hand": ((-0.002, 0.065), (0.042, 0.065)), "fingers": ((0.0735, 0.055), (0.107, 0.045), (0.134, 0.043))}
 """Where capsules along y are a better start than chance: height z and half length of each; m."""
-STARTS, ROUNDS, STEP_M = 3, 300, 1.5e-3
+STARTS, ROUNDS, STEP_M = 4, 500, 1.5e-3
 SURFACE, AROUND, CHECKED = 500, 800, 6000
 SHELL_M, EDGE_M = 0.08, 0.003
 
@@ -71,7 +71,7 @@ def surface(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 
 def around(points: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points in a shell around the hull, and how far outside (a lower bound: the farthest face's distance) each lies."""
+    """Points in a shell around the hull, and how far outside each lies (at least: by the farthest face's plane)."""
     hull, inside = ConvexHull(points), Delaunay(points)
     drawn = rng.uniform(points.min(0) - SHELL_M, points.max(0) + SHELL_M, (8 * count, 3))
     drawn = drawn[inside.find_simplex(drawn) < 0][:count]

@@ -1,7 +1,7 @@
 """The cell that an arm stands in, as data: `cells/*.yaml` with its workspace and its fixed obstacles.
 
-Obstacles are boxes and planes in the arm's base frame (z up along joint 1, x ahead); m, rad. Each has a margin, how near
-the arm may come to it, and a list of links that are exempt, because they must come near or touch: fingers at a handle.
+Obstacles are boxes and planes in the arm's base frame (z up along joint 1, x ahead); m. Each has a margin, how near the
+arm may come to it, and a list of links that are exempt, because they must come near or touch: fingers at a handle.
 What moves (a door, a kettle) is no obstacle here: nothing says where it is.
 """
 

@@ -4,12 +4,12 @@ The arm is capsules (robots/*.yaml), the surroundings boxes and planes (cells/*.
 the margin that the data asks for: below 0 the arm is too near, below -margin it touches. Exact for these shapes, pure,
 and vectorised over positions, pairs and obstacles: centres rule out nearly all pairs, the rest is computed in one go.
 
-Between two positions, nothing is missed. The point of a link that moves furthest per radian of joint j lies at most
-`reach_m[j, link]` from that joint's origin, whatever the other joints do; so, on the way, the distance between two links
-changes by no more than D = sum over the joints between them of reach times the joint's travel, and it is never below
-(d0 + d1 - D) / 2. That is `between`, given D from the positions' differences: exact where no joint turns back on its way;
-one that does travels at most a dt^2 / 4 further (0.3 mrad at 20 rad/s2 and 8 ms), which all joints together make less
-than 1 mm. Where D is too large for the margin, whoever samples the motion takes more samples.
+Between two positions, nothing is missed. No point of a link gets further than `reach_m[j, link]` from joint j's origin,
+whatever the other joints do. So, on the way, the distance between two links changes by no more than D, the sum over the
+joints between them of reach times the joint's travel, and it never falls below (d0 + d1 - D) / 2: that is `between`. The
+travel is taken from the positions' difference, which is all of it where no joint turns back on the way; one that does
+travels up to a dt^2 / 4 further (0.3 mrad at 20 rad/s2 and 8 ms), which lowers the bound by less than 1 mm for all joints
+together. Where D is too large for the room that there is, whoever samples the motion takes more samples.
 
 Frames and units: the arm's base frame; rad, m.
 """
@@ -169,8 +169,8 @@ class _Boxes:
         axes: [3, B, 3] each box's axes as rows, the axis first.
         shift: [3, B] the centres along these axes.
         half_m: [3, B].
-        thin_m, bulk_m: [B, C] what a capsule takes off a distance from its middle, at least and at most, margins included;
-            far below zero where the capsule's link is exempt.
+        thin_m, bulk_m: [B, C] what a capsule takes off a distance from its middle, at least and at most, margins
+            included; far below zero where the capsule's link is exempt.
     """
 
     axes: Array
@@ -226,9 +226,9 @@ def segment_distances(first: Array, second: Array) -> Array:
 def segment_box_distances(ends: Array, half_m: Array) -> Array:
     """Signed distance [M] from segments [3, 2, M] to boxes about the origin with half extents [3, M].
 
-    Below 0 the segment enters the box: minus the way that its deepest point has to the nearest face. The squared distance
-    of a point that runs along the segment is convex and quadratic between the places where it crosses the planes of the
-    faces; its slope there tells which stretch holds the minimum, and the minimum is exact.
+    Below 0 the segment enters the box: minus the way that its deepest point has to the nearest face. The squared
+    distance of a point that runs along the segment is convex, and quadratic between the places where it crosses the
+    planes of the faces; its slope there tells which stretch holds the minimum, and the minimum is exact.
     """
     start, way = ends[:, 0], ends[:, 1] - ends[:, 0]
     steady = np.where(np.abs(way) < TINY, TINY, way)

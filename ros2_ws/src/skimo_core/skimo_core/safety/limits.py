@@ -26,6 +26,12 @@ from .shapes import Capsules, read_capsules
 from .tables import Table, read_yaml
 
 
+CARTESIAN_ONLY_TOLD = (
+    "acceleration_max_m_s2", "jerk_max_m_s3", "rotation_velocity_max_rad_s", "rotation_acceleration_max_rad_s2",
+)  # fmt: skip
+"""Limits that stand in the files for the reader: they bind commands in Cartesian space, and none is ever sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VelocityTaper:
     """How the velocity limit falls towards the ends of a joint's range (Franka Research 3); each array [7].
@@ -122,8 +128,8 @@ def parse_limits(text: str, where: str) -> RobotLimits:
     """Read the words of a robot file; `where` names it in errors.
 
     Raises:
-        SpecError: not YAML, a key is missing, unknown or of the wrong type or size, a number isn't finite, a bound is not
-            positive, a minimum is not below its maximum.
+        SpecError: not YAML; a key missing, unknown, of the wrong type or size; a number not finite; a bound not
+            positive; a minimum not below its maximum; home or the velocity taper outside the joints' range.
     """
     data = read_yaml(text, where)
     root = Table(data, where)
@@ -160,6 +166,9 @@ def parse_limits(text: str, where: str) -> RobotLimits:
         digest=_digest(data),
         former_digests=root.texts("former_digests"),
     )
+    for table in (root, joints, hand, kinematics):
+        table.refuse_others()
+    cartesian.refuse_others(CARTESIAN_ONLY_TOLD)
     _check_ranges(limits, where)
     return limits
 
@@ -167,13 +176,15 @@ def parse_limits(text: str, where: str) -> RobotLimits:
 def _taper(joints: Table) -> VelocityTaper | None:
     if "velocity_taper" not in joints:
         return None
-    taper = joints.table("velocity_taper")
-    return VelocityTaper(
-        offset_rad_s=taper.vector("offset_rad_s", positive=True),
-        deceleration_rad_s2=taper.vector("deceleration_rad_s2", positive=True),
-        bottom_rad=taper.vector("bottom_rad"),
-        top_rad=taper.vector("top_rad"),
+    table = joints.table("velocity_taper")
+    taper = VelocityTaper(
+        offset_rad_s=table.vector("offset_rad_s", positive=True),
+        deceleration_rad_s2=table.vector("deceleration_rad_s2", positive=True),
+        bottom_rad=table.vector("bottom_rad"),
+        top_rad=table.vector("top_rad"),
     )
+    table.refuse_others()
+    return taper
 
 
 def _check_ranges(limits: RobotLimits, where: str) -> None:
@@ -186,7 +197,8 @@ def _check_ranges(limits: RobotLimits, where: str) -> None:
             )
         if not low[joint] <= home[joint] <= high[joint]:
             raise SpecError(
-                f"{where}: home_q_rad of joint {joint + 1} is {home[joint]:g} rad, outside {low[joint]:g} to {high[joint]:g}"
+                f"{where}: home_q_rad of joint {joint + 1} is {home[joint]:g} rad, outside its range "
+                f"{low[joint]:g} to {high[joint]:g}"
             )
     if limits.taper is not None and not ((limits.taper.bottom_rad <= low) & (high <= limits.taper.top_rad)).all():
         raise SpecError(f"{where}: velocity_taper ends inside the joints' range, which nothing could then move through")

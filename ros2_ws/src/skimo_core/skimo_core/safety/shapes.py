@@ -1,8 +1,8 @@
 """The arm's shape as data: capsules on its links, and which links may meet which.
 
 A capsule is a segment swept by a ball. Links are named link0 (the base, which doesn't move) to link7, then the hand and
-its fingers, which move with link 7. Coordinates are in the link's Denavit-Hartenberg frame (joint i's frame for link i);
-those of hand and fingers in the hand's frame: at the flange, turned about its z by the robot's `hand_yaw_rad`. m.
+its fingers, which move with link 7. Coordinates are in the link's Denavit-Hartenberg frame (joint i's frame for link
+i); those of hand and fingers in the hand's frame: at the flange, turned about its z by the robot's `hand_yaw_rad`. m.
 """
 
 from __future__ import annotations
