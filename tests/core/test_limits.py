@@ -144,7 +144,7 @@ def test_digests_of_earlier_versions_are_still_accepted() -> None:
     ],
 )
 def test_malformed_robot_files_are_refused(old: str, new: str, words: str) -> None:
-    with pytest.raises(SpecError, match="robots/mine.yaml") as refused:
+    with pytest.raises(SpecError, match=r"robots/mine\.yaml") as refused:
         changed(old, new)
     assert words in str(refused.value)
 
