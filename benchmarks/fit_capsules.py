@@ -1,9 +1,10 @@
 """Fit the capsules of `robots/panda.yaml` to the Panda's collision meshes, and print them as YAML.
 
-Method: each link is enclosed by the union of a few capsules (segments swept by a ball). Ends and radii start at
-random chords of the mesh's hull and are moved by gradient descent so that the hull's surface is covered, and as little
-as possible of the space around it, weighted by its distance from the hull (for a union what El Khoury, Lamiraux and Taix, "Optimal motion planning for humanoid robots", ICRA 2013, do with one capsule a link). Coordinates are
-then rounded to 1 mm and radii enlarged by whole mm until every sampled point of the surface is covered.
+Method: each link is enclosed by the union of a few capsules (segments swept by a ball). Ends and radii start at random
+chords of the mesh's hull and are moved by gradient descent so that the hull's surface is covered, and as little as
+possible of the space around it, weighted by its distance from the hull (for a union what El Khoury, Lamiraux and Taix,
+"Optimal motion planning for humanoid robots", ICRA 2013, do with one capsule a link). Coordinates are then rounded to
+1 mm and radii enlarged by whole mm until every sampled point of the surface is covered.
 
 Meshes are those of the installed gymnasium-robotics (Apache-2.0), link frames as in Franka's Denavit-Hartenberg table.
 The fingers are the twin's long ones (assets/panda.xml), swept over their whole opening: no width needs to be known.
