@@ -81,15 +81,18 @@ class Player:
         return True
 
 
-@pytest.fixture
-def recorder(processes: Processes, watcher: Watcher, tmp_path: Path) -> Iterator[tuple[Player, Path]]:
-    processes.node("recorder_node", directory=tmp_path, min_free_mib=1.0)
+@pytest.fixture(scope="module")
+def recorder(
+    processes: Processes, watcher: Watcher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Player, Path]]:
+    """One recorder for all; the test that kills it comes last and leaves another one."""
+    folder = tmp_path_factory.mktemp("recordings")
+    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
     player = Player(watcher)
-    wait_until(player.heard, "the recorder to listen")
-    yield player, tmp_path
+    wait_until(lambda: player.said and player.heard(), "the recorder to listen")
+    yield player, folder
     player.close()
-    if "recorder_node" in processes.running:
-        assert processes.end("recorder_node") == 0
+    assert processes.end("recorder_node") == 0
 
 
 def bytes_of(path: Path) -> int:
@@ -105,6 +108,15 @@ def play(player: Player, path: Path, episode_id: str) -> None:
         if index % 10 == 9:
             size = bytes_of(path)
             wait_until(lambda size=size: bytes_of(path) > size, "what was played to reach the file", ANSWER_S)
+
+
+def test_a_folder_that_can_t_take_recordings_is_refused_at_start(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    process = processes.node("recorder_node", directory=tmp_path / "file")
+    assert process.wait(60) == 1
+    processes.running.pop("recorder_node")
+    said = processes.log("recorder_node").splitlines()[-1]
+    assert "is a file, not a folder" in said and "give another directory" in said
 
 
 def test_an_episode_is_recorded_whole_and_public_tools_read_it(recorder: tuple[Player, Path]) -> None:
@@ -142,32 +154,6 @@ def test_a_name_that_is_taken_is_not_overwritten(recorder: tuple[Player, Path]) 
     assert (folder / "taken.mcap").read_bytes() == b"precious"
 
 
-def test_a_killed_recorder_s_successor_mends_its_file_and_records_the_rest(
-    recorder: tuple[Player, Path], processes: Processes
-) -> None:
-    player, folder = recorder
-    path, rest = folder / "killed.mcap", folder / "killed.part2.mcap"
-    play(player, path, "killed")
-    processes.kill("recorder_node")
-    with pytest.raises(EpisodeError, match="salvage"):
-        read_episode(path)
-    assert read_episode(path, salvage=True).steps >= STEPS - 12
-    player.runs("killed")
-    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
-    wait_until(rest.exists, "the next part")
-    for index in range(STEPS + 20, STEPS + 40):
-        player.step(index, "killed")
-    player.step(STEPS + 40, "killed", last=True)
-    player.tell("end", "killed")
-    episode = wait_until(lambda: whole(rest), "its end", ANSWER_S)
-    assert (episode.first_step, episode.steps, episode.meta.part) == (STEPS + 20, 20, 2)
-    assert episode.meta.seed == 3  # which only the first part knew
-    assert any("part 2" in report.reason for report in player.said)
-    mended = wait_until(lambda: whole(path), "the first part to be mended", ANSWER_S)
-    assert mended.steps >= STEPS - 12
-    player.runs("killed", "done")
-
-
 def test_a_paused_recorder_loses_no_step(recorder: tuple[Player, Path], processes: Processes) -> None:
     player, folder = recorder
     path, count = folder / "paused.mcap", 200
@@ -177,7 +163,7 @@ def test_a_paused_recorder_loses_no_step(recorder: tuple[Player, Path], processe
     for index in range(count):  # as many as come in 16 s
         player.step(index, "paused")
     processes.running["recorder_node"].send_signal(signal.SIGCONT)
-    wait_until(lambda: path.stat().st_size > 20_000, "them to be written", 30.0)
+    wait_until(lambda: player.said[-1].written >= count, "them to be written", 30.0, lambda: player.said[-1])
     player.step(count, "paused", last=True)
     player.tell("end", "paused")
     assert wait_until(lambda: whole(path), "its end", 30.0).steps == count
@@ -201,8 +187,9 @@ def test_what_never_came_is_said_and_the_rest_can_be_salvaged(recorder: tuple[Pl
 @pytest.mark.parametrize("episode_id", ["x" * 400, "../up", ""])
 def test_an_id_that_is_no_file_name_is_recorded(recorder: tuple[Player, Path], episode_id: str) -> None:
     player, folder = recorder
+    before = set(folder.iterdir())
     player.tell("start", episode_id)
-    (path,) = wait_until(lambda: list(folder.glob("*.mcap")), "a file", ANSWER_S)
+    (path,) = wait_until(lambda: set(folder.glob("*.mcap")) - before, "a file", ANSWER_S)
     for index in range(STEPS):
         player.step(index, episode_id, last=index == STEPS - 1)
     player.tell("end", episode_id)
@@ -244,13 +231,30 @@ def test_a_full_disk_is_said_at_once_and_recording_goes_on_when_there_is_room(
     assert process.poll() is None and read_episode(folder / "full.mcap", salvage=True).steps > 1
 
 
-def test_a_folder_that_can_t_take_recordings_is_refused_at_start(processes: Processes, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    process = processes.node("recorder_node", directory=tmp_path / "file")
-    assert process.wait(60) == 1
-    processes.running.pop("recorder_node")
-    said = processes.log("recorder_node").splitlines()[-1]
-    assert "is a file, not a folder" in said and "give another directory" in said
+def test_a_killed_recorder_s_successor_mends_its_file_and_records_the_rest(
+    recorder: tuple[Player, Path], processes: Processes
+) -> None:
+    player, folder = recorder
+    path, rest = folder / "killed.mcap", folder / "killed.part2.mcap"
+    play(player, path, "killed")
+    processes.kill("recorder_node")
+    with pytest.raises(EpisodeError, match="salvage"):
+        read_episode(path)
+    assert read_episode(path, salvage=True).steps >= STEPS - 12
+    player.runs("killed")
+    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
+    wait_until(rest.exists, "the next part")
+    for index in range(STEPS + 20, STEPS + 40):
+        player.step(index, "killed")
+    player.step(STEPS + 40, "killed", last=True)
+    player.tell("end", "killed")
+    episode = wait_until(lambda: whole(rest), "its end", ANSWER_S)
+    assert (episode.first_step, episode.steps, episode.meta.part) == (STEPS + 20, 20, 2)
+    assert episode.meta.seed == 3  # which only the first part knew
+    assert any("part 2" in report.reason for report in player.said)
+    mended = wait_until(lambda: whole(path), "the first part to be mended", ANSWER_S)
+    assert mended.steps >= STEPS - 12
+    player.runs("killed", "done")
 
 
 def whole(path: Path, *, salvage: bool = False, steps: int = 0) -> Episode | None:

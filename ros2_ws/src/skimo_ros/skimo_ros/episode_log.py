@@ -151,7 +151,7 @@ class EpisodeLog:
         """Where it stands; between episodes with what became of the last one."""
         recording, meta, tally = self._recording, self._meta, self._tally
         writing = [recording] if recording is not None else [r for r, _, t in self._ending if t is tally]
-        failed = meta is not None and recording is None or meta is None and self._unusable
+        failed = (meta is not None and recording is None) or (meta is None and self._unusable)
         unusable = [f"{self._folder.path}: {self._unusable}"] if meta is None and self._unusable else []
         return RecorderReport(
             state="failed" if failed else "ready" if meta is None else "recording",
