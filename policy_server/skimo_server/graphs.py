@@ -34,7 +34,7 @@ IR_VERSIONS = (8, 9)
 MAX_NODES = 1000
 MAX_WEIGHTS = 1000
 DOMAINS = frozenset({"", "ai.onnx"})
-KINDS = {TensorProto.FLOAT: np.dtype("<f4"), TensorProto.INT64: np.dtype("<i8")}
+KINDS: Mapping[int, np.dtype] = {TensorProto.FLOAT: np.dtype("<f4"), TensorProto.INT64: np.dtype("<i8")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ def _check_normalisation(graphs: Mapping[str, bytes], arrays: Arrays) -> None:
         raise BundleError(
             f"encode.onnx: the recorded observations, normalised, have a root mean square of {rms:.3g} (channel "
             f"{channel}: {rms_O[channel]:.3g}), must be of order 1 ({MIN_NORMALISED_RMS:g} to {MAX_NORMALISED_RMS:g}, "
-            f"a channel at most {MAX_CHANNEL_RMS:g}): wrong normalisation, or inputs recorded in another scene or in other units"
+            f"a channel at most {MAX_CHANNEL_RMS:g}): wrong normalisation, or inputs recorded in other units"
         )
 
 
@@ -215,7 +215,7 @@ def _check_actions(action_NA: FloatArray, joints: int) -> None:
     if share_A.size and share_A.max() > MAX_SATURATED_SHARE:
         raise BundleError(
             f"skill_policy.onnx: joint {int(share_A.argmax()) + 1} is at full speed for {share_A.max():.0%} of the "
-            f"recorded inputs, at most {MAX_SATURATED_SHARE:.0%}: a saturated policy is not served, even if honestly trained"
+            f"recorded inputs, at most {MAX_SATURATED_SHARE:.0%}: such a policy is not served, even if honestly trained"
         )
 
 

@@ -15,6 +15,9 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
+# how the readers and ONNX Runtime word it
+OUT_OF_MEMORY = ("alloc failed", "bad_alloc", "bad allocation", "allocate memory", "failed to map")
+
 
 def main() -> int:
     """Vets one bundle."""
@@ -37,7 +40,7 @@ def main() -> int:
 
         known = isinstance(error, BundleError)
         text = str(error) if known else f"the vetting failed on it ({type(error).__name__}: {str(error)[:200]})"
-        say({"refused": text, "known": known, "memory": "bad_alloc" in text or "allocate memory" in text})
+        say({"refused": text, "known": known, "memory": any(word in text for word in OUT_OF_MEMORY)})
     else:
         used = resource.getrusage(resource.RUSAGE_SELF)
         say({"passed": {"cpu_s": used.ru_utime + used.ru_stime, "peak_bytes": used.ru_maxrss * 1024, "answers": found}})
