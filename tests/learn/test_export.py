@@ -30,8 +30,8 @@ from skimo_learn.graphs import bundle_graphs
 from skimo_learn.models.agent import ModelConfig, SkillModel
 from skimo_learn.pretrain import Pretrainer
 from skimo_learn.recipes import Recipe
-from skimo_learn.run import train_run
 from skimo_learn.repack import REFERENCE, repack
+from skimo_learn.run import train_run
 from skimo_server.bundle import load_bundle
 from skimo_server.graphs import SIGNATURES
 from skimo_server.testing import make_bundle
@@ -137,7 +137,7 @@ def test_an_old_bundle_is_written_anew_with_recorded_inputs(
     raw["files"].pop("parity.npz")
     raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
     (tmp_path / "old" / "manifest.json").write_text(json.dumps(raw))
-    with pytest.raises(BundleError, match="format version 1, .* `skimo export --repack old --data"):
+    with pytest.raises(BundleError, match=r"format version 1, .* `skimo export --repack old --data"):
         load_bundle(tmp_path / "old")
     assert cli.export(["--repack", str(tmp_path / "old"), "--out", str(tmp_path / "none")]) == 1
     assert "give some with --data" in capsys.readouterr().err
