@@ -249,7 +249,7 @@ STATIC: dict[str, tuple[str, bytes, str]] = {
         "encode",
         encode(
             ("Dropout", ["observation", "ratio", "training"], ["x"], {}),
-            ratio=np.float32(0.5).reshape(()),
+            ratio=np.array(0.5, np.float32),
             training=np.array(True),
         ),
         "BOOL, allowed are FLOAT and INT64",
