@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from skimo_core.errors import SkimoError
+from skimo_core.errors import SkimoError, SpecError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,21 @@ class PretrainArgs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportArgs:
-    """Export a finished run as a bundle.
+    """Export a finished run as a bundle, or an older bundle in today's format.
 
     Attributes:
         checkpoint: the run's folder.
+        repack: instead, a bundle's folder: its graphs as they are, with recorded inputs and this robot's limits.
+        data: folders of recordings, the recorded inputs of --repack; not needed where the old bundle has some.
         out: the bundle's folder, or the folder to put it in under --name.
         name: of the bundle, e.g. kitchen.
         set: planner settings as name=value, e.g. samples=512 proposals=prior.
     """
 
-    checkpoint: Path
     out: Path
+    checkpoint: Path | None = None
+    repack: Path | None = None
+    data: tuple[Path, ...] = ()
     name: str | None = None
     set: tuple[str, ...] = ()
 
@@ -112,8 +116,14 @@ def _export(args: ExportArgs) -> None:
     from .export import export_bundle, load_run
     from .overrides import parsed
 
-    run = load_run(args.checkpoint)
     folder = args.out / args.name if args.name else args.out
+    if (args.checkpoint is None) == (args.repack is None):
+        raise SpecError("give either --checkpoint, a run to export, or --repack, a bundle to write anew")
+    if args.repack is not None:
+        _repack(args.repack, folder, args)
+        return
+    assert args.checkpoint is not None
+    run = load_run(args.checkpoint)
     planner = PlannerConfig.from_dict(parsed(args.set))
     manifest = export_bundle(
         run, folder, domain_named(run.recipe.domain), planner=planner, limits_digest=load_limits().digest
@@ -121,3 +131,17 @@ def _export(args: ExportArgs) -> None:
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(json.dumps(manifest.parity["graphs"], indent=1, sort_keys=True))
     print(f"exported {folder} {size / 1e6:.2f} MB id {manifest.bundle_id}")
+
+
+def _repack(old: Path, folder: Path, args: ExportArgs) -> None:
+    from skimo_core.safety.limits import load_limits
+
+    from .data import load_episodes
+    from .repack import repack
+
+    if args.set:
+        raise SpecError(f"--set {' '.join(args.set)} goes with --checkpoint only: a repacked bundle keeps its settings")
+    episodes = load_episodes(*args.data) if args.data else None
+    manifest = repack(old, folder, episodes=episodes, limits_digest=load_limits("panda").digest)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"repacked {folder} {size / 1e6:.2f} MB id {manifest.bundle_id} parent {manifest.parent_id}")

@@ -2,13 +2,15 @@
 
 The parity report compares torch with ONNX Runtime on held-out inputs (and what the networks make of them); an export
 whose error |onnx - torch| / (1 + |torch|) exceeds `TOLERANCE` in any graph fails. The same checkpoint gives the same
-bundle from any directory. Nothing in it is a path.
+bundle from any directory. Nothing in it is a path. The first inputs and torch's answers to them go into the bundle, so
+that whoever loads it can ask its networks the same.
 
 Dimensions: B inputs, H skill horizon, O observation, A action, Z skill, D latent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from .recipes import Recipe
 
 TOLERANCE = 1e-5
 PARITY_INPUTS = 1000
+RECORDED_INPUTS = 128  # of them go into the bundle
 PARITY_SEED = 0
 
 Case = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -96,7 +99,8 @@ def export_bundle(
         BundleError: torch and ONNX disagree, or the bundle would be refused on loading.
     """
     graphs = bundle_graphs(run.model)
-    parity = measure_parity(run, graphs)
+    cases = parity_cases(run)
+    parity = measure_parity(cases, graphs)
     for name, entry in parity["graphs"].items():
         if entry["max_error"] > TOLERANCE:
             raise BundleError(f"{name}.onnx: differs from torch by {entry['max_error']:.2e}, at most {TOLERANCE:.0e}")
@@ -104,6 +108,7 @@ def export_bundle(
     return write_bundle(
         folder,
         graphs=graphs,
+        recorded=recorded_answers(run, cases),
         observation=domain.observation,
         action=domain.action,
         skill_horizon=c.horizon,
@@ -111,7 +116,7 @@ def export_bundle(
         latent_dim=c.latent,
         planner=planner,
         recipe={**run.recipe.to_dict(), "updates_done": run.state["update"]},
-        parity=parity,
+        parity={**parity, "reference": "torch", "inputs": RECORDED_INPUTS, "data": run.state["dataset_digests"]},
         dataset_digests=run.state["dataset_digests"],
         commit=run.state["commit"],
         limits_digest=limits_digest,
@@ -119,10 +124,10 @@ def export_bundle(
     )
 
 
-def measure_parity(run: TrainedRun, graphs: dict[str, bytes]) -> dict[str, Any]:
+def measure_parity(cases: Mapping[str, Case], graphs: dict[str, bytes]) -> dict[str, Any]:
     """Per graph, the largest |onnx - torch| / (1 + |torch|) over all inputs and outputs."""
     report = {}
-    for name, (inputs, expected) in parity_cases(run).items():
+    for name, (inputs, expected) in cases.items():
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(graphs[name], options, providers=["CPUExecutionProvider"])
@@ -130,6 +135,20 @@ def measure_parity(run: TrainedRun, graphs: dict[str, bytes]) -> dict[str, Any]:
         errors = [np.abs(g - e.numpy()) / (1.0 + np.abs(e.numpy())) for g, e in zip(given, expected.values())]
         report[name] = {"max_error": float(f"{max(float(e.max()) for e in errors):.3g}"), "inputs": len(given[0])}
     return {"tolerance": TOLERANCE, "graphs": report}
+
+
+def recorded_answers(run: TrainedRun, cases: Mapping[str, Case]) -> dict[str, np.ndarray]:
+    """The first inputs and torch's answers, by the names of `skimo_server.parity`."""
+    goal, policy = cases["goal_value"][0], cases["skill_policy"][0]
+    found = {
+        "observations": run.parity_observations_BHO,
+        "actions": run.parity_actions_BHA,
+        "skills": policy["skill"],
+        "goals": goal["goal"],
+        "masks": goal["mask"],
+    }
+    found |= {f"{graph}.{port}": value for graph, (_, answers) in cases.items() for port, value in answers.items()}
+    return {name: value[:RECORDED_INPUTS].numpy() for name, value in found.items()}
 
 
 @torch.no_grad()

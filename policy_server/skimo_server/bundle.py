@@ -2,13 +2,15 @@
 
     manifest.json        what it is, how it was made, the SHA-256 of every file
     encode.onnx ...      the seven networks of `graphs.SIGNATURES`
+    parity.npz           recorded inputs and what the networks answered to them at the export (`parity.py`)
 
 Promises
   - Its id is a SHA-256 over the manifest's body, which holds the hash of every file: one changed byte is another id.
-  - `load_bundle` reads every file once, checks all of it and returns the bytes that it checked; nothing on disk is
-    used afterwards. Whatever does not fit is refused with its own message; nothing is repaired.
+  - `load_bundle` reads every file once, checks hashes and manifest, lets a process of its own vet the graphs within
+    bounds of time and memory (`vetting.py`), and returns the bytes that were vetted; nothing on disk is used
+    afterwards. Whatever does not fit is refused with its own message; nothing is repaired.
   - The same content written anywhere is the same bytes: sorted keys, no paths, no times, no machine names.
-It never holds pickles or torch files, and never runs a network.
+It never holds pickles or torch files, and never runs a network in the process that asks.
 """
 
 from __future__ import annotations
@@ -26,18 +28,24 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from skimo_core.errors import BundleError, SpecError
 from skimo_core.policy import PolicySpec
 from skimo_core.specs import ActionSpec, ObservationSpec, SkillSpec
 
-from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph, check_graph
+from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph
+from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack
 from .planner_config import PlannerConfig
+from .vetting import vet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-FILES = tuple(f"{name}.onnx" for name in SIGNATURES)
+GRAPH_FILES = tuple(f"{name}.onnx" for name in SIGNATURES)
+FILES_BY_FORMAT = {1: GRAPH_FILES, FORMAT_VERSION: (*GRAPH_FILES, PARITY_FILE)}
 MAX_MANIFEST_BYTES = 1024 * 1024
-MAX_BUNDLE_BYTES = 128 * 1024 * 1024
+MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_SIZE = 4096  # of O, A, H, Z and D
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 
@@ -59,7 +67,8 @@ class Manifest:
         latent_dim: D.
         planner: how plans are made with it unless a server is told otherwise.
         recipe: name and full configuration of its making.
-        parity: per graph, the largest error of ONNX against torch (absolute plus relative).
+        parity: per graph, the largest error of ONNX against torch (absolute plus relative); whose answers are the
+            reference of parity.npz, and of which data its inputs are.
         dataset_digests: by data set.
         limits_digest: of the robot limits that its data obeyed.
         commit: of the source that made it.
@@ -119,16 +128,18 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A verified bundle in memory: its manifest and the bytes of its graphs by name (without ".onnx")."""
+    """A bundle in memory: its manifest, the bytes of its graphs by name (without ".onnx") and of parity.npz."""
 
     manifest: Manifest
     graphs: Mapping[str, bytes]
+    parity: bytes = b""
 
 
 def write_bundle(
     folder: Path | str,
     *,
     graphs: Mapping[str, bytes],
+    recorded: Mapping[str, npt.NDArray[np.generic]],
     observation: ObservationSpec,
     action: ActionSpec,
     skill_horizon: int,
@@ -147,6 +158,7 @@ def write_bundle(
     Args:
         folder: must not exist, or hold the same bundle already.
         graphs: ONNX bytes by name, exactly the keys of `graphs.SIGNATURES`; stored in canonical form.
+        recorded: inputs and reference outputs by name, as in `parity.py`.
         recipe, parity: plain JSON values.
 
     Raises:
@@ -155,6 +167,7 @@ def write_bundle(
     if set(graphs) != set(SIGNATURES):
         raise BundleError(f"graphs are {sorted(graphs)}, must be exactly {sorted(SIGNATURES)}")
     blobs = {f"{name}.onnx": canonical_graph(data) for name, data in graphs.items()}
+    blobs[PARITY_FILE] = pack(recorded)
     manifest = Manifest(
         bundle_id="",
         files={name: _sha256(blob) for name, blob in sorted(blobs.items())},
@@ -184,19 +197,38 @@ def load_bundle(folder: Path | str) -> Bundle:
     Raises:
         BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
     """
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
+    files = {f"{name}.onnx": data for name, data in bundle.graphs.items()} | {PARITY_FILE: bundle.parity}
+    vet(files, content=manifest.bundle_id, sizes=manifest.sizes, joints=manifest.action.joints)
+    return bundle
+
+
+def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSION,)) -> Bundle:
+    """Reads a bundle and checks hashes and manifest, but not its graphs: for what is not served.
+
+    Args:
+        formats: versions that are read; one of format 1 has no recorded inputs.
+
+    Raises:
+        BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
+    """
     folder = Path(folder)
-    blobs = _read_folder(folder)
-    manifest = _parse_manifest(blobs.pop(MANIFEST))
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder.name or folder}: no such bundle folder; give a path or the name of a shipped bundle"
+        )
+    manifest = _parse_manifest(_read_file(folder, MANIFEST, MAX_MANIFEST_BYTES), formats, folder.name)
+    blobs = _read_folder(folder, set(FILES_BY_FORMAT[manifest.format_version]))
     for name, blob in blobs.items():
         if (found := _sha256(blob)) != manifest.files[name]:
             raise BundleError(
                 f"{name}: SHA-256 is {found[:12]}..., the manifest says {manifest.files[name][:12]}...; "
                 "the file was changed after it was exported: copy or export the bundle again"
             )
+    parity = blobs.pop(PARITY_FILE, b"")
     graphs = {name.removesuffix(".onnx"): blob for name, blob in blobs.items()}
-    for name, blob in graphs.items():
-        check_graph(name, blob, manifest.sizes)
-    return Bundle(manifest=manifest, graphs=graphs)
+    return Bundle(manifest=manifest, graphs=graphs, parity=parity)
 
 
 def resolve_bundle(name_or_path: str) -> Path:
@@ -244,43 +276,48 @@ def _write_folder(folder: Path, blobs: Mapping[str, bytes], bundle_id: str) -> N
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    """Reads exactly the files that a bundle has, each once."""
-    if not folder.is_dir():
-        raise BundleError(
-            f"{folder.name or folder}: no such bundle folder; give a path or the name of a shipped bundle"
-        )
-    wanted = {MANIFEST, *FILES}
-    found = {entry.name for entry in folder.iterdir()}
+def _read_folder(folder: Path, wanted: set[str]) -> dict[str, bytes]:
+    """Reads exactly the files that a bundle has beside its manifest, each once."""
+    found = {entry.name for entry in folder.iterdir()} - {MANIFEST}
     if missing := sorted(wanted - found):
         raise BundleError(f"{missing[0]}: missing from the bundle; copy or export the bundle again")
     if extra := sorted(found - wanted):
         raise BundleError(f"{extra[0]}: is no part of a bundle; remove it, or export the bundle again")
     blobs: dict[str, bytes] = {}
-    total = 0
     for name in sorted(wanted):
-        bound = MAX_MANIFEST_BYTES if name == MANIFEST else MAX_GRAPH_BYTES
-        status = (folder / name).lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{name}: is a link or a folder, must be a plain file; copy the bundle with its files")
-        if status.st_size > bound:
-            raise BundleError(f"{name}: {status.st_size} bytes, at most {bound}; export a smaller network")
-        with open(folder / name, "rb") as file:
-            blobs[name] = file.read(bound + 1)
-        total += len(blobs[name])
-    if total > MAX_BUNDLE_BYTES:
-        raise BundleError(f"bundle: {total} bytes, at most {MAX_BUNDLE_BYTES}; export smaller networks")
+        blobs[name] = _read_file(folder, name, MAX_PARITY_BYTES if name == PARITY_FILE else MAX_GRAPH_BYTES)
+        if (total := sum(map(len, blobs.values()))) > MAX_BUNDLE_BYTES:
+            raise BundleError(f"bundle: {total} bytes, at most {MAX_BUNDLE_BYTES}; export smaller networks")
     return blobs
 
 
-def _parse_manifest(data: bytes) -> Manifest:
+def _read_file(folder: Path, name: str, bound: int) -> bytes:
+    path = folder / name
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise BundleError(f"{name}: missing from the bundle; copy or export the bundle again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{name}: is a link or a folder, must be a plain file; copy the bundle with its files")
+    if status.st_size > bound:
+        raise BundleError(f"{name}: {status.st_size} bytes, at most {bound}; export a smaller network")
+    with open(path, "rb") as file:
+        return file.read(bound + 1)
+
+
+def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manifest:
     try:
         raw = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST}: not JSON ({error}); export the bundle again") from None
-    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
-        version = raw.get("format_version") if isinstance(raw, dict) else None
-        raise BundleError(f"{MANIFEST}: format version {version!r}, this program reads {FORMAT_VERSION}; export again")
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or type(version) is not int or version not in formats:
+        remedy = (
+            f"make it anew with `skimo export --repack {folder} --data RECORDINGS --out NEW`"
+            if version == 1
+            else "export it again with this version"
+        )
+        raise BundleError(f"{MANIFEST}: format version {version!r}, this program reads {FORMAT_VERSION}; {remedy}")
     wanted = {f.name for f in fields(Manifest)}
     if unknown := sorted(set(raw) ^ wanted):
         raise BundleError(f"{MANIFEST}: field {unknown[0]!r} is missing or unknown; export with this version")
@@ -314,8 +351,9 @@ def _refuse_constant(word: str) -> float:
 def _check_body(raw: dict[str, Any]) -> None:
     """Checks the plain fields of a manifest."""
     files = raw["files"]
-    if not isinstance(files, dict) or set(files) != set(FILES):
-        raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(FILES)}")
+    wanted = FILES_BY_FORMAT[raw["format_version"]]
+    if not isinstance(files, dict) or set(files) != set(wanted):
+        raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(wanted)}")
     for name, digest in files.items():
         if not isinstance(digest, str) or not _HEX64.fullmatch(digest):
             raise BundleError(f"{MANIFEST}: hash of {name} is not 64 hexadecimal digits; export the bundle again")

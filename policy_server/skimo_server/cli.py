@@ -14,7 +14,6 @@ from skimo_core.errors import SkimoError
 from skimo_core.heap import settle_heap
 
 from .bundle import load_bundle, resolve_bundle
-from .engine import Engine
 from .inprocess import InProcessPolicy
 from .server import DEFAULT_PORT, PolicyServer
 from .session import Session
@@ -41,7 +40,7 @@ class Serve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify:
-    """Check a bundle's files, hashes, graphs and specs, and run every network once."""
+    """Check a bundle's files, hashes, graphs and specs, and try every network in a process of its own."""
 
     bundle: Annotated[str, tyro.conf.Positional]
     """a bundle's folder, or the name of one that ships"""
@@ -70,11 +69,10 @@ def serve(argv: list[str]) -> int:
 
 
 def verify(argv: list[str]) -> int:
-    """Verify a bundle: hashes, operators, shapes, specs; run every network once."""
+    """Verify a bundle: hashes, operators, shapes, specs, recorded inputs; within bounds of time and memory."""
     options = tyro.cli(Verify, args=argv, prog="skimo verify")
     try:
         bundle = load_bundle(resolve_bundle(options.bundle))
-        Engine.load(bundle)
     except SkimoError as error:
         print(f"skimo verify: refused: {error}", file=sys.stderr)
         return FAILED

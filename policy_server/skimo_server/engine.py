@@ -4,9 +4,9 @@ Promises
   - One thread per call unless `workers` says otherwise: large batches are then split by rows over that many calls,
     each on one thread (ONNX Runtime's own intra-op threads are slower at these sizes). Rows do not depend on each
     other, so the split changes nothing in the result beyond float32 rounding.
-  - Loading runs every network once on zeros: an output of the wrong shape or type, or a non-finite one, is refused.
+  - Loading runs every network once on zeros, so that this process too has seen them run.
   - Calls are safe from several threads at once.
-It reads no files: the graphs come as the bytes that `bundle.load_bundle` verified. It never imports torch.
+It reads no files: the graphs come as the bytes that `bundle.load_bundle` had vetted. It never imports torch.
 
 Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
 """
@@ -25,6 +25,7 @@ from skimo_core.errors import BundleError, SetupError
 from .bundle import Bundle, Manifest
 from .graphs import SIGNATURES
 from .model import FloatArray
+from .sessions import first_line, open_session
 
 MIN_ROWS_TO_SPLIT = 128
 
@@ -50,7 +51,7 @@ class Engine:
         cores = os.cpu_count() or 1
         if not 1 <= workers <= cores:
             raise SetupError(f"engine workers {workers}, must lie in 1 to this machine's {cores} processors")
-        sessions = {name: _session(name, data) for name, data in bundle.graphs.items()}
+        sessions = {name: open_session(name, data) for name, data in bundle.graphs.items()}
         engine = cls(bundle.manifest, sessions, workers)
         engine._try_all()
         return engine
@@ -115,7 +116,7 @@ class Engine:
             try:
                 found = self._call(name, zeros)
             except Exception as error:  # onnxruntime raises many kinds, all meaning that it can't run the graph
-                raise BundleError(f"{name}.onnx: does not run ({_first_line(error)}); export it again") from None
+                raise BundleError(f"{name}.onnx: does not run ({first_line(error)}); export it again") from None
             for port, value in zip(signature.outputs, found):
                 shape = tuple(sizes[d] for d in port.dims)
                 if value.shape != shape or value.dtype != np.float32 or not np.isfinite(value).all():
@@ -123,20 +124,3 @@ class Engine:
                         f"{name}.onnx: output {port.name!r} for zeros is {value.dtype}{list(value.shape)}, must be "
                         f"finite float32{list(shape)}; export it again"
                     )
-
-
-def _session(name: str, data: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises many kinds, all meaning that it can't load the graph
-        raise BundleError(f"{name}.onnx: ONNX Runtime refuses it ({_first_line(error)}); export it again") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

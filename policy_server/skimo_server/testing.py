@@ -21,8 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 from skimo_core.specs import ActionSpec, ObservationSpec
 
 from .bundle import Manifest, write_bundle
-from .graphs import SIGNATURES, Port
+from .graphs import OPSET, SIGNATURES, Port
+from .parity import FloatArray
 from .planner_config import PlannerConfig
+
+TOY_ROWS = 32
 
 
 class GraphBuilder:
@@ -72,7 +75,7 @@ class GraphBuilder:
 
         outputs = [info(port) for port in signature.outputs if port.name in made]
         graph = helper.make_graph(self.nodes, "g", [info(p) for p in signature.inputs], outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = 9
         onnx.checker.check_model(model)
         return model.SerializeToString()
@@ -92,7 +95,7 @@ def toy_graphs(
     def normal(g: GraphBuilder, features: str, width: int, body: Sequence[int]) -> None:
         g.mlp([features], [width, *body, Z], gain=0.5, to="mean")
         raw = g.mlp([features], [width, Z], gain=0.1)
-        g.op("Exp", raw, to="std")
+        g.op("Exp", g.op("Clip", raw, g.constant(np.float32(-5)), g.constant(np.float32(2))), to="std")
 
     built: dict[str, bytes] = {}
     g = graph("encode")
@@ -132,6 +135,26 @@ def _skill_encoder(g: GraphBuilder, normal: Callable[..., None], hidden: int) ->
     return g.build()
 
 
+def toy_recorded(graphs: dict[str, bytes], sizes: dict[str, int], *, seed: int = 0) -> dict[str, FloatArray]:
+    """Made-up inputs and the graphs' own answers, in place of what an exporter records."""
+    from .trial import answers  # brings ONNX Runtime in
+
+    rng, sizes = np.random.default_rng(seed), {"B": TOY_ROWS, **sizes}
+
+    def normal(dims: str) -> FloatArray:
+        return rng.standard_normal([sizes[letter] for letter in dims]).astype(np.float32)
+
+    masks = (normal("BO") > 0.5).astype(np.float32)
+    inputs = {
+        "observations": normal("BHO"),
+        "actions": np.tanh(normal("BHA")),
+        "skills": np.tanh(normal("BZ")),
+        "goals": normal("BO") * masks,
+        "masks": masks,
+    }
+    return {**inputs, **answers(graphs, inputs)}
+
+
 def toy_specs(observation: int = 30, action: int = 9) -> tuple[ObservationSpec, ActionSpec]:
     """Returns specs of the given sizes with made-up names."""
     joints, fingers = min(7, action), min(2, max(action - 7, 0))
@@ -163,9 +186,11 @@ def make_bundle(
     toy_observation, toy_action = toy_specs()
     observation, action = observation or toy_observation, action or toy_action
     sizes = {"H": skill_horizon, "O": observation.size, "A": action.size, "Z": skill_dim, "D": latent_dim}
+    graphs = toy_graphs(sizes, seed=seed, hidden=hidden, layers=layers, disagreement=disagreement)
     return write_bundle(
         folder,
-        graphs=toy_graphs(sizes, seed=seed, hidden=hidden, layers=layers, disagreement=disagreement),
+        graphs=graphs,
+        recorded=toy_recorded(graphs, sizes, seed=seed),
         observation=observation,
         action=action,
         skill_horizon=skill_horizon,

@@ -32,7 +32,9 @@ LAZY = {
     "skimo_ros": {"skimo_sim": {"twin_node.py"}},
 }
 # skimo_learn takes nothing but the bundle format, its graphs' contract and what checks them from skimo_server.
-LEARN_FROM_SERVER = {"skimo_server.bundle", "skimo_server.graphs", "skimo_server.engine", "skimo_server.planner_config"}
+LEARN_FROM_SERVER = {
+    f"skimo_server.{name}" for name in ("bundle", "graphs", "parity", "vetting", "engine", "planner_config")
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +23,18 @@ from skimo_learn.export import (
     export_bundle,
     load_run,
     measure_parity,
+    parity_cases,
     parity_inputs,
 )
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.models.agent import ModelConfig, SkillModel
 from skimo_learn.pretrain import Pretrainer
 from skimo_learn.recipes import Recipe
+from skimo_learn.repack import REFERENCE, repack
 from skimo_learn.run import train_run
 from skimo_server.bundle import load_bundle
 from skimo_server.graphs import SIGNATURES
+from skimo_server.testing import make_bundle
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
     assert set(manifest.parity["graphs"]) == set(SIGNATURES)
     assert all(g["max_error"] <= TOLERANCE and g["inputs"] == PARITY_INPUTS for g in manifest.parity["graphs"].values())
     assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests and manifest.limits_digest
+    assert manifest.parity["reference"] == "torch"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_every_graph_of_every_variant_agrees_with_torch(
         parity_actions_BHA=inputs["actions"],
     )
     graphs = bundle_graphs(model)
-    for name, entry in measure_parity(run, graphs)["graphs"].items():
+    for name, entry in measure_parity(parity_cases(run), graphs)["graphs"].items():
         assert entry["max_error"] <= TOLERANCE, name
     session = ort.InferenceSession(graphs["encode"], providers=["CPUExecutionProvider"])
     single = session.run(None, {"observation": np.zeros((1, 30), np.float32)})
@@ -119,3 +124,35 @@ def test_an_unfinished_or_absent_run_is_refused(
         load_run(tmp_path)
     assert cli.export(["--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "b")]) == 1
     assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_an_old_bundle_is_written_anew_with_recorded_inputs(
+    episodes: EpisodeSet, domain: Domain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, limits_digest="1" * 64)
+    raw = json.loads((tmp_path / "old" / "manifest.json").read_bytes())
+    (tmp_path / "old" / "parity.npz").unlink()
+    raw.pop("bundle_id")
+    raw["format_version"] = 1
+    raw["files"].pop("parity.npz")
+    raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=r"format version 1, .* `skimo export --repack old --data"):
+        load_bundle(tmp_path / "old")
+    assert cli.export(["--repack", str(tmp_path / "old"), "--out", str(tmp_path / "none")]) == 1
+    assert "give some with --data" in capsys.readouterr().err
+
+    made = repack(tmp_path / "old", tmp_path / "new", episodes=episodes, limits_digest="2" * 64)
+    assert made.parent_id == raw["bundle_id"] and made.limits_digest == "2" * 64
+    assert made.parity["reference"] == REFERENCE and made.parity["data"] == dict(episodes.digests)
+    assert {k: v for k, v in made.files.items() if k != "parity.npz"} == raw["files"]
+    # once more, for other limits: the recorded inputs stay
+    assert cli.export(["--repack", str(tmp_path / "new"), "--out", str(tmp_path / "newer")]) == 0
+    newer = load_bundle(tmp_path / "newer").manifest
+    assert newer.files == made.files and newer.parent_id == made.bundle_id and newer.limits_digest not in ("2" * 64, "")
+
+
+def test_export_takes_a_run_or_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.export(["--out", str(tmp_path / "b")]) == 1
+    assert cli.export(["--out", str(tmp_path / "b"), "--repack", "x", "--checkpoint", "y"]) == 1
+    assert capsys.readouterr().err.count("give either --checkpoint") == 2

@@ -1,0 +1,94 @@
+"""An old bundle in today's format: the same graphs, byte for byte, with recorded inputs and their own answers beside.
+
+For bundles of format 1, which had no recorded inputs, and for a change of the robot's limits. There is no checkpoint
+here to ask, so the reference answers are those of the graphs in ONNX Runtime, and the parity report says so.
+
+Dimensions: N inputs, H skill horizon, O observation, A action, Z skill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skimo_core.errors import BundleError, SpecError
+from skimo_server.bundle import Bundle, Manifest, read_bundle, write_bundle
+from skimo_server.parity import PARITY_FILE, pack, unpack
+from skimo_server.vetting import answer
+
+from .data import EpisodeSet, check_widths
+from .export import PARITY_SEED, RECORDED_INPUTS, parity_inputs
+
+REFERENCE = "the graphs' own answers in ONNX Runtime, taken when the bundle was repacked"
+
+
+def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, limits_digest: str) -> Manifest:
+    """Write the bundle of `old` anew, `old` as its parent.
+
+    Args:
+        episodes: recordings of the same scene; None keeps the recorded inputs that `old` has.
+
+    Raises:
+        BundleError, SpecError: `old` is damaged, its graphs would not be served, or there is nothing to record.
+    """
+    bundle = read_bundle(old, formats=(1, 2))
+    m = bundle.manifest
+    if episodes is None and not bundle.parity:
+        raise SpecError(
+            f"{old.name}: has no recorded inputs; give some with --data, a folder that `skimo collect` made"
+        )
+    if episodes is None:
+        recorded: Mapping[str, Any] = unpack(bundle.parity, m.sizes)
+        about = m.parity
+    else:
+        recorded = record(bundle, episodes)
+        about = {**m.parity, "reference": REFERENCE, "inputs": RECORDED_INPUTS, "data": dict(episodes.digests)}
+    made = write_bundle(
+        folder,
+        graphs=bundle.graphs,
+        recorded=recorded,
+        observation=m.observation,
+        action=m.action,
+        skill_horizon=m.skill_horizon,
+        skill_dim=m.skill_dim,
+        latent_dim=m.latent_dim,
+        planner=m.planner,
+        recipe=m.recipe,
+        parity=about,
+        dataset_digests=m.dataset_digests,
+        commit=m.commit,
+        limits_digest=limits_digest,
+        parent_id=m.bundle_id,
+    )
+    if changed := [name for name, digest in m.files.items() if name != PARITY_FILE and made.files[name] != digest]:
+        raise BundleError(f"{changed[0]}: other bytes than in {old.name}, whose graphs are not in canonical form")
+    return made
+
+
+def record(bundle: Bundle, episodes: EpisodeSet) -> dict[str, Any]:
+    """Inputs from recordings, and the graphs' own answers to them: skills as the skill encoder reads them."""
+    m = bundle.manifest
+    check_widths(episodes, m.observation, m.action)
+    segments = parity_inputs(episodes, m.skill_horizon)
+    rng = np.random.default_rng(PARITY_SEED)
+    inputs = {name: value[:RECORDED_INPUTS].numpy() for name, value in segments.items()}
+    observation_NO = inputs["observations"][:, 0]
+    masks_NO = (rng.random(observation_NO.shape) < 0.2).astype(np.float32)
+    noise_NZ = rng.standard_normal((len(observation_NO), m.skill_dim)).astype(np.float32)
+    inputs |= {
+        "goals": observation_NO[rng.permutation(len(observation_NO))] * masks_NO,
+        "masks": masks_NO,
+        "skills": np.tanh(noise_NZ),
+    }
+    first = _answers(bundle, inputs)
+    inputs["skills"] = np.tanh(first["skill_encoder.mean"] + first["skill_encoder.std"] * noise_NZ)
+    return {**inputs, **_answers(bundle, inputs)}
+
+
+def _answers(bundle: Bundle, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    files = {f"{name}.onnx": data for name, data in bundle.graphs.items()} | {PARITY_FILE: pack(inputs)}
+    found = answer(files, bundle.manifest.sizes)
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}

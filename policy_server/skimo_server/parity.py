@@ -1,0 +1,116 @@
+"""The recorded inputs of a bundle and what its networks answered to them: parity.npz.
+
+    observations [N, H, O], actions [N, H, A]    segments of episodes
+    skills [N, Z], goals [N, O], masks [N, O]    under which the networks were asked
+    encode.latent, prior.mean, ...               each graph's outputs, as the exporter had them
+
+Plain float32 arrays, stored uncompressed, in the order of their names: the same arrays are the same bytes. Nothing is
+unpickled, and no array is made whose bytes are not in the file.
+
+Dimensions: N rows, H skill horizon, O observation, A action, Z skill, D latent.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from skimo_core.errors import BundleError
+
+from .graphs import SIGNATURES, Port
+
+PARITY_FILE = "parity.npz"
+MAX_PARITY_BYTES = 16 * 1024 * 1024
+MIN_ROWS, MAX_ROWS = 16, 1024
+RECORDED: Mapping[str, str] = {"observations": "BHO", "actions": "BHA", "skills": "BZ", "goals": "BO", "masks": "BO"}
+
+FloatArray = npt.NDArray[np.float32]
+Arrays = Mapping[str, FloatArray]
+
+
+def pack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """The file of arrays by name."""
+    buffer = io.BytesIO()
+    ordered = {name: np.ascontiguousarray(arrays[name], np.float32) for name in sorted(arrays)}
+    np.savez(buffer, allow_pickle=False, **ordered)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, sizes: Mapping[str, int]) -> dict[str, FloatArray]:
+    """Reads and checks the file.
+
+    Args:
+        sizes: what the letters H, O, A, Z and D stand for.
+
+    Raises:
+        BundleError: not such a file, compressed, an array too many or too few, mis-shaped or not finite.
+    """
+    wanted = {**RECORDED, **{f"{graph}.{port.name}": port.dims for graph, port in _outputs() if not port.optional}}
+    optional = {f"{graph}.{port.name}": port.dims for graph, port in _outputs() if port.optional}
+    try:
+        arrays = read_arrays(data)
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, SyntaxError) as error:
+        raise BundleError(f"{PARITY_FILE}: not a file of plain arrays ({error}); export the bundle again") from None
+    if wrong := sorted((set(wanted) - set(arrays)) | (set(arrays) - set(wanted) - set(optional))):
+        raise BundleError(f"{PARITY_FILE}: {wrong[0]!r} is missing or unknown; export the bundle again")
+    rows = len(arrays["observations"])
+    if not MIN_ROWS <= rows <= MAX_ROWS:
+        raise BundleError(f"{PARITY_FILE}: {rows} rows, must be {MIN_ROWS} to {MAX_ROWS}; export the bundle again")
+    for name, array in arrays.items():
+        shape = tuple({"B": rows, **sizes}[letter] for letter in {**wanted, **optional}[name])
+        if array.shape != shape or not np.isfinite(array).all():
+            raise BundleError(
+                f"{PARITY_FILE}: {name} is {list(array.shape)}, must be finite {list(shape)}; export the bundle again"
+            )
+    for name, low in (("skills", -1.0), ("actions", -1.0), ("masks", 0.0)):
+        if arrays[name].min() < low - 1e-4 or arrays[name].max() > 1.0 + 1e-4:
+            raise BundleError(f"{PARITY_FILE}: {name} must lie within {low:g} and 1; export the bundle again")
+    return arrays
+
+
+def feeds(graph: str, arrays: Arrays) -> dict[str, FloatArray]:
+    """The inputs of a graph by port."""
+    sources = {
+        "observation": lambda: arrays["observations"][:, 0],
+        "latent": lambda: arrays["encode.latent"],
+        "skill": lambda: arrays["skills"],
+        "goal": lambda: arrays["goals"],
+        "mask": lambda: arrays["masks"],
+        "observations": lambda: arrays["observations"],
+        "actions": lambda: arrays["actions"],
+    }
+    return {port.name: np.ascontiguousarray(sources[port.name]()) for port in SIGNATURES[graph].inputs}
+
+
+def _outputs() -> list[tuple[str, Port]]:
+    return [(graph, port) for graph, signature in SIGNATURES.items() for port in signature.outputs]
+
+
+def read_arrays(data: bytes) -> dict[str, FloatArray]:
+    found: dict[str, FloatArray] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if len(entries) > 64 or sum(entry.file_size for entry in entries) > len(data):
+            raise ValueError("more is declared than the file holds")
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            if entry.compress_type != zipfile.ZIP_STORED or name in found or entry.flag_bits & 1:
+                raise ValueError(f"{name}: compressed, encrypted or given twice")
+            found[name] = _array(name, archive.read(entry))
+    return found
+
+
+def _array(name: str, data: bytes) -> FloatArray:
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{name}: another version of the array format")
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(stream, max_header_size=1000)
+    body = data[stream.tell() :]
+    if fortran or kind != np.dtype("<f4") or math.prod(shape) * 4 != len(body) or any(d < 1 for d in shape):
+        raise ValueError(f"{name}: is {kind} {list(shape)} in {len(body)} bytes, must be float32 of as many bytes")
+    return np.frombuffer(body, "<f4").reshape(shape)
