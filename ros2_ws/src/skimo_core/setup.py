@@ -43,6 +43,7 @@ setup(
         "console_scripts": ["skimo = skimo_core.cli:main"],
         "skimo.commands": [
             "up = skimo_core.up.cli:up",
+            "soak = skimo_core.safety.cli:soak",
             "ingest = skimo_core.episodes.cli:ingest",
             "repair = skimo_core.episodes.cli:repair",
         ],

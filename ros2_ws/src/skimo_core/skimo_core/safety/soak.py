@@ -22,7 +22,7 @@ from .cell import Cell
 from .collision import Collision
 from .gate import Decision, Gate
 from .limits import RobotLimits
-from .path import TRANSIT_S
+from .path import ARRIVAL_S
 
 SAMPLE_S = 0.00025
 STRIDE = 4
@@ -238,4 +238,4 @@ def _between(rng: np.random.Generator, gate: Gate, driver: Driver, now_s: float)
 def _send(rng: np.random.Generator, driver: Driver, decision: Decision, now_s: float) -> None:
     assert decision.command is None or decision.verdict is not Verdict.HOLD or "asked" in decision.reasons[0]
     if decision.command is not None:
-        driver.take(decision.command.trajectory, now_s + float(rng.uniform(0.0, TRANSIT_S)))
+        driver.take(decision.command.trajectory, now_s + float(rng.uniform(0.0, ARRIVAL_S)))
