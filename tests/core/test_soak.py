@@ -94,7 +94,7 @@ def test_a_stop_in_a_hard_approach_stays_within_the_joints_ranges() -> None:
         q[joint] = LIMITS.q_max_rad[joint] - 0.25
         goal, still = q.copy(), np.zeros((1, JOINTS))
         goal[joint] = LIMITS.q_max_rad[joint]
-        driver, gate = Driver(q, 0.0), Gate(LIMITS, cell=CELL)
+        driver, gate = Driver(q, 0.0), Gate(LIMITS)
         fast = JointTrajectory(start_s=0.0, times_s=np.array([1.2]), q_rad=goal[None], dq_rad_s=still, ddq_rad_s2=still)
         hard, _ = sharpened(gate, fast, driver.state(0.0), 0.0)
         decision = gate.consider(JointCommand(trajectory=hard), driver.state(0.0), 0.0)
@@ -105,4 +105,5 @@ def test_a_stop_in_a_hard_approach_stays_within_the_joints_ranges() -> None:
         assert stop.command is not None
         driver.take(stop.command.trajectory, 0.602)
         driver.advance(3.0)
-        assert driver.worst(LIMITS, COLLISION).within(TOLERANCE), driver.worst(LIMITS, COLLISION)
+        worst = driver.worst(LIMITS, Collision(LIMITS, load_cell("open")))
+        assert worst.within(TOLERANCE), worst

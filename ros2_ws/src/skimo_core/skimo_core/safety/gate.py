@@ -28,7 +28,7 @@ from .cell import Cell, load_cell
 from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
 from .collision import Collision
 from .limits import RobotLimits
-from .path import TRANSIT_S, Proposal, ToldPath, blend, splice
+from .path import LEAD_S, TRANSIT_S, Proposal, ToldPath, blend, splice
 from .situation import Finding, GateConfig, Motion, Situation, foresee
 
 RESYNC_RAD = 0.001
@@ -258,11 +258,11 @@ class Gate:
         share = _share(durations_s, ours, theirs, self._limits)
         if share <= 0:
             return None
-        mixed = ((1 - share) * ours + share * theirs)[1:]
+        mixed = (1 - share) * ours + share * theirs
         mixed[-1, 1:] = 0.0
         trajectory = JointTrajectory(
-            start_s=now_s,
-            times_s=np.cumsum(durations_s),
+            start_s=now_s - LEAD_S,
+            times_s=LEAD_S + np.append(0.0, np.cumsum(durations_s)),
             q_rad=mixed[:, 0],
             dq_rad_s=mixed[:, 1],
             ddq_rad_s2=mixed[:, 2],

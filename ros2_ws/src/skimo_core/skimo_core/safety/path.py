@@ -1,8 +1,13 @@
 """What the driver has been told, and what a proposed trajectory makes of it.
 
-`splice` is what goes out: for `TRANSIT_S` the path under way goes on, so that a driver that gets the message within
-`ARRIVAL_S` moves as the gate foresaw; then come the proposed points that still lie ahead. `ToldPath` remembers what was
-told for as long as robot states may be old.
+`splice` is what goes out: it begins on the path under way, in the past, and stays on it for `TRANSIT_S`, so that a
+driver that gets it within `ARRIVAL_S` moves as the gate foresaw; then come the proposed points that still lie ahead.
+  - A point in the past, because joint_trajectory_controller starts a message whose first point lies ahead from its last
+    command, and takes that for one period earlier or later than it was: a step of position at every command. Where
+    the first point has passed, it looks at the message's points alone (ros2_controllers, joint_trajectory_controller
+    update and Trajectory::sample, Humble 2.54 and Jazzy 4.42).
+  - No stamp ahead of the clock: it would replace the path under way at once, and wait (ros2_controllers #2607).
+`ToldPath` remembers what was told for as long as robot states may be old.
 Pure: time is an argument. Units rad, s.
 """
 
@@ -17,11 +22,13 @@ import numpy as np
 from ..trajectory import SHORTEST_S, TrajectoryFollower
 from ..types import Array, JointTrajectory
 
-ARRIVAL_S = 0.005
+ARRIVAL_S = 0.003
 """A hop between two nodes takes 0.5 ms in the median and 1.3 ms at the 99th percentile on an idle machine."""
-TRANSIT_S = 0.008
-"""Longer than that: a driver bends its path to the first point of a message in what is left when it arrives, and in
-less than 3 ms the last bits of where it is turn into jerk."""
+TRANSIT_S = 0.006
+"""Longer than that: a driver that bends its path to the first point ahead does so in what is left when the message
+arrives, and in less than 3 ms the last bits of where it is turn into jerk."""
+LEAD_S = 0.001
+"""A message's start lies at least so far before its first point: times are to be positive."""
 MEMORY_S = 1.0
 
 
@@ -68,13 +75,14 @@ class ToldPath:
 def splice(current: TrajectoryFollower, trajectory: JointTrajectory, now_s: float) -> Proposal | None:
     """What goes out for a trajectory proposed at `now_s`; None if none of its points lies far enough ahead."""
     leave_s = now_s + TRANSIT_S
-    start_s = min(trajectory.start_s, now_s)
+    start_s = min(trajectory.start_s, now_s - LEAD_S)
     points_s = trajectory.start_s + trajectory.times_s
     ahead = points_s >= leave_s + SHORTEST_S
     if not ahead.any():
         return None
     knots_s = current.knots_s
-    kept_s = np.append(knots_s[(knots_s > now_s + SHORTEST_S) & (knots_s < leave_s - SHORTEST_S)], leave_s)
+    between_s = knots_s[(knots_s > now_s + SHORTEST_S) & (knots_s < leave_s - SHORTEST_S)]
+    kept_s = np.concatenate([[now_s], between_s, [leave_s]])
     kept = current.sample(kept_s)
     proposed = trajectory.q_rad[ahead], trajectory.dq_rad_s[ahead], trajectory.ddq_rad_s2[ahead]
     q, dq, ddq = (np.concatenate(pair) for pair in zip(kept, proposed))
