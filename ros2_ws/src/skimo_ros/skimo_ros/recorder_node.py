@@ -28,6 +28,7 @@ from skimo_core.tasks import kitchen
 from . import conversions as convert
 from .adapters import Adapter, load_adapter
 from .definitions import full_definition, type_name
+from .ending import AFTER_POLICY
 from .nodes import EVENT_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
 from .polling import PolledGroup, subscribe_polled, take_all
@@ -60,6 +61,8 @@ def recorded_topics(adapter: Adapter) -> dict[str, tuple[Any, QoSProfile]]:
 
 class RecorderNode(Node):
     """Listens, and writes."""
+
+    ends_after = AFTER_POLICY
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
