@@ -20,7 +20,10 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 ROBOT = {"use_twin": "false", "driver": "franka_ros2", "robot_ip": "172.16.0.2"}
 
 WRONG: dict[str, tuple[dict[str, str], str]] = {
-    "parameter file that is not there": ({"params_file": "PLACE/none.yaml"}, "cannot read PLACE/none.yaml: No such file"),
+    "parameter file that is not there": (
+        {"params_file": "PLACE/none.yaml"},
+        "cannot read PLACE/none.yaml: No such file",
+    ),
     "parameter file at home that is not there": ({"params_file": "~/none.yaml"}, "cannot read HOME/none.yaml"),
     "parameter file that is a folder": ({"params_file": "PLACE"}, "cannot read PLACE: Is a directory"),
     "parameter file that cannot be read": ({"params_file": "PLACE/loop"}, "cannot read PLACE/loop: "),
@@ -49,7 +52,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "recordings in a file": ({"recordings": "PLACE/broken.yaml"}, "PLACE/broken.yaml is no folder"),
     "recordings below a file": ({"recordings": "PLACE/broken.yaml/deep"}, "PLACE/broken.yaml is no folder"),
     "recordings at a dangling link": ({"recordings": "PLACE/dangling"}, "PLACE/dangling is no folder"),
-    "robot without a driver": ({"use_twin": "false", "robot_ip": "172.16.0.2"}, "use_twin:=false needs a robot's driver"),
+    "robot without a driver": (
+        {"use_twin": "false", "robot_ip": "172.16.0.2"},
+        "use_twin:=false needs a robot's driver",
+    ),
     "robot without an address": ({"use_twin": "false", "driver": "franka_ros2"}, "use_twin:=false needs the robot's"),
     "address of no robot": ({"robot_ip": "172.16.0.2"}, "robot_ip:=172.16.0.2 would reach no robot"),
     "address that is none": (ROBOT | {"robot_ip": "172.16.0"}, "want an address such as 172.16.0.2"),

@@ -153,9 +153,7 @@ def test_both_starters_set_the_same_environment() -> None:
 
 
 @pytest.mark.parametrize("driver", ROBOTS)
-def test_a_real_robot_gets_its_driver_and_no_twin(
-    driver: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_robot_gets_its_driver_and_no_twin(driver: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distro, launch_file = ROBOTS[driver]
     monkeypatch.setenv("ROS_DISTRO", distro)
     given = {"use_twin": "false", "driver": driver, "robot_ip": "172.16.0.2"}
@@ -163,7 +161,8 @@ def test_a_real_robot_gets_its_driver_and_no_twin(
     assert list(processes)[1:3] == [f"{driver}_driver", "joint_trajectory_controller_spawner"]
     assert "twin_node" not in processes
     command = processes[f"{driver}_driver"].command
-    assert command[1:7] == ("-m", "skimo_core.up.driver", "--", "ros2", "launch", str(place / "share/franka_bringup" / launch_file))  # fmt: skip
+    path = str(place / "share/franka_bringup" / launch_file)
+    assert command[1:7] == ("-m", "skimo_core.up.driver", "--", "ros2", "launch", path)
     assert "robot_ip:=172.16.0.2" in command
     assert processes[f"{driver}_driver"].on_exit is OnExit.STOP
     spawner = processes["joint_trajectory_controller_spawner"]

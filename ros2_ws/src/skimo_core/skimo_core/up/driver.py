@@ -1,4 +1,6 @@
-"""Runs a robot driver's own launch file as one process of the stack: `python -m skimo_core.up.driver -- ros2 launch ...`.
+"""Runs a robot driver's own launch file as one process of the stack.
+
+    python -m skimo_core.up.driver -- ros2 launch FILE name:=value ...
 
 Promises
   - The driver's end by itself is a failure, whatever its exit code: a launch file may shut itself down with code 0.
@@ -84,8 +86,8 @@ def _signal_session(driver: subprocess.Popen[bytes], number: signal.Signals) -> 
 
 def main() -> int:
     """Runs what stands after `--`."""
-    _, separator, command = sys.argv[1:2], "--" in sys.argv[1:2], sys.argv[2:]
-    if not separator or not command:
+    separator, command = sys.argv[1:2], sys.argv[2:]
+    if separator != ["--"] or not command:
         print("driver: want -- COMMAND [ARGUMENT ...]", file=sys.stderr)
         return 2
     return run(command, int(os.environ.get("ROS_DOMAIN_ID") or 0))
