@@ -38,6 +38,7 @@ from skimo_core.up.isolation import DomainLock
 from skimo_core.up.parent import end_with_parent
 
 from .ending import come_to_rest, role, wait_for_turn
+from .overrides import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     try:
         node = make()
+        refuse_unknown(node)
         executor.add_node(node)
         settle_heap()
         executor.spin_until_future_complete(asked_to_end)
