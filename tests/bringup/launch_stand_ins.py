@@ -6,8 +6,9 @@ ROS's launch is not on PyPI. These keep what they are given, and the translation
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,22 +39,23 @@ class ExecuteProcess(Kept): ...
 class Node(ExecuteProcess): ...
 
 
-class IncludeLaunchDescription(Kept): ...
-
-
 class RegisterEventHandler(Kept): ...
 
 
 class OnProcessExit(Kept): ...
 
 
-class PythonLaunchDescriptionSource(Kept): ...
+class TimerAction(Kept): ...
 
 
-class PathJoinSubstitution(Kept): ...
+class ParameterValue(Kept): ...
 
 
-class FindPackageShare(Kept): ...
+@dataclass
+class ProcessExited:
+    """The event of a process's end."""
+
+    returncode: int
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Context:
 
     launch_configurations: dict[str, str] = field(default_factory=dict)
     is_shutdown: bool = False
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 class LaunchConfiguration(Kept):
@@ -79,17 +82,16 @@ MODULES: dict[str, tuple[type, ...]] = {
     "launch.actions": (
         DeclareLaunchArgument,
         ExecuteProcess,
-        IncludeLaunchDescription,
         OpaqueFunction,
         RegisterEventHandler,
         SetEnvironmentVariable,
+        TimerAction,
     ),
     "launch.event_handlers": (OnProcessExit,),
-    "launch.launch_description_sources": (PythonLaunchDescriptionSource,),
-    "launch.substitutions": (LaunchConfiguration, PathJoinSubstitution),
+    "launch.substitutions": (LaunchConfiguration,),
     "launch_ros": (),
     "launch_ros.actions": (Node,),
-    "launch_ros.substitutions": (FindPackageShare,),
+    "launch_ros.parameter_descriptions": (ParameterValue,),
 }
 
 
@@ -112,7 +114,7 @@ def installed() -> Iterator[None]:
                 sys.modules[name] = module
 
 
-def actions_of(launch_file: Path, given: dict[str, str]) -> list[Kept]:
+def actions_of(launch_file: Path, given: dict[str, str], environment: Mapping[str, str] | None = None) -> list[Kept]:
     """Returns every action that a launch file gives for these arguments, those inside functions too."""
     with installed():
         spec = importlib.util.spec_from_file_location("launch_file_under_test", launch_file)
@@ -121,7 +123,7 @@ def actions_of(launch_file: Path, given: dict[str, str]) -> list[Kept]:
         spec.loader.exec_module(module)
         (described,) = module.generate_launch_description().args
         defaults = {a.args[0]: a.kwargs["default_value"] for a in described if isinstance(a, DeclareLaunchArgument)}
-        context = Context({**defaults, **given})
+        context = Context({**defaults, **given}, environment=dict(os.environ if environment is None else environment))
         flat: list[Kept] = []
         for action in described:
             flat += action.execute(context) if isinstance(action, OpaqueFunction) else [action]

@@ -134,9 +134,24 @@ def test_one_that_ignores_interrupts_is_killed_and_named() -> None:
 
 
 def test_helpers_may_end_by_themselves() -> None:
-    stage = Stage(spec("spawner", "pass", OnExit.IGNORE), spec("node", QUIET_END))
+    stage = Stage(spec("spawner", "pass", OnExit.FINISH), spec("node", QUIET_END))
     stage.on_line("up", "spawner ended (exit code 0)", lambda: stage.supervisor.request_stop("test"))
     assert stage.run().exit_code == 0
+
+
+def test_the_failure_of_a_helper_ends_the_stack_and_is_named() -> None:
+    stage = Stage(spec("node", QUIET_END), spec("spawner", "raise SystemExit('no controller')", OnExit.FINISH))
+    outcome = stage.run()
+    assert outcome == Outcome(exit_code=1, reason="spawner died (exit code 1); its last lines:\n    no controller")
+
+
+def test_what_fails_in_its_first_seconds_is_not_started_again() -> None:
+    stage = Stage(spec("recorder_node", "raise SystemExit('no folder')", OnExit.RESPAWN, max_per_minute=3))
+    outcome = stage.run()
+    assert (outcome.exit_code, outcome.reason.splitlines()) == (
+        1,
+        ["recorder_node died (exit code 1); its last lines:", "    no folder"],
+    )
 
 
 def test_a_missing_program_is_named() -> None:

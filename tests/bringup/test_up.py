@@ -24,7 +24,7 @@ while True:
     signal.pause()
 """
 STACK = """
-arguments: {port: {default: "PORT", help: "a port"}}
+arguments: {port: {default: "PORT", type: whole_number, low: 1, high: 65535, help: "a port"}}
 environment: {}
 processes:
   - {name: gate, command: [PYTHON, NODE], on_exit: stop}

@@ -11,6 +11,7 @@ from importlib import metadata
 import pytest
 import tomllib
 from house.repository import ROOT
+from house.test_layers import imports
 
 from skimo_core import cli
 
@@ -26,8 +27,67 @@ def test_package_files_are_whole_and_of_one_version(path) -> None:
     assert root.findtext("license") == "Apache-2.0"
     maintainer = root.find("maintainer")
     assert maintainer is not None and maintainer.get("email")  # without it catkin_pkg demotes the package
+    assert "example" not in maintainer.attrib["email"]
+    licence = root.find("license")
+    assert licence is not None and licence.get("file") == "LICENSE"
+    assert (path.parent / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert (path.parent / "CHANGELOG.rst").read_text().splitlines()[1] == f"Changelog for package {path.parent.name}"
     build_type = "ament_cmake" if (path.parent / "CMakeLists.txt").exists() else "ament_python"
     assert root.findtext("export/build_type") == build_type
+
+
+ROSDEP = {
+    "numpy": "python3-numpy",
+    "yaml": "python3-yaml",
+    "zmq": "python3-zmq",
+    "msgpack": "python3-msgpack",
+    "psutil": "python3-psutil",
+    "h5py": "python3-h5py",
+    "tqdm": "python3-tqdm",
+    "zstandard": "python3-zstandard",
+}
+PIP_ONLY = {"mcap": "mcap", "mcap_ros2": "mcap-ros2-support", "tyro": "tyro", "ruckig": "ruckig", "lz4": "lz4"}
+"""No rosdep key: setup.py's install_requires names them."""
+OTHER_HALF = {"skimo_sim", "skimo_server"}
+"""Pip distributions beside the workspace; each import of one of them stands inside a function or in skimo_bringup."""
+
+
+@pytest.mark.parametrize("name", ["skimo_core", "skimo_ros", "skimo_bringup"])
+def test_every_import_of_a_ros_package_is_declared(name: str) -> None:
+    folder = ROOT / "ros2_ws/src" / name
+    root = ElementTree.parse(folder / "package.xml").getroot()
+    declared = {element.text for kind in ("depend", "exec_depend") for element in root.findall(kind)}
+    setup = (folder / "setup.py").read_text()
+    pip = re.search(r"install_requires=\[(.*?)\]", setup, re.S)
+    assert pip is not None
+    wanted = {"ros2launch", "launch", "launch_ros"} if name == "skimo_bringup" else set()
+    files = sorted(folder.glob(f"{name}/**/*.py"))
+    assert files
+    for path in files:
+        for module, _ in imports(path):
+            wanted.add(module.partition(".")[0])
+    wanted -= set(sys.stdlib_module_names) | {name} | OTHER_HALF
+    missing = {
+        module
+        for module in wanted
+        if (PIP_ONLY[module] not in pip[1] if module in PIP_ONLY else ROSDEP.get(module, module) not in declared)
+    }
+    assert missing == set()
+
+
+def test_colcon_finds_each_package_s_tests() -> None:
+    """The path that colcon's pytest step takes: it wants pytest among the requirements, and runs in the package."""
+    import configparser
+
+    for name in ("skimo_core", "skimo_ros", "skimo_bringup"):
+        folder = ROOT / "ros2_ws/src" / name
+        assert '"test": ["pytest"]' in (folder / "setup.py").read_text()
+        root = ElementTree.parse(folder / "package.xml").getroot()
+        assert "python3-pytest" in [element.text for element in root.findall("test_depend")]
+        settings = configparser.ConfigParser()
+        settings.read(folder / "setup.cfg")
+        paths = [folder / path for path in settings["tool:pytest"]["testpaths"].split()]
+        assert paths and all(list(path.resolve().glob("test_*.py")) for path in paths)
 
 
 def test_colcon_sees_ros_packages() -> None:

@@ -22,10 +22,12 @@ setup(
     packages=[NAME],
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),
         (f"share/{NAME}/launch", files("launch/*.py") + files("launch/*.yaml")),
         (f"share/{NAME}/launch/params", files("launch/params/*.yaml")),
     ],
+    install_requires=["skimo_core", "skimo_ros", "tyro>=0.9"],
+    extras_require={"test": ["pytest"]},
     entry_points={
         "skimo.commands": ["demo = skimo_bringup.demo:main", "eval = skimo_bringup.evaluate:main"],
     },

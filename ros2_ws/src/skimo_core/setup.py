@@ -22,7 +22,7 @@ setup(
     package_data={NAME: ["py.typed", "**/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),
     ],
     install_requires=[
         "numpy>=1.26",
@@ -38,7 +38,7 @@ setup(
         "tyro>=0.9",
         "tqdm>=4.66",
     ],
-    extras_require={"hdf5": ["h5py>=3.10"]},
+    extras_require={"hdf5": ["h5py>=3.10"], "test": ["pytest"]},
     entry_points={
         "console_scripts": ["skimo = skimo_core.cli:main"],
         "skimo.commands": [

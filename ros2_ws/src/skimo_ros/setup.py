@@ -20,9 +20,10 @@ setup(
     package_data={NAME: ["py.typed", "**/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),
     ],
-    install_requires=["skimo_core"],
+    install_requires=["skimo_core", "mcap>=1.2", "tyro>=0.9"],
+    extras_require={"test": ["pytest"]},
     entry_points={
         "console_scripts": [f"{node} = {NAME}.{node}:main" for node in NODES],
         "skimo.commands": [

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from importlib import metadata, util
 from typing import TextIO
 
+from skimo_core.up.parent import end_with_parent
+
 GROUP = "skimo.commands"
 USAGE_ERROR = 2
 BROKEN_PIPE = 1
@@ -74,6 +76,7 @@ def run(argv: list[str], commands: Commands, out: TextIO, err: TextIO) -> int:
 
 def main() -> int:
     """Entry point of the console script."""
+    end_with_parent()
     try:
         code = run(sys.argv[1:], installed_commands(), sys.stdout, sys.stderr)
         sys.stdout.flush()

@@ -29,8 +29,10 @@ from skimo_core.safety.limits import RobotLimits, load_limits
 from skimo_core.types import JointCommand, JointTrajectory, RobotState, Verdict
 
 from . import conversions as convert
+from . import ending
 from .adapters import load_adapter
 from .arm_state import ArmState
+from .ending import AFTER_POLICY
 from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
@@ -59,6 +61,8 @@ REST_RAD_S = 0.05
 class GateNode(Node):
     """Stands between skimo/proposed and the driver."""
 
+    ends_after = AFTER_POLICY
+
     def __init__(self) -> None:
         super().__init__("gate_node")
         values = declare(self, PARAMETERS)
@@ -85,10 +89,17 @@ class GateNode(Node):
         self.create_timer(1.0, self._tell_health)
         self.get_logger().info(f"gate ready: commands go to {self.adapter.command!r} of {self.adapter.name}")
 
-    def close(self) -> None:
+    def brake(self) -> None:
         """The last thing that the driver hears is a way to rest."""
-        if self.context.ok():
-            self._pass_on(self.gate.hold(self._robot(), now_s(self)))
+        self._pass_on(self.gate.hold(self._robot(), now_s(self)))
+
+    def at_rest(self) -> bool:
+        """Whether the arm rests; one that is not heard of counts as resting, nothing more can be done for it."""
+        robot = self._state.robot_or_none()
+        return robot is None or bool(abs(robot.dq_rad_s).max() < ending.REST_RAD_S)
+
+    def close(self) -> None:
+        """Let go of the hand's driver."""
         self._hand.close()
 
     def _propose(self, message: TrajectoryMsg) -> None:

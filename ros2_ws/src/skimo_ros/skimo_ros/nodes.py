@@ -3,6 +3,11 @@
 State-like topics are read best effort with depth 1 (which matches reliable publishers too); commands are reliable with
 depth 1, so that an old one is never delivered after a newer one. Events are reliable; the newest also reaches those
 who join later.
+
+A node ends on SIGINT and SIGTERM with exit code 0, whatever threads its imports made (the kernel gives a signal to any
+of them): Python's own C handler writes it down a pipe, which a thread of ours reads. A signal that comes again within
+REPEAT_S is the same wish (a terminal signals the whole group, and a launcher once more) and is ignored; later, it
+means that the goodbye hangs, and the process ends at once.
 """
 
 from __future__ import annotations
@@ -12,7 +17,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 import rclpy
 import rclpy.utilities
@@ -28,6 +35,10 @@ from rclpy.task import Future
 from skimo_core.errors import SkimoError
 from skimo_core.heap import settle_heap
 from skimo_core.up.isolation import DomainLock
+from skimo_core.up.parent import end_with_parent
+
+from .ending import come_to_rest, role, wait_for_turn
+from .overrides import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +55,8 @@ RECORD_QOS = QoSProfile(depth=1000, history=HistoryPolicy.KEEP_LAST, reliability
 """What is recorded and must not be lost: a minute of control steps waits for a recorder that was paused."""
 FAILED = 1
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_S = 10.0
+"""A second signal within this time is the first one's echo: longer than the longest end in turn (ending.py)."""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
@@ -80,8 +93,7 @@ def only_one(node: Node) -> DomainLock:
     Raises:
         SetupError: there is one already; names its process and what to do.
     """
-    role = node.get_name() if node.get_namespace() == "/" else f"{node.get_namespace()}/{node.get_name()}"
-    lock = DomainLock(node.context.get_domain_id(), role)
+    lock = DomainLock(node.context.get_domain_id(), role(node.get_namespace(), node.get_name()))
     lock.acquire()
     return lock
 
@@ -92,17 +104,19 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     asked_to_end = Future()
-    threading.Thread(target=_await_signal, args=(asked_to_end,), name="signals", daemon=True).start()
+    _catch_signals(lambda: asked_to_end.set_result(True))
+    end_with_parent()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
+    executor = SingleThreadedExecutor()
     try:
         node = make()
-        executor = SingleThreadedExecutor()
+        refuse_unknown(node)
         executor.add_node(node)
         settle_heap()
         executor.spin_until_future_complete(asked_to_end)
+        wait_for_turn(node, executor)
     except ExternalShutdownException:
         pass
     except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
@@ -111,16 +125,37 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         return FAILED
     finally:
         if node is not None:
+            come_to_rest(node, executor)
             close(node)
         rclpy.utilities.try_shutdown()
     return _exit_code(node)
 
 
-def _await_signal(asked_to_end: Future) -> None:
-    signal.sigwait(ENDING_SIGNALS)
-    asked_to_end.set_result(True)
-    signal.sigwait(ENDING_SIGNALS)
-    os._exit(FAILED)  # asked twice: whatever hangs
+def _catch_signals(ask_to_end: Callable[[], Any]) -> None:
+    """Call `ask_to_end` in a thread of its own at the first ending signal, whichever thread of the process gets it."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)  # the C handler must not wait
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)  # a mask is inherited from whoever started us
+    threading.Thread(target=_await_signals, args=(heard, ask_to_end), name="signals", daemon=True).start()
+
+
+def _await_signals(heard: int, ask_to_end: Callable[[], Any]) -> None:
+    _next_signal(heard)
+    asked_s = time.monotonic()
+    ask_to_end()
+    while _next_signal(heard):
+        if time.monotonic() - asked_s > REPEAT_S:
+            os._exit(FAILED)  # asked again, and not in the same breath: whatever hangs
+
+
+def _next_signal(heard: int) -> int:
+    """Wait for an ending signal; others (a child's end, a timer) are not ours."""
+    while (number := os.read(heard, 1)[0]) not in ENDING_SIGNALS:
+        pass
+    return number
 
 
 def _exit_code(node: Node | None) -> int:

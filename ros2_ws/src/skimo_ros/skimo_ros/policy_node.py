@@ -44,6 +44,8 @@ PARAMETERS = (
     *ROBOT,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
     Parameter("bundle_id", "", "the bundle that the server must serve; empty: any that fits"),
+    Parameter("task", "kitchen", "task of an episode whose start names none"),
+    Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
     Parameter("autostart", True, "configure and activate by itself"),
     Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),

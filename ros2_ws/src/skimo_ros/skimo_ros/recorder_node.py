@@ -38,6 +38,7 @@ from skimo_core.tasks import kitchen
 from . import conversions as convert
 from .adapters import Adapter, load_adapter
 from .definitions import full_definition, type_name
+from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
 from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
@@ -82,6 +83,8 @@ def recorded_topics(adapter: Adapter) -> dict[str, tuple[Any, QoSProfile]]:
 
 class RecorderNode(Node):
     """Listens, and hands what it hears to an EpisodeLog."""
+
+    ends_after = AFTER_POLICY
 
     def __init__(self) -> None:
         super().__init__("recorder_node")

@@ -31,6 +31,7 @@ from skimo_core.types import GripperCommand, JointCommand
 
 from . import conversions as convert
 from .adapters import load_adapter, recovery_service_type, robot_state_type
+from .ending import AFTER_GATE, REST_RAD_S
 from .gripper_server import GripperServer
 from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
@@ -83,6 +84,8 @@ class TwinClock:
 class TwinNode(Node):
     """A simulated arm as a ROS node."""
 
+    ends_after = AFTER_GATE
+
     def __init__(self) -> None:
         super().__init__("twin_node")
         self.values = declare(self, PARAMETERS)
@@ -105,6 +108,11 @@ class TwinNode(Node):
         self._thread = threading.Thread(target=self._physics, name="twin-physics", daemon=True)
         self._thread.start()
         self.get_logger().info(f"twin of {self.values['model']!r} ready under the names of {self.adapter.name}")
+
+    def at_rest(self) -> bool:
+        """Whether the arm rests: its driver is the last to go."""
+        with self._lock:
+            return bool(abs(self.twin.read().dq_rad_s).max() < REST_RAD_S)
 
     def close(self) -> None:
         """Stop the physics and the servers."""

@@ -15,8 +15,9 @@ import tyro
 
 from skimo_core.errors import SetupError, SkimoError
 from skimo_core.up.isolation import DomainLock, free_domain, free_port, port_is_free
+from skimo_core.up.parent import PARENT
 from skimo_core.up.stack import ProcessSpec, Stack, argument_values, find_stack, load_stack, resolve
-from skimo_core.up.supervise import Outcome, Supervisor
+from skimo_core.up.supervise import Outcome, SuperviseConfig, Supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,23 +53,30 @@ def up(argv: list[str]) -> int:
 
 def start(stack: Stack, config: UpConfig) -> Outcome:
     """Runs the stack until it ends; refuses to start where another one already is."""
-    values = argument_values(stack, config.arguments)
+    environment = child_environment(stack, 0, os.environ)
+    values = argument_values(stack, config.arguments, environment=environment)
     if config.isolated and not any(item.startswith("port:=") for item in config.arguments):
         values["port"] = str(free_port())
-    processes = resolve(stack, values)
+    processes = resolve(stack, values, environment=environment)
     _check_ports(processes)
     if config.log_folder is not None:
         config.log_folder.mkdir(parents=True, exist_ok=True)
     with free_domain() if config.isolated else DomainLock(int(os.environ.get("ROS_DOMAIN_ID") or 0)) as lock:
         _echo("up", f"ROS domain {lock.domain}, policy server on port {values['port']}")
         environment = child_environment(stack, lock.domain, os.environ)
-        supervisor = Supervisor(processes, environment=environment, echo=_echo, log_folder=config.log_folder)
+        times = SuperviseConfig(
+            interrupt_timeout_s=stack.end.interrupt_timeout_s, terminate_timeout_s=stack.end.terminate_timeout_s
+        )
+        supervisor = Supervisor(
+            processes, environment=environment, echo=_echo, log_folder=config.log_folder, config=times
+        )
         return asyncio.run(_run(supervisor))
 
 
 def child_environment(stack: Stack, domain: int, base: Mapping[str, str]) -> dict[str, str]:
     """Returns the environment of every process: what the stack says, this domain, this interpreter's programs."""
     environment = {**base, **stack.environment, "ROS_DOMAIN_ID": str(domain)}
+    environment[PARENT] = str(os.getpid())
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
     if (Path(sys.prefix) / "share" / "ament_index").is_dir():  # ROS from PyPI lives in this environment
@@ -98,6 +106,5 @@ def _echo(name: str, line: str) -> None:
 
 def _show(stack: Stack) -> int:
     for name, argument in stack.arguments.items():
-        choices = f" (one of {', '.join(argument.choices)})" if argument.choices else ""
-        print(f"  {name}:={argument.default or repr('')}\n      {argument.help}{choices}")
+        print(f"  {name}:={argument['default'] or repr('')}\n      {stack.reader.described(argument)}")
     return 0

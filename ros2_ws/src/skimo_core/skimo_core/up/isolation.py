@@ -7,6 +7,7 @@ and tells a second starter the first one's process id.
 from __future__ import annotations
 
 import random
+import select
 import socket
 import struct
 from types import TracebackType
@@ -82,6 +83,46 @@ class DomainLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+class RoleWatch:
+    """Tells whether somebody on this machine holds a role in a ROS domain, and when it is let go; a context manager.
+
+    One connection to the holder's socket is kept open: the kernel ends it when the holder goes, however that dies.
+    """
+
+    def __init__(self, domain: int, role: str) -> None:
+        self._address = f"\0skimo/domain/{domain}/{role}"
+        self._line: socket.socket | None = None
+
+    def is_held(self) -> bool:
+        if self._line is None:
+            return self._connect()
+        readable, _, _ = select.select([self._line], [], [], 0.0)  # nobody ever writes: readable is the end
+        return not readable
+
+    def _connect(self) -> bool:
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line.setblocking(False)
+        try:
+            line.connect(self._address)
+        except BlockingIOError:  # held, by one whose queue is full
+            line.close()
+            return True
+        except OSError:
+            line.close()
+            return False
+        self._line = line
+        return True
+
+    def __enter__(self) -> RoleWatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is not None:
+            self._line.close()
 
 
 def _holder(address: str) -> str:

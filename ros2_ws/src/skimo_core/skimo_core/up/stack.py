@@ -1,13 +1,15 @@
-"""Reads launch/stack.yaml, the one description of the stack, and turns it into commands.
+"""Turns launch/stack.yaml, the one description of the stack, into commands.
 
 Promises
-  - The same file gives the same processes here and in launch/panda.launch.py (a test compares them).
+  - The same file gives the same processes here and in launch/panda.launch.py (a test compares them): both read it
+    through launch/stack_reader.py, which is loaded from beside it.
   - Everything is checked before anything is started; an error names the argument or process and what is allowed.
   - Parameters of a node are given under its name, in the order of the file, so that later ones win as in launch_ros.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -15,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import yaml
 
 from skimo_core.errors import SetupError, SpecError
 
@@ -27,7 +28,7 @@ class OnExit(str, Enum):
 
     STOP = "stop"
     RESPAWN = "respawn"
-    IGNORE = "ignore"
+    FINISH = "finish"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +51,32 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
-    """One argument of the stack."""
+class End:
+    """How long an end waits after SIGINT, and then after SIGTERM, s."""
 
-    default: str
-    help: str
-    choices: tuple[str, ...] = ()
+    interrupt_timeout_s: float = 8.0
+    terminate_timeout_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The description as it stands in the file, arguments not yet put in."""
+    """The description as it stands in the file, arguments not yet put in, and the module that reads it."""
 
     folder: Path
-    arguments: Mapping[str, Argument]
-    environment: Mapping[str, str]
-    processes: Sequence[Mapping[str, Any]]
+    data: Mapping[str, Any]
+    reader: ModuleType
+
+    @property
+    def arguments(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.data["arguments"]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self.data["environment"]
+
+    @property
+    def end(self) -> End:
+        return End(**self.data.get("end", {}))
 
 
 def find_stack() -> Path:
@@ -79,58 +90,72 @@ def find_stack() -> Path:
 
 
 def load_stack(path: Path) -> Stack:
-    """Reads a stack description."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    arguments = {
-        name: Argument(default=item["default"], help=item["help"], choices=tuple(item.get("choices", ())))
-        for name, item in data["arguments"].items()
-    }
-    return Stack(
-        folder=path.resolve().parent,
-        arguments=arguments,
-        environment=data["environment"],
-        processes=data["processes"],
-    )
-
-
-def argument_values(stack: Stack, given: Sequence[str]) -> dict[str, str]:
-    """Returns the value of every argument; `given` holds `name:=value`, as for `ros2 launch`."""
-    values = {name: argument.default for name, argument in stack.arguments.items()}
-    for item in given:
-        name, separator, value = item.partition(":=")
-        if not separator or name not in values:
-            raise SpecError(f"argument {item!r}: want name:=value with a name of {', '.join(values)}")
-        values[name] = value
-    for name, argument in stack.arguments.items():
-        if argument.choices and values[name] not in argument.choices:
-            raise SpecError(f"argument {name}:={values[name]}: want one of {', '.join(argument.choices)}")
-    return values
-
-
-def resolve(stack: Stack, values: Mapping[str, str], *, python: str = sys.executable) -> list[ProcessSpec]:
-    """Returns the processes that these argument values want, in the order of their start.
+    """Reads a stack description.
 
     Raises:
-        SetupError: one of them is another package's launch file, which only ROS's own launch can run.
+        SetupError: the file cannot be read.
     """
-    values = {**values, "here": str(stack.folder)}
-    wanted = [p for p in stack.processes if all(values[name] == v for name, v in p.get("when", {}).items())]
-    for process in wanted:
-        if "include" in process:
-            raise SetupError(
-                f"{process['name']} is a launch file of {process['include']['package']}, which needs ROS's own launch: "
-                "ros2 launch skimo_bringup panda.launch.py (skimo up can start the twin only)"
-            )
-    return [_process(process, values, python) for process in wanted]
+    reader = _reader(path.resolve().parent)
+    try:
+        data = reader.read_stack(path)
+    except (OSError, ValueError) as error:
+        raise SetupError(f"cannot read the stack's description {path}: {error}") from None
+    return Stack(folder=path.resolve().parent, data=data, reader=reader)
 
 
-def _process(process: Mapping[str, Any], values: Mapping[str, str], python: str) -> ProcessSpec:
+def _reader(folder: Path) -> ModuleType:
+    """The stack_reader.py beside a stack.yaml, else that of the stack that is found."""
+    beside = folder / "stack_reader.py"
+    path = beside if beside.is_file() else find_stack().parent / "stack_reader.py"
+    spec = importlib.util.spec_from_file_location("skimo_stack_reader", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def argument_values(
+    stack: Stack, given: Sequence[str], *, python: str = sys.executable, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Returns the value of every argument; `given` holds `name:=value`, as for `ros2 launch`.
+
+    Raises:
+        SpecError: something that was given cannot be honoured.
+    """
+    pairs = [item.partition(":=") for item in given]
+    for (name, separator, _), item in zip(pairs, given, strict=True):
+        if not separator or not name:
+            raise SpecError(f"argument {item!r}: want name:=value with a name of {', '.join(stack.arguments)}")
+    values = {name: value for name, _, value in pairs}
+    try:
+        return stack.reader.values_of(
+            stack.data,
+            values,
+            here=stack.folder,
+            python=python,
+            environment=os.environ if environment is None else environment,
+        )
+    except stack.reader.Refused as refused:
+        raise SpecError(str(refused)) from None
+
+
+def resolve(
+    stack: Stack, values: Mapping[str, str], *, environment: Mapping[str, str] | None = None
+) -> list[ProcessSpec]:
+    """Returns the processes that these values of `argument_values` want, in the order of their start."""
+    environment = os.environ if environment is None else environment
+    return [_process(stack, process, values, environment) for process in stack.reader.wanted(stack.data, values)]
+
+
+def _process(
+    stack: Stack, process: Mapping[str, Any], values: Mapping[str, str], environment: Mapping[str, str]
+) -> ProcessSpec:
     if "node" in process:
-        command = [python, "-m", f"{process['node']['package']}.{process['node']['executable']}"]
+        command = [values["python"], "-m", f"{process['node']['package']}.{process['node']['executable']}"]
         command += ["--ros-args", "-r", f"__node:={process['name']}"]
-        command += _parameters(process["name"], process["parameters"], values)
+        command += _options(process["name"], stack.reader.parameters_of(process, values, stack.arguments))
     else:
-        command = [part.format(**values) for part in process["command"]]
+        command = stack.reader.command_of(process, values, environment)
     ready = process.get("ready")
     return ProcessSpec(
         name=process["name"],
@@ -141,14 +166,13 @@ def _process(process: Mapping[str, Any], values: Mapping[str, str], python: str)
     )
 
 
-def _parameters(node: str, items: Sequence[str | Mapping[str, str]], values: Mapping[str, str]) -> list[str]:
+def _options(node: str, parameters: Sequence[str | Mapping[str, Any]]) -> list[str]:
+    """The command line's form of a node's parameters; JSON is YAML whose types cannot be mistaken."""
     options: list[str] = []
-    for item in items:
+    for item in parameters:
         if isinstance(item, str):
-            path = item.format(**values)
-            options += ["--params-file", path] if path else []
+            options += ["--params-file", item]
             continue
-        for name, template in item.items():
-            value = yaml.safe_load(template.format(**values))
-            options += ["-p", f"{node}:{name}:={json.dumps(value)}"]
+        for name, value in item.items():
+            options += ["-p", f"{node}:{name}:={json.dumps(value, ensure_ascii=False)}"]
     return options

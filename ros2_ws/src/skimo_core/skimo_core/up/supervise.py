@@ -6,7 +6,9 @@ Promises
   - If the supervisor itself is killed, the kernel sends SIGINT to every process (PR_SET_PDEATHSIG).
   - The death of a vital process ends the stack with exit code 1 and a reason that names it and quotes its last lines.
   - A process that may respawn is started again after a delay, at most `max_per_minute` times in a minute; one more
-    death, or death before it was ever ready, ends the stack.
+    death, or death before it was ever ready, ends the stack. So does an exit code in the first seconds of its first
+    life: what it was given cannot work, and a second start would not mend it.
+  - A helper may end by itself; its failure ends the stack, as a vital death does.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class SuperviseConfig:
     interrupt_timeout_s: float = 8.0
     terminate_timeout_s: float = 3.0
     respawn_delay_s: float = 1.0
+    young_s: float = 10.0
     poll_s: float = 0.05
 
 
@@ -57,6 +60,7 @@ class _Running:
     spec: ProcessSpec
     process: asyncio.subprocess.Process | None = None
     was_ready: bool = False
+    began_s: float = 0.0
     deaths_s: collections.deque[float] = field(default_factory=collections.deque)
     last_lines: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=LAST_LINES))
     watcher: asyncio.Task[None] | None = None
@@ -134,6 +138,7 @@ class Supervisor:
         finally:
             os.close(sink)
         running.last_lines.clear()
+        running.began_s = time.monotonic()
         running.watcher = asyncio.create_task(self._watch(running, running.process, source))
         self._note_pids()
 
@@ -163,9 +168,9 @@ class Supervisor:
         if self._stopping:
             return
         name, how = running.spec.name, _how(code)
-        if running.spec.on_exit is OnExit.IGNORE:
+        if running.spec.on_exit is OnExit.FINISH and code == 0:
             self._echo("up", f"{name} ended ({how})")
-        elif running.spec.on_exit is OnExit.RESPAWN and self._may_respawn(running):
+        elif running.spec.on_exit is OnExit.RESPAWN and self._may_respawn(running, code):
             self._echo("up", f"{name} died ({how}); it is started again")
             await asyncio.sleep(self._config.respawn_delay_s)
             if not self._stopping:
@@ -173,12 +178,13 @@ class Supervisor:
         else:
             self._end(Outcome(exit_code=1, reason=self._death(running, how)))
 
-    def _may_respawn(self, running: _Running) -> bool:
+    def _may_respawn(self, running: _Running, code: int) -> bool:
         now_s = time.monotonic()
+        refused = code > 0 and not running.deaths_s and now_s - running.began_s < self._config.young_s
         running.deaths_s.append(now_s)
         while now_s - running.deaths_s[0] > MINUTE_S:
             running.deaths_s.popleft()
-        return running.was_ready and len(running.deaths_s) <= running.spec.max_per_minute
+        return running.was_ready and not refused and len(running.deaths_s) <= running.spec.max_per_minute
 
     def _death(self, running: _Running, how: str) -> str:
         often = f" {len(running.deaths_s)} times within a minute" if len(running.deaths_s) > 1 else ""
