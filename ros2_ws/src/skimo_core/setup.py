@@ -40,6 +40,7 @@ setup(
         "console_scripts": ["skimo = skimo_core.cli:main"],
         "skimo.commands": [
             "up = skimo_core.up.cli:up",
+            "keys = skimo_core.keys_cli:keys",
             "ingest = skimo_core.episodes.cli:ingest",
         ],
     },
