@@ -19,7 +19,12 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 ARGUMENTS = [
     {},
     {"task": "microwave,light_switch,slide_cabinet,hinge_cabinet", "seed": "7", "driver": "multipanda"},
-    {"bundle": "a folder/bundle", "port": "6001", "params_file": "mine.yaml", "recordings": "somewhere else"},
+    {
+        "bundle": "a folder/bundle",
+        "endpoint": "tcp://127.0.0.1:6001",
+        "params_file": "mine.yaml",
+        "recordings": "somewhere else",
+    },
 ]
 
 

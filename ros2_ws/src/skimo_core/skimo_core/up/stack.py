@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from skimo_core.endpoint import Endpoint, parse_endpoint
 from skimo_core.errors import SetupError, SpecError
 
 
@@ -32,10 +33,18 @@ class OnExit(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A loopback TCP port that answers once the process is ready."""
+    """What answers once the process is ready: an endpoint (`endpoint.py`), or a loopback TCP port."""
 
-    port: int
     timeout_s: float
+    port: int = 0
+    endpoint: str = ""
+
+    @property
+    def address(self) -> Endpoint:
+        return parse_endpoint(self.endpoint) if self.endpoint else Endpoint(host="127.0.0.1", port=self.port)
+
+    def __str__(self) -> str:
+        return str(self.address) if self.endpoint else f"port {self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +146,15 @@ def _process(process: Mapping[str, Any], values: Mapping[str, str], python: str)
         command=tuple(command),
         on_exit=OnExit(process["on_exit"]),
         max_per_minute=process.get("max_per_minute", 0),
-        ready=Ready(port=int(ready["port"].format(**values)), timeout_s=ready["timeout_s"]) if ready else None,
+        ready=_ready(ready, values) if ready else None,
     )
+
+
+def _ready(ready: Mapping[str, Any], values: Mapping[str, str]) -> Ready:
+    port, endpoint = ready.get("port", "0").format(**values), ready.get("endpoint", "").format(**values)
+    found = Ready(port=int(port), endpoint=endpoint, timeout_s=ready["timeout_s"])
+    assert found.address  # an endpoint that is none is refused before anything starts
+    return found
 
 
 def _parameters(node: str, items: Sequence[str | Mapping[str, str]], values: Mapping[str, str]) -> list[str]:
