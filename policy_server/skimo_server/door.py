@@ -5,6 +5,8 @@ Promises
     take, the time of a handshake and of an unfinished message, connections of one client and of all.
   - A turn reads one message of each senior client and one of all others, which take turns: whoever floods, the
     longest-standing clients wait for one message at most.
+  - Whoever sends what can't be read to its end, or too much of what is malformed, is not read any more and waits
+    `penalty_s` for the end of its connection: reconnecting without a pause would cost others more than the message.
   - When all places are taken, the connection that was silent longest goes, and one of a client in mid-use never goes
     for a newcomer.
 Everything here runs in the server's thread.
@@ -48,6 +50,7 @@ class DoorLimits:
         handshake_s, unfinished_s: from connecting to READY, and from a message's first byte to its last.
         settled_s: how long a silent newcomer keeps its place when all are taken.
         faults: malformed messages after which a connection is closed.
+        penalty_s: how long one that is closed for what it sent stays open, unread.
     """
 
     connections: int = 64
@@ -59,6 +62,7 @@ class DoorLimits:
     unfinished_s: float = 2.0
     settled_s: float = 1.0
     faults: int = 16
+    penalty_s: float = 1.0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -75,6 +79,7 @@ class Connection:
     unfinished_s: float | None = None
     out: bytearray = field(default_factory=bytearray)
     faults: int = 0
+    ends_s: float | None = None
     turn: int = 0
     said_ready: bool = False
     may_have_more: bool = False
@@ -99,6 +104,8 @@ class Connection:
 
     def dispensable(self, now_s: float) -> tuple[int, float]:
         """Larger goes first when places are short: the silent by how long, then the active by how new."""
+        if self.ends_s is not None:
+            return 2, 0.0
         if self.client.active(now_s):
             return 0, self.client.since_s
         return 1, now_s - self.heard_s
@@ -162,29 +169,32 @@ class PlainDoor:
         if self._listener.fileno() in ready:
             self._accept()
         for connection in list(self._connections.values()):
-            if ready.get(connection.socket.fileno(), 0) & zmq.POLLOUT:
+            if ready.get(connection.socket.fileno(), 0) & zmq.POLLOUT and connection.ends_s is None:
                 self._flush(connection)
         for connection in self._turn(ready):
             found = self._read(connection)
-            if found is not None and not connection.closing:
+            if found is not None and not connection.closing and connection.ends_s is None:
                 yield connection, found
 
     def send(self, connection: Connection, parts: list[bytes]) -> None:
         """Sends what the peer takes now and keeps the rest, if it is little."""
-        if not connection.closing:
+        if not connection.closing and connection.ends_s is None:
             self._write(connection, zmtp.message(parts))
 
     def fault(self, connection: Connection, *, last: bool) -> None:
         """See `Connection.fault`."""
         connection.faults += 1
         if last or connection.faults >= self._limits.faults:
-            self._drop(connection, f"it sent {connection.faults} malformed messages")
+            self._ignore(connection, f"it sent {connection.faults} malformed messages")
 
     def tidy(self) -> None:
         """Lets go of those who take too long; to be called now and then."""
         now_s = self._clock()
         for connection in list(self._connections.values()):
-            if not connection.reader.shaken:
+            if connection.ends_s is not None:
+                if now_s >= connection.ends_s:
+                    self._drop(connection, "")
+            elif not connection.reader.shaken:
                 if now_s - connection.opened_s > self._limits.handshake_s:
                     self._drop(connection, "it did not finish its handshake")
             elif connection.unfinished_s is not None and now_s - connection.unfinished_s > self._limits.unfinished_s:
@@ -251,6 +261,8 @@ class PlainDoor:
         due: dict[Client | None, Connection] = {}
         seniors = self._clients.seniors(self._clock())
         for connection in self._connections.values():
+            if connection.ends_s is not None:
+                continue
             if connection.may_have_more or ready.get(connection.socket.fileno(), 0) & ~zmq.POLLOUT:
                 whose = connection.client if connection.client in seniors else None
                 first = due.get(whose)
@@ -305,7 +317,7 @@ class PlainDoor:
     def _write(self, connection: Connection, data: bytes) -> None:
         connection.out += data
         if len(connection.out) > self._limits.unsent_bytes:
-            self._drop(connection, f"it leaves {len(connection.out)} bytes of replies untaken")
+            self._ignore(connection, f"it leaves {len(connection.out)} bytes of replies untaken")
         else:
             self._flush(connection)
 
@@ -321,6 +333,15 @@ class PlainDoor:
         wanted = zmq.POLLIN | (zmq.POLLOUT if connection.out else 0)
         self._poller.modify(connection.socket.fileno(), wanted)
 
+    def _ignore(self, connection: Connection, why: str) -> None:
+        """Reads and sends nothing more, and lets the peer wait for the end."""
+        self._notices.tell("ignored", f"reads no more of a connection of {connection.client.name}: {why}")
+        connection.ends_s = self._clock() + self._limits.penalty_s
+        connection.may_have_more = False
+        connection.out.clear()
+        connection.reader = zmtp.Reader(0, 0)
+        self._poller.modify(connection.socket.fileno(), 0)  # takes it out
+
     def _drop(self, connection: Connection, why: str) -> None:
         """Closes a connection; `why` is told where it isn't the peer's own wish."""
         if connection.closing:
@@ -329,7 +350,7 @@ class PlainDoor:
         if why:
             self._notices.tell("closed", f"closed a connection of {connection.client.name}: {why}")
         del self._connections[connection.socket.fileno()]
-        self._poller.unregister(connection.socket.fileno())
+        self._poller.modify(connection.socket.fileno(), 0)  # takes it out, if it is in
         connection.socket.close()
         connection.client.connections -= 1
         self._gone(connection)
