@@ -52,7 +52,7 @@ def test_the_list_follows_its_file(folder: Path) -> None:
     assert allowed.names() == {KEY: "lab-pc"}
     other.add("lab-pc", OTHER)
     assert allowed.names() == {OTHER: "lab-pc"}
-    with pytest.raises(SetupError, match="already 'lab-pc's"):
+    with pytest.raises(SetupError, match="already that of lab-pc"):
         other.add("another", OTHER)
     other.remove("lab-pc")
     assert allowed.names() == {}

@@ -64,7 +64,7 @@ def test_a_client_on_the_list_plans_and_acts(closed: Closed, observation_O: Floa
 
 def test_an_unknown_key_is_told_so_and_logged(closed: Closed, caplog: pytest.LogCaptureFixture) -> None:
     key = make_pair(closed.client_folder, CLIENT_SECRET).public
-    with closed.client() as client, pytest.raises(UnreachableError, match="refuses this client's key.*skimo keys add"):
+    with closed.client() as client, pytest.raises(UnreachableError, match=r"refuses this client's key.*keys add"):
         client.connect(WAIT_S)
     assert f"refused key {key}, which is not on the list" in caplog.text
 

@@ -157,7 +157,7 @@ class AllowList:
             raise SetupError(f"client name {name[:60]!r}: must be 1 to 40 letters, digits, '.', '_' or '-'")
         known = {k: n for k, n in self.names().items() if n != name}
         if check_key(key, "the client's key") in known:
-            raise SetupError(f"that key is already {known[key]!r}'s; give every client a key of its own")
+            raise SetupError(f"that key is already that of {known[key]}; give every client a key of its own")
         self._write({**known, key: name})
 
     def remove(self, name: str) -> None:
