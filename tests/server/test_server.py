@@ -23,7 +23,7 @@ from support.policy_server import WAIT_S, Asking, GatedModel, raw_peer, running
 
 from skimo_core import protocol, wire
 from skimo_core.client import PolicyClient
-from skimo_core.errors import DeadlineError, SetupError, UnreachableError
+from skimo_core.errors import DeadlineError, PolicyError, SetupError, UnreachableError
 from skimo_core.policy import FloatArray, Goals
 from skimo_core.wire import Message
 from skimo_server.door import DoorLimits
@@ -381,3 +381,11 @@ def test_stopping_while_a_client_floods_it_ends(policy: InProcessPolicy, observa
         frames = act_frames(observation_O, np.zeros(10, np.float32))
         for _ in range(500):  # never read: the server drops what the peer does not take
             peer.socket.send_multipart(frames, zmq.NOBLOCK)
+
+
+def test_in_one_process_an_unusable_action_is_the_model_s_fault_too(
+    policy: InProcessPolicy, observation_O: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy.engine, "act", lambda *_: np.full(9, np.nan, np.float32))
+    with pytest.raises(PolicyError, match="no usable action"):
+        policy.act(observation_O, np.zeros(10, np.float32), deadline_s=1.0)

@@ -152,9 +152,9 @@ def _process(process: Mapping[str, Any], values: Mapping[str, str], python: str)
 
 def _ready(ready: Mapping[str, Any], values: Mapping[str, str]) -> Ready:
     port, endpoint = ready.get("port", "0").format(**values), ready.get("endpoint", "").format(**values)
-    found = Ready(port=int(port), endpoint=endpoint, timeout_s=ready["timeout_s"])
-    assert found.address  # an endpoint that is none is refused before anything starts
-    return found
+    if endpoint:
+        parse_endpoint(endpoint)  # one that is none is refused before anything starts
+    return Ready(port=int(port), endpoint=endpoint, timeout_s=ready["timeout_s"])
 
 
 def _parameters(node: str, items: Sequence[str | Mapping[str, str]], values: Mapping[str, str]) -> list[str]:
