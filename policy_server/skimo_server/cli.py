@@ -6,32 +6,42 @@ import logging
 import signal
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from skimo_core.endpoint import LOCAL
 from skimo_core.errors import SkimoError
 from skimo_core.heap import settle_heap
+from skimo_core.keys import SERVER_SECRET, AllowList, key_folder, load_pair
 
 from .bundle import load_bundle, resolve_bundle
+from .ceiling import hold_memory
 from .inprocess import InProcessPolicy
-from .server import DEFAULT_PORT, PolicyServer
+from .server import PolicyServer, ServerKeys
 from .session import Session
 
 FAILED = 1
 INTERRUPTED = 130
+SWITCH_INTERVAL_S = 0.001
+"""How long one thread may compute in Python while another waits: answering does not wait long for planning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """Serve a bundle to skill policy clients on this machine until SIGINT or SIGTERM."""
+    """Serve a bundle to skill policy clients until SIGINT or SIGTERM."""
 
     bundle: str = "kitchen"
     """a bundle's folder, or the name of one that ships"""
-    host: str = "127.0.0.1"
-    """a loopback address; others are refused"""
-    port: int = DEFAULT_PORT
-    """0 takes a free one"""
+    endpoint: str = LOCAL
+    """local: a Unix socket of this user and ROS domain; or ipc://PATH, or tcp://HOST:PORT (with keys)"""
+    port: int | None = None
+    """short for tcp://127.0.0.1:PORT; 0 takes a free one"""
+    keys: Path = field(default_factory=key_folder)
+    """where the server's key and the list of clients lie, for TCP (see skimo keys)"""
+    open_to_local_users: bool = False
+    """on a loopback port without keys: let in every user of this machine"""
     workers: int = 1
     """threads that share the rows of a large batch"""
     planner: tuple[str, ...] = field(default=())
@@ -47,12 +57,12 @@ class Verify:
 
 
 def serve(argv: list[str]) -> int:
-    """Serve a bundle: plans and actions over ZeroMQ, loopback only."""
+    """Serve a bundle: plans and actions over ZeroMQ, on a socket of this user or with keys."""
     options = tyro.cli(Serve, args=argv, prog="skimo serve")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         policy = InProcessPolicy.load(options.bundle, settings=options.planner, workers=options.workers)
-        server = PolicyServer(Session(policy.engine, policy.planner, policy.spec), host=options.host, port=options.port)
+        server = make_server(options, Session(policy.engine, policy.planner, policy.spec))
         endpoint = server.bind()
     except SkimoError as error:
         print(f"skimo serve: {error}", file=sys.stderr)
@@ -61,11 +71,27 @@ def serve(argv: list[str]) -> int:
         return INTERRUPTED
     server.stop_on(signal.SIGINT, signal.SIGTERM)
     settle_heap()
+    hold_memory()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     print(f"skimo serve: ready {endpoint} bundle {policy.spec.bundle_id}", flush=True)
     server.serve()
     policy.engine.close()
     print("skimo serve: stopped", flush=True)
     return 0
+
+
+def make_server(options: Serve, session: Session) -> PolicyServer:
+    """The server that the options ask for; keys are taken for TCP unless every local user may come in.
+
+    Raises:
+        SetupError: the keys are unusable.
+    """
+    endpoint = options.endpoint if options.port is None else f"tcp://127.0.0.1:{options.port}"
+    keys = None
+    has_keys = (options.keys / SERVER_SECRET).exists()
+    if endpoint.startswith("tcp:") and has_keys and not options.open_to_local_users:
+        keys = ServerKeys(own=load_pair(options.keys, SERVER_SECRET), allowed=AllowList(options.keys))
+    return PolicyServer(session, endpoint, keys=keys, open_to_local_users=options.open_to_local_users)
 
 
 def verify(argv: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from skimo_core.errors import PolicyError, SpecError
 from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_core.specs import ArraySpec
 
@@ -59,7 +60,10 @@ class InProcessPolicy:
         """See `SkillPolicy.act`; the deadline is not needed here."""
         self._spec.observation.check(observation_O)
         ArraySpec(name="skill", shape=(self._spec.skill.dim,), low=-1.0, high=1.0).check(skill_Z)
-        return self.engine.act(observation_O, skill_Z)
+        try:
+            return self._spec.action.check(self.engine.act(observation_O, skill_Z))
+        except SpecError as error:
+            raise PolicyError(f"the model gave no usable action ({error})") from None
 
 
 def open_policy(bundle: Path | str, settings: Mapping[str, object] | None = None) -> InProcessPolicy:

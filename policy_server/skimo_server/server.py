@@ -1,99 +1,87 @@
-"""The policy server: a ZeroMQ ROUTER on loopback, one thread that answers, one that plans.
+"""The policy server: one thread that reads and answers, one that plans.
+
+    door (plain or with keys) -> session.answer -> reply, or a plan in the queue -> planner's thread -> reply
 
 Promises
   - `act`, `hello` and `health` are answered at once, also while a plan is being made.
-  - Of each client only the newest plan request waits; the one it replaces is answered "superseded". At most
-    MAX_WAITING clients wait; one more is answered "busy".
-  - No message ends or blocks the server: malformed ones get a coded reply, frames over MAX_MESSAGE_BYTES are cut off
-    by libzmq with their connection, replies to clients that are gone are dropped.
-  - It binds to a loopback address or not at all: there is no authentication yet, and whoever may ask may load the
-    machine and read the bundle's specs.
+  - Clients in mid-use come before newcomers, for messages (`door.py`) and for plans (`plan_queue.py`); what any client
+    may cost in memory and time is bounded before it is spent.
+  - No message ends or blocks the server: malformed ones get a coded reply, after several of them or one that can't be
+    read to its end the connection goes, replies to clients that are gone are dropped.
+  - It listens where only its user comes in (a Unix socket), or where clients show a key on the list (TCP); on a
+    loopback port without keys only if its user says that every local user may use it; nowhere else.
   - `stop` may be called from any thread or a signal handler; `serve` returns after the plan under way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import logging
 import os
 import signal
 import threading
+import time
 from collections import deque
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import zmq
 
 from skimo_core import wire
+from skimo_core.endpoint import LOCAL, Endpoint, parse_endpoint
 from skimo_core.errors import SetupError, WireError
+from skimo_core.keys import AllowList, KeyPair
 from skimo_core.wire import Message
 
-from .session import PlanJob, Session
+from .clients import Clients
+from .curve_door import CurveDoor, KeyedConnection
+from .door import Connection, DoorLimits, PlainDoor
+from .notices import Notices
+from .plan_queue import Asker, PlanJob, PlanQueue
+from .session import Session
+from .timing import Clock
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 5757
-MAX_WAITING = 16
-MAX_MESSAGE_BYTES = 2 * wire.MAX_FRAME_BYTES
-MAX_FRAMES = 2 + wire.MAX_ARRAYS
-HIGH_WATER_MARK = 64
+TIDY_S = 0.25
 JOIN_TIMEOUT_S = 5.0
+USES = frozenset({"act", "plan"})
+FAULTS = frozenset({"malformed", "version", "op", "size", "dtype"})
 
 
-class PlanQueue:
-    """The newest plan request of each client, oldest client first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerKeys:
+    """The server's own pair, and who may use it."""
 
-    def __init__(self, capacity: int = MAX_WAITING) -> None:
-        self._capacity = capacity
-        self._jobs: dict[bytes, PlanJob] = {}
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def put(self, job: PlanJob) -> PlanJob | None:
-        """Adds a job and returns the one that it replaces, which loses nothing of its place.
-
-        Raises:
-            WireError: "busy", too many clients wait.
-        """
-        with self._changed:
-            if job.client not in self._jobs and len(self._jobs) >= self._capacity:
-                raise WireError(
-                    "busy", f"{len(self._jobs)} clients wait for plans, at most {self._capacity}; try later"
-                )
-            replaced = self._jobs.get(job.client)
-            self._jobs[job.client] = job
-            self._changed.notify()
-            return replaced
-
-    def take(self) -> PlanJob | None:
-        """Waits for the next job; None once closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._jobs))
-            if self._closed:
-                return None
-            return self._jobs.pop(next(iter(self._jobs)))
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    own: KeyPair
+    allowed: AllowList
 
 
 class PolicyServer:
     """Serves one session; `bind`, then `serve` in the thread that is to do the answering."""
 
-    def __init__(self, session: Session, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
-        """Args: port 0 takes a free one; see `endpoint` after `bind`."""
-        self._session = session
-        self._host, self._port = host, port
+    def __init__(
+        self,
+        session: Session,
+        endpoint: str = LOCAL,
+        *,
+        keys: ServerKeys | None = None,
+        open_to_local_users: bool = False,
+        limits: DoorLimits | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Args: see `skimo_core.endpoint`; port 0 takes a free one, see `endpoint` after `bind`. Keys are for TCP."""
+        self._session, self._wanted, self._keys = session, endpoint, keys
+        self._open_to_local_users, self._limits, self._clock = open_to_local_users, limits or DoorLimits(), clock
+        self._clients = Clients()
         self._queue = PlanQueue()
-        self._done: deque[tuple[bytes, Message]] = deque()
+        self._poller = zmq.Poller()
+        self._notices = Notices(log, clock)
+        self._done: deque[tuple[Asker, Message]] = deque()
         self._stopping = threading.Event()
-        self._socket: zmq.Socket[bytes] | None = None
+        self._door: PlainDoor | CurveDoor | None = None
         self._wake: tuple[int, int] | None = None
         self._owns_signals = False
         self.endpoint = ""
@@ -106,55 +94,37 @@ class PolicyServer:
         self.close()
 
     def bind(self) -> str:
-        """Opens the port and returns the endpoint.
+        """Opens the door and returns the endpoint.
 
         Raises:
-            SetupError: not a loopback address, or the port is taken.
+            SetupError: an address that needs keys and has none, or one that is taken.
         """
-        check_loopback(self._host)
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        try:
-            socket.bind(f"tcp://{self._host}:{self._port or '*'}")
-        except zmq.ZMQError as error:
-            socket.close()
-            if error.errno == errno.EADDRINUSE:
-                raise SetupError(
-                    f"port {self._port} of {self._host} is in use; stop the other server or choose another --port"
-                ) from None
-            raise SetupError(f"can't listen on {self._host}:{self._port}: {error}; choose another --port") from None
-        self._socket = socket
+        door = self._make_door(parse_endpoint(self._wanted))
+        self.endpoint = str(door.open())
+        self._door = door
         self._wake = os.pipe()
-        os.set_blocking(self._wake[1], False)
-        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        for end in self._wake:
+            os.set_blocking(end, False)
+        self._poller.register(self._wake[0], zmq.POLLIN)
         return self.endpoint
 
     def serve(self) -> None:
-        """Answers until `stop`; then ends the worker after the plan under way and closes the port."""
-        socket, wake = self._socket, self._wake
-        assert socket is not None and wake is not None, "bind() comes before serve()"
+        """Answers until `stop`; then ends the worker after the plan under way and closes the door."""
+        assert self._door is not None, "bind() comes before serve()"
         worker = threading.Thread(target=self._work, name="skimo-planner", daemon=True)
         worker.start()
-        poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        poller.register(wake[0], zmq.POLLIN)
+        tidied_s = self._clock()
         try:
             while not self._stopping.is_set():
-                ready = dict(poller.poll())
-                if wake[0] in ready:
-                    os.read(wake[0], 4096)
-                while self._done:
-                    self._send(*self._done.popleft())
-                if socket in ready:
-                    self._receive(socket)
+                self._turn(self._door)
+                if self._clock() - tidied_s > TIDY_S:
+                    tidied_s = self._clock()
+                    self._door.tidy()
+                    self._clients.forget(tidied_s)
         finally:
             self._queue.close()
             worker.join(JOIN_TIMEOUT_S)
-            while self._done:
-                self._send(*self._done.popleft())
+            self._send_plans()
             self.close()
 
     def stop(self) -> None:
@@ -175,50 +145,84 @@ class PolicyServer:
         self._owns_signals = True
 
     def close(self) -> None:
-        """Closes the port; harmless twice."""
+        """Closes the door; harmless twice."""
         if self._owns_signals:
             signal.set_wakeup_fd(-1)
             self._owns_signals = False
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._door is not None:
+            self._door.close()
+            self._door = None
         if self._wake is not None:
+            self._poller.unregister(self._wake[0])
             ends, self._wake = self._wake, None
             for end in ends:
                 os.close(end)
 
-    def _receive(self, socket: zmq.Socket[bytes]) -> None:
-        """Takes one message, keeping at most MAX_FRAMES + 1 of its frames, and answers or queues it."""
-        frames: list[bytes] = []
-        while True:
-            frame = socket.recv(zmq.NOBLOCK)
-            if len(frames) <= MAX_FRAMES:
-                frames.append(frame)
-            if not socket.getsockopt(zmq.RCVMORE):
-                break
-        client, content = frames[0], frames[1:]
-        found = self._session.answer(client, content, len(self._queue))
-        if isinstance(found, Message):
-            self._send(client, found)
-            return
-        try:
-            replaced = self._queue.put(found)
-        except WireError as error:
-            self._send(client, self._session.refusal("plan", found.request_id, error))
-            return
-        if replaced is not None:
-            error = WireError("superseded", f"request {found.request_id} of the same client took its place")
-            self._send(client, self._session.refusal("plan", replaced.request_id, error))
+    def _make_door(self, endpoint: Endpoint) -> PlainDoor | CurveDoor:
+        if endpoint.path is None and self._keys is not None:
+            own, allowed = self._keys.own, self._keys.allowed
+            return CurveDoor(endpoint, own, allowed, self._clients, self._poller, **self._bounds())
+        if endpoint.path is None:
+            check_without_keys(endpoint, self._open_to_local_users)
+        return PlainDoor(endpoint, self._clients, self._poller, **self._bounds())
 
-    def _send(self, client: bytes, reply: Message) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(zmq.Again):  # the client takes nothing any more: it is gone or stuck
-                self._socket.send_multipart([client, *wire.encode(reply)], zmq.NOBLOCK)
+    def _bounds(self) -> dict[str, Any]:
+        return {"limits": self._limits, "clock": self._clock, "gone": self._queue.drop}
+
+    def _turn(self, door: PlainDoor | CurveDoor) -> None:
+        """Waits for something to do, and does a little of it for everybody whose turn it is."""
+        assert self._wake is not None
+        ready = dict(self._poller.poll(0 if door.hurried else round(1e3 * TIDY_S)))
+        if self._wake[0] in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake[0], 4096)
+        self._send_plans()
+        try:
+            for connection, found in door.take(ready):
+                self._answer(connection, found)
+                self._send_plans()
+        except Exception as error:  # the process's border: whatever one turn meets, the next one serves the others
+            self._notices.tell("turn", f"unforeseen fault in a turn: {type(error).__name__}: {error}")
+
+    def _answer(self, connection: Connection | KeyedConnection, found: list[bytes] | WireError) -> None:
+        """Answers one message, or queues its plan."""
+        if isinstance(found, WireError):
+            connection.send(wire.encode(self._session.refusal("error", 0, found)))
+            connection.fault(last=True)
+            return
+        answer = self._session.answer(connection, found, len(self._queue))
+        if isinstance(answer, PlanJob):
+            connection.client.used(self._clock())
+            self._enqueue(answer)
+            return
+        if answer.code == "ok" and answer.op in USES:
+            connection.client.used(self._clock())
+        connection.send(wire.encode(answer))
+        if answer.code in FAULTS:
+            connection.fault(last=False)
+
+    def _enqueue(self, job: PlanJob) -> None:
+        try:
+            given_up = self._queue.put(job)
+        except WireError as error:
+            job.asker.send(wire.encode(self._session.refusal("plan", job.request_id, error)))
+            return
+        if given_up is not None:
+            other, error = given_up
+            other.asker.send(wire.encode(self._session.refusal("plan", other.request_id, error)))
+
+    def _send_plans(self) -> None:
+        while self._done:
+            asker, reply = self._done.popleft()
+            asker.send(wire.encode(reply))
 
     def _work(self) -> None:
         """The planner's thread."""
         while (job := self._queue.take()) is not None:
-            self._done.append((job.client, self._session.plan(job)))
+            began_s = self._clock()
+            reply = self._session.plan(job)
+            job.asker.spent(self._clock() - began_s)
+            self._done.append((job.asker, reply))
             self._notify()
 
     def _notify(self) -> None:
@@ -228,18 +232,23 @@ class PolicyServer:
                 os.write(wake[1], b"x")
 
 
-def check_loopback(host: str) -> None:
-    """Refuses every address but this machine's own.
+def check_without_keys(endpoint: Endpoint, open_to_local_users: bool) -> None:
+    """Refuses a TCP endpoint that the wrong people could reach.
 
     Raises:
-        SetupError: another address or a name.
+        SetupError: another address than loopback, or loopback without its user's word.
     """
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        loopback = ipaddress.ip_address(endpoint.host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise SetupError(
-            f"host {host!r} is not a loopback address, and this server has no authentication; "
-            "use 127.0.0.1, and reach it from another machine through an SSH tunnel"
+            f"{endpoint} is not a loopback address: other machines could use the server, so it needs keys "
+            "(skimo keys server, skimo keys add)"
+        )
+    if not open_to_local_users:
+        raise SetupError(
+            f"every user of this machine could use {endpoint}: leave the port out for a socket of your own, make keys "
+            "(skimo keys server, skimo keys add), or say --open-to-local-users"
         )

@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from skimo_core import protocol, wire
 from skimo_core.errors import BundleError, PolicyError, SkimoError, SpecError, WireError
@@ -21,6 +20,7 @@ from skimo_core.policy import PolicySpec
 from skimo_core.wire import Message
 
 from .engine import Engine
+from .plan_queue import Asker, PlanJob
 from .planner import Planner
 from .timing import Clock, Stages, percentiles
 
@@ -28,21 +28,8 @@ log = logging.getLogger(__name__)
 
 REPLY_SHARE = 0.1  # of a deadline that is kept for finishing the reply and sending it
 KEEP_TIMINGS = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanJob:
-    """A checked plan request; `end_s` is when its client gives up, on the server's clock."""
-
-    client: bytes
-    request_id: int
-    query: protocol.PlanQuery
-    deadline_s: float
-    arrived_s: float
-
-    @property
-    def end_s(self) -> float:
-        return self.arrived_s + self.deadline_s
+MAX_PLAN_DEADLINE_S = 10.0
+"""The longest that a plan may wait and take, whatever its client allows: a queue of patient clients is still short."""
 
 
 class Session:
@@ -56,14 +43,17 @@ class Session:
         self._plan_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
         self._act_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
 
-    def answer(self, client: bytes, frames: list[bytes], waiting: int) -> Message | PlanJob:
+    def answer(self, asker: Asker, frames: list[bytes], waiting: int) -> Message | PlanJob:
         """The reply to a message, or the plan job that it asks for; `waiting` is the length of the plan queue."""
         arrived_s = self._clock()
         request_id, op = 0, "error"
         try:
-            request_id = wire.request_id_of(frames)
-            message = wire.decode(frames)
-            op = message.op
+            try:
+                message = wire.decode(frames)
+            except WireError:
+                request_id = wire.request_id_of(frames)
+                raise
+            request_id, op = message.request_id, message.op
             self._counts[op] += 1
             if op == "hello":
                 return protocol.hello_reply(self.spec, request_id)
@@ -72,7 +62,7 @@ class Session:
             if op == "health":
                 return self._health(request_id, waiting)
             if op == "plan":
-                return self._job(client, message, arrived_s)
+                return self._job(asker, message, arrived_s)
             raise WireError("op", f"op is {op!r}, which no client may send")
         except Exception as error:  # the process's request border: any fault is told by code, and the server goes on
             return self.refusal(op, request_id, error)
@@ -93,7 +83,7 @@ class Session:
             )
             found.timings_ms["queue"] = round(1e3 * queued_s, 4)
             self._plan_ms.append(found.timings_ms["total"])
-            return protocol.plan_reply(found, job.request_id)
+            return usable(protocol.plan_reply(found, job.request_id), protocol.read_plan_reply, self.spec)
         except Exception as error:  # as in `answer`
             return self.refusal("plan", job.request_id, error)
 
@@ -115,17 +105,18 @@ class Session:
             action_A = self._engine.act(observation_O, skill_Z)
         timings_ms = stages.milliseconds()
         self._act_ms.append(timings_ms["total"])
-        return protocol.act_reply(action_A, self.spec.bundle_id, timings_ms, message.request_id)
+        reply = protocol.act_reply(action_A, self.spec.bundle_id, timings_ms, message.request_id)
+        return usable(reply, protocol.read_act_reply, self.spec)
 
-    def _job(self, client: bytes, message: Message, arrived_s: float) -> PlanJob:
+    def _job(self, asker: Asker, message: Message, arrived_s: float) -> PlanJob:
         if not message.deadline_s > 0:
             raise SpecError(f"plan: deadline is {message.deadline_s:g} s, must be more than 0")
         query = protocol.read_plan_request(message, self.spec)
         return PlanJob(
-            client=client,
+            asker=asker,
             request_id=message.request_id,
             query=query,
-            deadline_s=message.deadline_s,
+            deadline_s=min(message.deadline_s, MAX_PLAN_DEADLINE_S),
             arrived_s=arrived_s,
         )
 
@@ -139,6 +130,19 @@ class Session:
         for name, values in (("plan_ms", self._plan_ms), ("act_ms", self._act_ms)):
             fields |= {f"{name}_{key}": value for key, value in percentiles(list(values)).items()}
         return Message(op="health", request_id=request_id, fields=fields)
+
+
+def usable(reply: Message, read: Callable[[Message, PolicySpec], object], spec: PolicySpec) -> Message:
+    """The reply, if its client could use it: what leaves here is held to what the client will ask of it.
+
+    Raises:
+        PolicyError: the model gave something else, as it may for an observation far from its data.
+    """
+    try:
+        read(reply, spec)
+    except (SpecError, WireError) as error:
+        raise PolicyError(f"the model gave no usable answer to {reply.op} ({error})") from None
+    return reply
 
 
 _CODES: tuple[tuple[type[SkimoError], Callable[[SkimoError], str]], ...] = (

@@ -22,7 +22,12 @@ LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 ARGUMENTS = [
     {},
     {"task": "microwave,light_switch,slide_cabinet,hinge_cabinet", "seed": "7", "driver": "multipanda"},
-    {"bundle": "PLACE/a bundle", "port": "6001", "params_file": "PLACE/mine.yaml", "recordings": "somewhere else"},
+    {
+        "bundle": "PLACE/a bundle",
+        "endpoint": "tcp://127.0.0.1:6001",
+        "params_file": "PLACE/mine.yaml",
+        "recordings": "somewhere else",
+    },
 ]
 ROBOTS = {
     "franka_ros2": ("jazzy", "launch/franka.launch.py"),

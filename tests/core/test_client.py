@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
 import zmq
@@ -195,10 +197,16 @@ def test_another_scale_rate_or_bundle_is_refused_at_connect() -> None:
         for wanted, word in (
             ({"action": replace(DOMAIN.action, scale_rad_s=9.0)}, "scale_rad_s"),
             ({"action": replace(DOMAIN.action, rate_hz=50.0)}, "rate_hz"),
-            ({"bundle_id": "b" * 64}, "bundle id"),
+            ({"bundle_id": "b" * 64}, "serves bundle id a{64}, wanted b{64}"),
+            ({"bundle_id": "a" * 7}, "at least 8"),
         ):
             with PolicyClient(endpoint, **wanted) as client, pytest.raises(SpecError, match=word):
                 client.connect(WAIT_S)
+
+
+def test_a_bundle_is_known_by_the_first_digits_of_its_id() -> None:
+    with serving(honest) as endpoint, PolicyClient(endpoint, bundle_id="a" * 8) as client:
+        assert client.connect(WAIT_S).bundle_id == SPEC.bundle_id
 
 
 def test_a_server_that_changed_its_bundle_is_refused_until_connect() -> None:
@@ -270,9 +278,28 @@ def test_an_unusable_action_never_gets_through(answer: Answer) -> None:
             act(client)
 
 
-def test_a_hello_without_a_spec_is_refused() -> None:
+HELLO_SPEC = str(protocol.hello_reply(SPEC, 1).fields["spec"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{}",
+        "[" * 20_000,
+        "9" * 5_000,
+        HELLO_SPEC.replace('"joints": 7', '"joints": 1e999'),
+        HELLO_SPEC.replace('"horizon": 10', '"horizon": 3.5'),
+        HELLO_SPEC.replace('"dim": 10', '"dim": true'),
+        HELLO_SPEC.replace('"rate_hz": 12.5', '"rate_hz": Infinity'),
+        HELLO_SPEC.replace('"limits": "', '"limits": ["').replace('b"', 'b"]'),
+    ],
+    ids=range(8),
+)
+def test_a_hello_without_a_usable_spec_is_refused(spec: str) -> None:
+    assert spec != HELLO_SPEC
+
     def answer(request: Message) -> list[Message]:
-        return [Message(op="hello", request_id=request.request_id, fields={"spec": "{}", "bundle": "x"})]
+        return [Message(op="hello", request_id=request.request_id, fields={"spec": spec, "bundle": "x"})]
 
     with serving(answer) as endpoint, PolicyClient(endpoint) as client, pytest.raises(WireError, match="no spec"):
         client.connect(WAIT_S)
@@ -282,3 +309,30 @@ def test_a_hello_without_a_spec_is_refused() -> None:
 def test_a_deadline_out_of_bounds_is_refused(deadline_s: float) -> None:
     with PolicyClient("tcp://127.0.0.1:1") as client, pytest.raises(SpecError, match="deadline"):
         client.connect(deadline_s)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([b""] * 100, "more than 17 frames"),
+        ([msgpack.packb(0)], "must be a map"),
+        ([b"\x81\xa1a" * 300 + b"\x01"], "protocol version"),
+        ([b"\xc1"], "not msgpack"),
+    ],
+    ids=["parts", "no map", "nested", "no msgpack"],
+)
+def test_frames_that_make_no_reply_are_a_wire_error(frames: list[bytes], words: str) -> None:
+    context = zmq.Context.instance()
+    with tempfile.TemporaryDirectory(prefix="skimo-") as folder, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.LINGER, 0)
+        router.bind(f"ipc://{folder}/socket")
+
+        def answer() -> None:
+            identity, *_ = router.recv_multipart()
+            router.send_multipart([identity, *frames])
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with PolicyClient(f"ipc://{folder}/socket") as client, pytest.raises(WireError, match=words):
+            client.connect(WAIT_S)
+        thread.join(WAIT_S)

@@ -86,6 +86,13 @@ def described(**changes: object) -> list[bytes]:
     return change(arrays=[{"name": "skill", "dtype": "f4", "shape": [3]} | changes])
 
 
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 REFUSED = {
     "no frames": ([], "malformed"),
     "not msgpack": ([b"\xc1"], "malformed"),
@@ -107,6 +114,12 @@ REFUSED = {
     "big-endian array": (described(dtype=">f4"), "dtype"),
     "negative shape": (described(shape=[-3]), "malformed"),
     "huge shape": (described(shape=[2**62, 2**62]), "malformed"),
+    "shape whose product is too big but for a 0": (described(shape=[0, 2**20, 2**20, 2**20]), "size"),
+    "nested shape": (described(shape=[nested(400)]), "malformed"),
+    "nested version": (change(v=nested(400)), "version"),
+    "nested id": (change(id=nested(400)), "malformed"),
+    "nested type": (described(dtype=nested(400)), "dtype"),
+    "lists that claim what they don't hold": ([b"\xdc\xff\xff" * 400], "malformed"),
     "five dimensions": (described(shape=[1, 1, 1, 1, 3]), "malformed"),
     "short frame": (described(shape=[4]), "malformed"),
     "array without frame": (wire.encode(GOOD)[:1], "malformed"),
@@ -131,3 +144,13 @@ def test_an_array_type_outside_the_list_is_not_sent() -> None:
         wire.encode(Message(op="act", request_id=1, arrays={"x": np.zeros(2, np.complex64)}))
     with pytest.raises(WireError, match="object"):
         wire.encode(Message(op="act", request_id=1, arrays={"x": np.array([{}], object)}))
+
+
+def test_a_header_at_the_bounds_of_this_process_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(wire.msgpack, "unpackb", exhausted)
+    with pytest.raises(WireError) as caught:
+        wire.decode(wire.encode(GOOD))
+    assert caught.value.code == "size" and wire.request_id_of(wire.encode(GOOD)) == 0

@@ -16,7 +16,6 @@ from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
 
 from skimo_core.episodes.recording import read_episode
 from skimo_core.tasks import kitchen
-from skimo_core.up.isolation import free_port
 from skimo_ros.backend import RosBackend
 from skimo_server.testing import make_bundle
 
@@ -46,16 +45,17 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("loop")
-    domain, port = kitchen(), free_port()
+    domain, endpoint = kitchen(), f"ipc://{folder}/socket"
     make_bundle(folder / "bundle", observation=domain.observation, action=domain.action, limits_digest="0" * 64)
-    command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(folder / "bundle"), "--port", str(port)]
+    command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(folder / "bundle")]
+    command += ["--endpoint", endpoint]
 
     def serve() -> object:
         return processes.command("server", command)
 
     serve()
     processes.node("recorder_node", directory=folder / "recordings")
-    processes.node("policy_node", endpoint=f"tcp://127.0.0.1:{port}", noise=True)
+    processes.node("policy_node", endpoint=endpoint, noise=True)
     wait_until(lambda: watcher.state == "idle", "the policy node to be ready", 2 * START_S)
     assert "obeyed other robot limits (digest 000000000000)" in processes.log("policy_node")
     yield Stack(processes, watcher, arm, serve, folder / "recordings")

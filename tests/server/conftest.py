@@ -1,4 +1,4 @@
-"""A tiny bundle with random weights, its policy, and a real server on a free port in a thread."""
+"""A tiny bundle with random weights, its policy, and a real server on a socket of its own in a thread."""
 
 from __future__ import annotations
 

@@ -1,12 +1,16 @@
-"""A real server on loopback: what it answers, what it refuses, and that nothing sent to it ends it."""
+"""A real server on a socket: what it answers, what it refuses, and that nothing sent to it ends it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
@@ -15,17 +19,19 @@ import pytest
 import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.policy_server import WAIT_S, GatedModel, raw_peer, running
+from support.policy_server import WAIT_S, Asking, GatedModel, raw_peer, running
 
 from skimo_core import protocol, wire
 from skimo_core.client import PolicyClient
-from skimo_core.errors import DeadlineError, SetupError, UnreachableError
+from skimo_core.errors import DeadlineError, PolicyError, SetupError, UnreachableError
 from skimo_core.policy import FloatArray, Goals
 from skimo_core.wire import Message
+from skimo_server.door import DoorLimits
 from skimo_server.inprocess import InProcessPolicy
+from skimo_server.plan_queue import PlanJob
 from skimo_server.planner import Planner
-from skimo_server.server import MAX_MESSAGE_BYTES, MAX_WAITING, PlanQueue, PolicyServer
-from skimo_server.session import PlanJob, Session
+from skimo_server.server import PolicyServer
+from skimo_server.session import MAX_PLAN_DEADLINE_S, Session
 
 FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
 HELLO = wire.encode(Message(op="hello", request_id=1))
@@ -120,14 +126,31 @@ def test_an_array_that_does_not_fit_the_bundle_is_refused(
     assert reply.code == "spec" and word in reply.text
 
 
-def test_oversize_is_refused_with_a_code_and_far_oversize_with_the_connection(endpoint: str) -> None:
-    with raw_peer(endpoint) as peer:
-        reply = peer.ask([*HELLO, bytes(wire.MAX_FRAME_BYTES + 1)])
-        assert reply.code == "size"
-        peer.send([*HELLO, bytes(MAX_MESSAGE_BYTES + 1)])
-        with raw_peer(endpoint) as other:
-            assert other.ask(HELLO).code == "ok"
-        assert not peer.socket.poll(0)
+def test_oversize_is_refused_with_a_code_and_its_connection(endpoint: str) -> None:
+    with raw_peer(endpoint) as peer, raw_peer(endpoint) as other:
+        reply = peer.ask([*HELLO, bytes(DoorLimits().message_bytes)])
+        assert (reply.code, reply.request_id) == ("size", 0) and "at most 262144" in reply.text
+        assert other.ask(HELLO).code == "ok"
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+@pytest.mark.parametrize("broken", ["decode", "goal_value"])
+def test_a_model_that_gives_no_number_is_told_as_the_model_s(
+    policy: InProcessPolicy, goals: Goals, broken: str
+) -> None:
+    class Diverging:
+        """The bundle's model, whose sums overflow where its input is huge."""
+
+        def __getattr__(self, name: str) -> object:
+            found = getattr(policy.engine, name)
+            return (lambda *given: found(*given) * np.float32(np.nan)) if name in ("act", broken) else found
+
+    model, huge_O = Diverging(), np.full(30, 3e38, np.float32)
+    session = Session(model, Planner(model, policy.config), policy.spec)  # type: ignore[arg-type]
+    acted = session.answer(Asking(), act_frames(huge_O, np.zeros(10, np.float32)), waiting=0)
+    assert isinstance(acted, Message) and acted.code == "model" and "must be finite" in acted.text
+    job = session.answer(Asking(), plan_frames(huge_O, goals, 2), waiting=0)
+    assert isinstance(job, PlanJob) and session.plan(job).code == "model"
 
 
 def test_actions_are_answered_while_a_plan_is_being_made(
@@ -169,7 +192,7 @@ def test_a_plan_that_waited_past_its_deadline_is_not_made(
 ) -> None:
     now = [0.0]
     session = Session(policy.engine, policy.planner, policy.spec, clock=lambda: now[0])
-    job = session.answer(b"client", plan_frames(observation_O, goals, 8, deadline_s=0.5), waiting=0)
+    job = session.answer(Asking(), plan_frames(observation_O, goals, 8, deadline_s=0.5), waiting=0)
     assert isinstance(job, PlanJob)
     now[0] = 0.6
     reply = session.plan(job)
@@ -187,27 +210,10 @@ def test_a_plan_under_way_at_its_deadline_answers_with_the_best_so_far(
 
     planner = Planner(policy.engine, policy.config, clock=clock)
     session = Session(policy.engine, planner, policy.spec, clock=lambda: 0.0)
-    job = session.answer(b"client", plan_frames(observation_O, goals, 8, deadline_s=0.1), waiting=0)
+    job = session.answer(Asking(), plan_frames(observation_O, goals, 8, deadline_s=0.1), waiting=0)
     assert isinstance(job, PlanJob)
     reply = session.plan(job)
     assert reply.code == "ok" and reply.arrays["skills"].shape == (3, 10)
-
-
-def test_too_many_waiting_clients_are_told_so(policy: InProcessPolicy, observation_O: FloatArray, goals: Goals) -> None:
-    session, queue = Session(policy.engine, policy.planner, policy.spec), PlanQueue()
-    for client in range(MAX_WAITING):
-        job = session.answer(b"%d" % client, plan_frames(observation_O, goals, 1), waiting=client)
-        assert isinstance(job, PlanJob) and queue.put(job) is None
-    again = session.answer(b"0", plan_frames(observation_O, goals, 2), waiting=0)
-    assert isinstance(again, PlanJob)
-    assert (replaced := queue.put(again)) is not None and replaced.request_id == 1
-    one_more = session.answer(b"late", plan_frames(observation_O, goals, 1), waiting=0)
-    assert isinstance(one_more, PlanJob)
-    with pytest.raises(wire.WireError) as caught:
-        queue.put(one_more)
-    assert caught.value.code == "busy"
-    first = queue.take()
-    assert first is not None and (first.client, first.request_id) == (b"0", 2)  # it kept its place
 
 
 def test_a_fault_of_our_own_is_told_without_its_inside(
@@ -218,16 +224,34 @@ def test_a_fault_of_our_own_is_told_without_its_inside(
             raise ZeroDivisionError("secret")
 
     session = Session(Broken(), policy.planner, policy.spec)  # type: ignore[arg-type]
-    reply = session.answer(b"c", act_frames(observation_O, np.zeros(10, np.float32), 3), waiting=0)
+    reply = session.answer(Asking(), act_frames(observation_O, np.zeros(10, np.float32), 3), waiting=0)
     assert isinstance(reply, Message) and (reply.code, reply.request_id) == ("internal", 3)
     assert "secret" not in reply.text and "secret" in caplog.text
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.10", "*", "::", "somewhere.example"])
-def test_only_loopback_addresses_are_served(policy: InProcessPolicy, host: str) -> None:
-    server = PolicyServer(Session(policy.engine, policy.planner, policy.spec), host=host, port=0)
-    with pytest.raises(SetupError, match="not a loopback address"):
+def test_a_patient_client_s_deadline_is_capped(
+    policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
+) -> None:
+    session = Session(policy.engine, policy.planner, policy.spec)
+    job = session.answer(Asking(), plan_frames(observation_O, goals, 1, deadline_s=60.0), waiting=0)
+    assert isinstance(job, PlanJob) and job.deadline_s == MAX_PLAN_DEADLINE_S
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.10", "*", "[::]", "somewhere.example"])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_without_keys_no_other_machine_is_served(policy: InProcessPolicy, host: str, is_open: bool) -> None:
+    session = Session(policy.engine, policy.planner, policy.spec)
+    server = PolicyServer(session, f"tcp://{host}:0", open_to_local_users=is_open)
+    with pytest.raises(SetupError, match=r"not a loopback address.*skimo keys"):
         server.bind()
+
+
+def test_a_loopback_port_without_keys_needs_its_user_s_word(policy: InProcessPolicy) -> None:
+    session = Session(policy.engine, policy.planner, policy.spec)
+    with pytest.raises(SetupError, match=r"every user of this machine.*--open-to-local-users"):
+        PolicyServer(session, "tcp://127.0.0.1:0").bind()
+    with PolicyServer(session, "tcp://127.0.0.1:0", open_to_local_users=True) as server:
+        assert server.endpoint.startswith("tcp://127.0.0.1:") and not server.endpoint.endswith(":0")
 
 
 COMMAND = "import sys; from skimo_server.cli import serve; sys.exit(serve(sys.argv[1:]))"
@@ -256,29 +280,89 @@ def finish(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_a_signal_and_ends_clean(bundle_folder: Path, number: int) -> None:
-    process, address = start(bundle_folder, "--port", "0", "--planner", "samples=16", "elites=4", "horizon=2")
+    process, address = start(
+        bundle_folder, "--port", "0", "--open-to-local-users", "--planner", "samples=16", "elites=4", "horizon=2"
+    )
     with PolicyClient(address) as client:
         assert client.connect(WAIT_S).skill.plan_length == 2
     code, out, err = finish(process, number)
     assert code == 0 and out.strip() == "skimo serve: stopped" and "Traceback" not in err
 
 
-def test_a_second_server_on_the_port_says_so_and_exits(bundle_folder: Path, endpoint: str) -> None:
-    port = endpoint.rpartition(":")[2]
-    found = subprocess.run(
-        [sys.executable, "-c", COMMAND, "--bundle", str(bundle_folder), "--port", port],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert found.returncode == 1 and f"port {port} of 127.0.0.1 is in use" in found.stderr
-    assert "Traceback" not in found.stderr and not found.stdout
+@pytest.fixture
+def own_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder and a ROS domain of the test's own; gives the socket that a server has there."""
+    with tempfile.TemporaryDirectory(prefix="skimo-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+        yield Path(folder) / "skimo" / "policy-77.sock"
 
 
-def test_a_client_recovers_when_a_killed_server_comes_back(bundle_folder: Path, observation_O: FloatArray) -> None:
+def refused(bundle: Path, *options: str) -> str:
+    """What a server says that does not start."""
+    command = [sys.executable, "-c", COMMAND, "--bundle", str(bundle), *options]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1 and not found.stdout and "Traceback" not in found.stderr
+    return found.stderr
+
+
+def test_by_default_a_server_listens_where_only_its_user_comes_in(bundle_folder: Path, own_domain: Path) -> None:
+    process, address = start(bundle_folder)
+    assert address == f"ipc://{own_domain}"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (own_domain.parent, own_domain)] == [0o700, 0o600]
+    with PolicyClient() as client:
+        assert client.connect(WAIT_S).bundle_id
+    score, limit = (Path(f"/proc/{process.pid}/{name}").read_text() for name in ("oom_score_adj", "limits"))
+    assert int(score) >= 500, "the kernel's killer must prefer the server over the gate"
+    data = next(line for line in limit.splitlines() if line.startswith("Max data size"))
+    assert int(data.split()[3]) < 2**31
+    assert finish(process, signal.SIGTERM)[0] == 0 and not own_domain.exists()
+
+
+def test_a_second_server_says_who_is_there_and_a_dead_one_s_socket_is_taken_over(
+    bundle_folder: Path, own_domain: Path
+) -> None:
+    process, _ = start(bundle_folder)
+    said = refused(bundle_folder)
+    assert f"another server (process {process.pid}) listens on {own_domain}" in said
+    finish(process, signal.SIGKILL)
+    assert own_domain.is_socket()
+    process, _ = start(bundle_folder)
+    with PolicyClient() as client:
+        client.connect(WAIT_S)
+    assert finish(process, signal.SIGINT)[0] == 0
+
+
+def test_a_stack_in_another_domain_never_meets_this_one_s_server(
+    bundle_folder: Path, own_domain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, _ = start(bundle_folder)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "78")
+    with PolicyClient() as client, pytest.raises(UnreachableError, match="nobody listens"):
+        client.connect(0.1)
+    assert finish(process, signal.SIGTERM)[0] == 0
+
+
+def test_a_folder_that_others_may_enter_is_refused(bundle_folder: Path, own_domain: Path) -> None:
+    own_domain.parent.mkdir(mode=0o755)
+    assert "mode 0755, so that others may enter it" in refused(bundle_folder)
+    with PolicyClient() as client, pytest.raises(UnreachableError, match="others may enter it"):
+        client.connect(0.1)
+
+
+def test_a_taken_port_is_refused_with_the_remedy(bundle_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(bundle_folder, "--port", str(port), "--open-to-local-users")
+    assert f"can't listen on port {port} of 127.0.0.1: Address already in use" in said
+
+
+def test_a_client_recovers_when_a_killed_server_comes_back(
+    bundle_folder: Path, observation_O: FloatArray, tmp_path: Path
+) -> None:
     skill_Z = np.zeros(10, np.float32)
-    process, address = start(bundle_folder, "--port", "0")
+    address = f"ipc://{tmp_path}/socket"
+    process, _ = start(bundle_folder, "--endpoint", address)
     with PolicyClient(address) as client:
         client.connect(WAIT_S)
         before_A = client.act(observation_O, skill_Z, deadline_s=WAIT_S)
@@ -287,7 +371,7 @@ def test_a_client_recovers_when_a_killed_server_comes_back(bundle_folder: Path, 
         with pytest.raises((DeadlineError, UnreachableError)):
             client.act(observation_O, skill_Z, deadline_s=0.04)
         assert time.monotonic() - began_s < 1.0
-        process, _ = start(bundle_folder, "--port", address.rpartition(":")[2])
+        process, _ = start(bundle_folder, "--endpoint", address)
         np.testing.assert_array_equal(client.act(observation_O, skill_Z, deadline_s=WAIT_S), before_A)
     assert finish(process, signal.SIGTERM)[0] == 0
 
@@ -297,3 +381,11 @@ def test_stopping_while_a_client_floods_it_ends(policy: InProcessPolicy, observa
         frames = act_frames(observation_O, np.zeros(10, np.float32))
         for _ in range(500):  # never read: the server drops what the peer does not take
             peer.socket.send_multipart(frames, zmq.NOBLOCK)
+
+
+def test_in_one_process_an_unusable_action_is_the_model_s_fault_too(
+    policy: InProcessPolicy, observation_O: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy.engine, "act", lambda *_: np.full(9, np.nan, np.float32))
+    with pytest.raises(PolicyError, match="no usable action"):
+        policy.act(observation_O, np.zeros(10, np.float32), deadline_s=1.0)

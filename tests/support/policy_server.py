@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 
 from skimo_core import wire
 from skimo_core.policy import FloatArray
 from skimo_core.wire import Message
+from skimo_server.door import DoorLimits
 from skimo_server.engine import Engine
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.planner import Planner
-from skimo_server.server import PolicyServer
+from skimo_server.server import PolicyServer, ServerKeys
 from skimo_server.session import Session
 
 WAIT_S = 20.0
 
 
 @contextmanager
-def running(policy: InProcessPolicy, *, planner: Planner | None = None, port: int = 0) -> Iterator[str]:
-    """A real server in a thread; gives its endpoint."""
-    server = PolicyServer(Session(policy.engine, planner or policy.planner, policy.spec), port=port)
-    endpoint = server.bind()
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    try:
-        yield endpoint
-    finally:
-        server.stop()
-        thread.join(WAIT_S)
-        assert not thread.is_alive()
+def running(
+    policy: InProcessPolicy,
+    *,
+    planner: Planner | None = None,
+    endpoint: str | None = None,
+    keys: ServerKeys | None = None,
+    limits: DoorLimits | None = None,
+) -> Iterator[str]:
+    """A real server in a thread, on a socket of its own where no endpoint is given; gives its endpoint."""
+    session = Session(policy.engine, planner or policy.planner, policy.spec)
+    with tempfile.TemporaryDirectory(prefix="skimo-") as folder:
+        server = PolicyServer(session, endpoint or f"ipc://{folder}/socket", keys=keys, limits=limits)
+        address = server.bind()
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.stop()
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
+
+@dataclass(eq=False)
+class Asking:
+    """Somebody who asks without a connection, of any rank."""
+
+    client_name: str = "a client"
+    standing: tuple[int, float] = (0, 0.0)
+    spent_s: float = 0.0
+    told: list[Message] = field(default_factory=list)
+
+    def rank(self) -> tuple[int, float]:
+        return self.standing
+
+    def spent(self, planning_s: float) -> None:
+        self.spent_s += planning_s
+
+    def send(self, parts: list[bytes]) -> None:
+        self.told.append(wire.decode(parts))
 
 
 @dataclass

@@ -44,6 +44,7 @@ setup(
         "skimo.commands": [
             "up = skimo_core.up.cli:up",
             "soak = skimo_core.safety.cli:soak",
+            "keys = skimo_core.keys_cli:keys",
             "ingest = skimo_core.episodes.cli:ingest",
             "repair = skimo_core.episodes.cli:repair",
         ],

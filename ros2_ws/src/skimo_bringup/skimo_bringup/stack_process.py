@@ -22,7 +22,7 @@ from typing import IO
 
 import psutil
 
-from skimo_core.up.isolation import free_domain, free_port
+from skimo_core.up.isolation import free_domain
 
 from .pauses import Pause, PauseWatch
 
@@ -54,7 +54,7 @@ class StackProcess:
     """
 
     def __init__(self, *, bundle: str, task: str, recordings: Path, logs: Path) -> None:
-        self._arguments = [f"bundle:={bundle}", f"task:={task}", f"recordings:={recordings}", f"port:={free_port()}"]
+        self._arguments = [f"bundle:={bundle}", f"task:={task}", f"recordings:={recordings}"]
         self.logs = logs
         self.tail: deque[str] = deque(maxlen=LINES)
         self._process: subprocess.Popen[str] | None = None

@@ -1,7 +1,8 @@
 """What the operations hello, plan, act and health carry: the words of `wire.Message` for each, written once.
 
 Both sides use the same functions, so a request that one writes is the request that the other reads. Reading checks
-names, shapes and types against the policy's spec.
+names, shapes, types and bounds against the policy's spec: whatever a message holds, a reader returns what its signature
+says, or raises SpecError or WireError and nothing else.
 
 Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
 """
@@ -9,6 +10,7 @@ Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,8 @@ from .wire import Message
 
 MAX_SUBTASKS = 64
 MAX_SEED = 2**53
+MAX_CHANNELS = 4096
+MAX_SCALE = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +102,9 @@ def read_plan_reply(message: Message, spec: PolicySpec) -> Plan:
     return Plan(
         skills_PZ=skill.check(_array(message, "skills")),
         warm_start_PZ=skill.check(_array(message, "warm_start")),
-        value=float(_scalar(message, "value", (int, float))),
+        value=_number(message, "value"),
         predicted_PO=ArraySpec(name="predicted", shape=(P, O)).check(_array(message, "predicted")),
-        success_probability=float(_scalar(message, "success_probability", (int, float))),
+        success_probability=_number(message, "success_probability", 0.0, 1.0),
         bundle_id=_scalar(message, "bundle", (str,)),
         timings_ms=dict(message.timings_ms),
     )
@@ -145,15 +149,45 @@ def read_hello_reply(message: Message) -> PolicySpec:
     """The server's spec; raises WireError where the reply holds none."""
     try:
         words: dict[str, Any] = json.loads(_scalar(message, "spec", (str,)))
+        observation, action, skill = words["observation"], words["action"], words["skill"]
         return PolicySpec(
-            observation=ObservationSpec.from_dict(words["observation"]),
-            action=ActionSpec.from_dict(words["action"]),
-            skill=SkillSpec(**words["skill"]),
+            observation=ObservationSpec(
+                names=_texts(observation["names"]),
+                units=_texts(observation["units"]),
+                joints=_count(observation["joints"]),
+                fingers=_count(observation["fingers"]),
+            ),
+            action=ActionSpec(
+                names=_texts(action["names"]),
+                scale_rad_s=_finite(action["scale_rad_s"]),
+                rate_hz=_finite(action["rate_hz"]),
+                joints=_count(action["joints"]),
+            ),
+            skill=SkillSpec(**{name: _count(skill[name]) for name in ("horizon", "dim", "plan_length")}),
             bundle_id=_scalar(message, "bundle", (str,)),
-            limits_digest=str(words["limits"]),
+            limits_digest=_texts([words["limits"]])[0],
         )
-    except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
-        raise WireError("malformed", f"hello reply holds no spec ({error}); is this a skimo policy server?") from None
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
+        why = f"{type(error).__name__}: {error}"[:200]
+        raise WireError("malformed", f"hello reply holds no spec ({why}); is this a skimo policy server?") from None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_CHANNELS or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"must be a list of at most {MAX_CHANNELS} texts")
+    return tuple(value)
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_CHANNELS:
+        raise ValueError(f"must be a whole number of 0 to {MAX_CHANNELS}")
+    return value
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_SCALE:
+        raise ValueError(f"must be a number of at most {MAX_SCALE:g}")
+    return float(value)
 
 
 def _array(message: Message, name: str) -> np.ndarray:
@@ -164,6 +198,15 @@ def _array(message: Message, name: str) -> np.ndarray:
 
 def _scalar(message: Message, name: str, kinds: tuple[type, ...]) -> Any:
     value = message.fields.get(name)
-    if not isinstance(value, kinds):
+    if type(value) not in kinds:
         raise WireError("malformed", f"{message.op} reply has no field {name!r}; install one version on both sides")
     return value
+
+
+def _number(message: Message, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    value = _scalar(message, name, (int, float))
+    if not math.isfinite(value) or not low <= value <= high:
+        raise WireError(
+            "malformed", f"{message.op} reply's {name} is {value}, must be finite and in {low:g} to {high:g}"
+        )
+    return float(value)

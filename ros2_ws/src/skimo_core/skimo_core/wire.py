@@ -4,8 +4,9 @@
     header = {v, op, id, deadline_s, code, text, fields, timings_ms, arrays: [{name, dtype, shape}, ...]}
 
 Promises
-  - `decode` returns a message that is wholly checked, or raises a WireError whose code is for the other side: sizes
-    before contents, types against an allow-list, every number finite, every length exact. Nothing is guessed.
+  - `decode` returns a message that is wholly checked, or raises a WireError whose code is for the other side, never
+    another error: sizes before contents, types against an allow-list, every number finite, every length exact. Nothing
+    is guessed.
   - It never unpickles, evaluates, imports or allocates by what a frame claims: arrays are views of the bytes received.
   - `encode` and `decode` are inverse to each other.
 Durations are in seconds, timings in milliseconds. A deadline is a duration from sending: two clocks never meet.
@@ -54,6 +55,14 @@ CODES = {
 
 Scalar = bool | int | float | str
 Array = npt.NDArray[Any]
+# What msgpack may allocate for by what a header claims; a header has no binary values and no extension types.
+_UNPACK_BOUNDS = {
+    "max_str_len": MAX_TEXT * 4,
+    "max_array_len": MAX_FIELDS,
+    "max_map_len": MAX_FIELDS,
+    "max_bin_len": 0,
+    "max_ext_len": 0,
+}
 _KEYS = {"v", "op", "id", "deadline_s", "code", "text", "fields", "timings_ms", "arrays"}
 
 
@@ -116,6 +125,13 @@ def decode(frames: Sequence[bytes]) -> Message:
     Raises:
         WireError: whatever is wrong, with one of CODES.
     """
+    try:
+        return _decode(frames)
+    except (MemoryError, RecursionError):  # this process is at its own bounds; the message is not worth more
+        raise WireError("size", "message needs more memory or depth than there is") from None
+
+
+def _decode(frames: Sequence[bytes]) -> Message:
     header = _header(frames)
     fields, timings_ms = header["fields"], header["timings_ms"]
     _check_map("fields", fields, (bool, int, float, str))
@@ -136,7 +152,7 @@ def request_id_of(frames: Sequence[bytes]) -> int:
     """The id in a header that `decode` may have refused; 0 where it can't be read."""
     try:
         value = _header(frames)["id"]
-    except WireError:
+    except (WireError, MemoryError, RecursionError):
         return 0
     return value if type(value) is int and 0 <= value <= MAX_ID else 0
 
@@ -152,25 +168,31 @@ def _header(frames: Sequence[bytes]) -> dict[str, Any]:
         if len(frame) > MAX_FRAME_BYTES:
             raise WireError("size", f"array frame {at} is {len(frame)} bytes, at most {MAX_FRAME_BYTES}")
     try:
-        header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException, RecursionError):
+        header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True, **_UNPACK_BOUNDS)
+    except (ValueError, msgpack.UnpackException):
         raise WireError("malformed", "header is not msgpack") from None
     if not isinstance(header, dict):
         raise WireError("malformed", f"header is a {type(header).__name__}, must be a map")
     version = header.get("v")
     if type(version) is not int or version != PROTOCOL_VERSION:
-        shown = repr(version)[:20]
         raise WireError(
-            "version", f"protocol version {shown}, this side speaks {PROTOCOL_VERSION}; install one version"
+            "version", f"protocol version {_shown(version)}, this side speaks {PROTOCOL_VERSION}; install one version"
         )
     if wrong := sorted(map(repr, set(header) ^ _KEYS)):
         raise WireError("malformed", f"header key {wrong[0][:40]} is missing or unknown")
     return header
 
 
+def _shown(value: object) -> str:
+    """A scalar in words; of anything else only its type, since it may be nested deeper than `repr` can go."""
+    if isinstance(value, (str, bytes)):
+        return repr(value[:40])
+    return str(value) if isinstance(value, (bool, int, float)) or value is None else f"a {type(value).__name__}"
+
+
 def _whole(value: object, name: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise WireError("malformed", f"{name} is {repr(value)[:40]}, must be a whole number of {low} to {high}")
+        raise WireError("malformed", f"{name} is {_shown(value)}, must be a whole number of {low} to {high}")
     return value
 
 
@@ -229,11 +251,13 @@ def _arrays(described: object, frames: Sequence[bytes]) -> dict[str, Array]:
 
 def _array(name: str, kind: object, shape: object, frame: bytes) -> Array:
     if not isinstance(kind, str) or kind not in DTYPES:
-        raise WireError("dtype", f"array {name!r} is {repr(kind)[:20]}, must be one of {', '.join(DTYPES)}")
+        raise WireError("dtype", f"array {name!r} is {_shown(kind)}, must be one of {', '.join(DTYPES)}")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
         raise WireError("malformed", f"shape of {name!r} must be a list of at most {MAX_RANK} numbers")
     sizes = [_whole(size, f"shape of {name!r}", 0, MAX_FRAME_BYTES) for size in shape]
     dtype = np.dtype(DTYPES[kind])
+    if math.prod(size or 1 for size in sizes) * dtype.itemsize > MAX_FRAME_BYTES:  # also where one of them is 0
+        raise WireError("size", f"array {name!r} of shape {sizes} is larger than {MAX_FRAME_BYTES} bytes")
     wanted = math.prod(sizes) * dtype.itemsize
     if wanted != len(frame):
         raise WireError("malformed", f"array {name!r} of shape {sizes} needs {wanted} bytes, {len(frame)} came")

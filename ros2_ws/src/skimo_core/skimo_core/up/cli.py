@@ -13,8 +13,9 @@ from typing import Annotated
 
 import tyro
 
+from skimo_core.endpoint import answers, ros_domain
 from skimo_core.errors import SetupError, SkimoError
-from skimo_core.up.isolation import DomainLock, free_domain, free_port, port_is_free
+from skimo_core.up.isolation import DomainLock, free_domain
 from skimo_core.up.parent import PARENT
 from skimo_core.up.stack import ProcessSpec, Stack, argument_values, find_stack, load_stack, resolve
 from skimo_core.up.supervise import Outcome, SuperviseConfig, Supervisor
@@ -29,7 +30,7 @@ class UpConfig:
     show_args: bool = False
     """list the arguments with their defaults, and start nothing"""
     isolated: bool = False
-    """draw a free ROS domain and a free port, so that nothing else on this machine is met"""
+    """draw a free ROS domain, so that nothing else on this machine is met"""
     stack: Path | None = None
     """another stack.yaml"""
     log_folder: Path | None = None
@@ -53,17 +54,15 @@ def up(argv: list[str]) -> int:
 
 def start(stack: Stack, config: UpConfig) -> Outcome:
     """Runs the stack until it ends; refuses to start where another one already is."""
-    environment = child_environment(stack, 0, os.environ)
-    values = argument_values(stack, config.arguments, environment=environment)
-    if config.isolated and not any(item.startswith("port:=") for item in config.arguments):
-        values["port"] = str(free_port())
-    processes = resolve(stack, values, environment=environment)
-    _check_ports(processes)
+    values = argument_values(stack, config.arguments, environment=child_environment(stack, 0, os.environ))
     if config.log_folder is not None:
         config.log_folder.mkdir(parents=True, exist_ok=True)
-    with free_domain() if config.isolated else DomainLock(int(os.environ.get("ROS_DOMAIN_ID") or 0)) as lock:
-        _echo("up", f"ROS domain {lock.domain}, policy server on port {values['port']}")
+    with free_domain() if config.isolated else DomainLock(ros_domain()) as lock:
+        os.environ["ROS_DOMAIN_ID"] = str(lock.domain)  # `local` endpoints are named for it
         environment = child_environment(stack, lock.domain, os.environ)
+        processes = resolve(stack, values, environment=environment)
+        _check_endpoints(processes)
+        _echo("up", f"ROS domain {lock.domain}" + "".join(f", {p.name} at {p.ready}" for p in processes if p.ready))
         times = SuperviseConfig(
             interrupt_timeout_s=stack.end.interrupt_timeout_s, terminate_timeout_s=stack.end.terminate_timeout_s
         )
@@ -91,12 +90,12 @@ async def _run(supervisor: Supervisor) -> Outcome:
     return await supervisor.run()
 
 
-def _check_ports(processes: list[ProcessSpec]) -> None:
+def _check_endpoints(processes: list[ProcessSpec]) -> None:
     for process in processes:
-        if process.ready and not port_is_free(process.ready.port):
+        if process.ready and answers(process.ready.address):
             raise SetupError(
-                f"port {process.ready.port}, wanted by {process.name}, is taken; stop what listens there, "
-                "or give port:=NUMBER or --isolated"
+                f"{process.ready}, wanted by {process.name}, is taken; stop what listens there, "
+                "or start in another ROS domain (ROS_DOMAIN_ID, or --isolated)"
             )
 
 

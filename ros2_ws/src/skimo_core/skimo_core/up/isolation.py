@@ -20,17 +20,6 @@ DOMAINS = range(1, 102)
 DDS_BASE_PORT, DDS_DOMAIN_GAIN, DDS_UNICAST_OFFSET = 7400, 250, 10
 
 
-def port_is_free(port: int) -> bool:
-    """Whether a server can listen on this loopback TCP port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def free_port() -> int:
     """Returns a loopback TCP port that is free now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from skimo_core.endpoint import Endpoint, parse_endpoint
 from skimo_core.errors import SetupError, SpecError
 
 
@@ -33,10 +34,18 @@ class OnExit(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A loopback TCP port that answers once the process is ready."""
+    """What answers once the process is ready: an endpoint (`endpoint.py`), or a loopback TCP port."""
 
-    port: int
     timeout_s: float
+    port: int = 0
+    endpoint: str = ""
+
+    @property
+    def address(self) -> Endpoint:
+        return parse_endpoint(self.endpoint) if self.endpoint else Endpoint(host="127.0.0.1", port=self.port)
+
+    def __str__(self) -> str:
+        return str(self.address) if self.endpoint else f"port {self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +171,15 @@ def _process(
         command=tuple(command),
         on_exit=OnExit(process["on_exit"]),
         max_per_minute=process.get("max_per_minute", 0),
-        ready=Ready(port=int(ready["port"].format(**values)), timeout_s=ready["timeout_s"]) if ready else None,
+        ready=_ready(ready, values) if ready else None,
     )
+
+
+def _ready(ready: Mapping[str, Any], values: Mapping[str, str]) -> Ready:
+    port, endpoint = ready.get("port", "0").format(**values), ready.get("endpoint", "").format(**values)
+    if endpoint:
+        parse_endpoint(endpoint)  # one that is none is refused before anything starts
+    return Ready(port=int(port), endpoint=endpoint, timeout_s=ready["timeout_s"])
 
 
 def _options(node: str, parameters: Sequence[str | Mapping[str, Any]]) -> list[str]:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from skimo_core.endpoint import Endpoint
 from skimo_core.up.stack import OnExit, ProcessSpec
 
 Echo = Callable[[str, str], None]
@@ -143,17 +144,17 @@ class Supervisor:
         self._note_pids()
 
     async def _wait_ready(self, running: _Running) -> None:
-        """Waits until the process answers on its port; without a port it counts as ready at once."""
+        """Waits until the process answers where it should; without such a place it counts as ready at once."""
         ready, process = running.spec.ready, running.process
         assert self._ended is not None
         if process is None:
             return
         deadline_s = time.monotonic() + (ready.timeout_s if ready else 0.0)
-        while ready and not await _answers(ready.port):
+        while ready and not await _answers(ready.address):
             if self._ended.done() or process.returncode is not None:
                 return
             if time.monotonic() > deadline_s:
-                reason = f"{running.spec.name}: nothing answers on port {ready.port} after {ready.timeout_s:g} s"
+                reason = f"{running.spec.name}: nothing answers on {ready} after {ready.timeout_s:g} s"
                 self._end(Outcome(exit_code=1, reason=reason))
                 return
             await asyncio.sleep(self._config.poll_s)
@@ -262,9 +263,12 @@ def _how(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
-async def _answers(port: int) -> bool:
+async def _answers(address: Endpoint) -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        if address.path is not None:
+            _, writer = await asyncio.open_unix_connection(address.path)
+        else:
+            _, writer = await asyncio.open_connection(address.host, address.port)
     except OSError:
         return False
     writer.close()
