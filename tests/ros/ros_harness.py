@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -47,6 +48,11 @@ def wait_until(
         assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}; {shows()}"
         threading.Event().wait(poll_s)
     return value
+
+
+def nobody_publishes(watcher: Watcher, topic: str, *, but: int = 0) -> None:
+    """Wait until nobody (but so many) publishes a topic."""
+    wait_until(lambda: watcher.node.count_publishers(topic) == but, f"{but} publishers of {topic}", ANSWER_S)
 
 
 def clear_gate(arm: RosBackend) -> None:
@@ -135,11 +141,13 @@ class Watcher:
         self.steps: list[EpisodeStep] = []
         self.events: list[EpisodeEvent] = []
         self.sent: list[JointTrajectory] = []
+        self.diagnostics: list[DiagnosticArray] = []
         for kind, topic, where, qos in (
             (PlanStatus, Names.PLAN_STATUS, self.status, LATEST_QOS),
             (GateEvent, Names.GATE, self.gate, LATEST_QOS),
             (EpisodeStep, Names.EPISODE_STEP, self.steps, EVENT_QOS),
             (EpisodeEvent, Names.EPISODE, self.events, EVENT_QOS),
+            (DiagnosticArray, Names.DIAGNOSTICS, self.diagnostics, EVENT_QOS),
             (JointTrajectory, "joint_trajectory_controller/joint_trajectory", self.sent, EVENT_QOS),
         ):
             self.node.create_subscription(kind, topic, where.append, qos)
@@ -168,6 +176,10 @@ class Watcher:
     def start_episode(self, task: str, seed: int, episode_id: str) -> tuple[bool, str, str]:
         request = convert.start_request(task, seed, episode_id)
         return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
+
+    def health(self, component: str) -> list[DiagnosticStatus]:
+        """What a component has said of its health, the newest first."""
+        return [s for array in reversed(self.diagnostics) for s in array.status if s.name == component]
 
     @property
     def state(self) -> str:
