@@ -145,7 +145,9 @@ class Fuzzer:
         return items
 
 
-_INTEGERS = {f"{'' if signed else 'u'}int{bits}": (bits, signed) for bits in (8, 16, 32, 64) for signed in (True, False)}
+_INTEGERS = {
+    f"{'' if signed else 'u'}int{bits}": (bits, signed) for bits in (8, 16, 32, 64) for signed in (True, False)
+}
 _INTEGERS["char"] = (8, False)
 
 

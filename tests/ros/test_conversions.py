@@ -76,7 +76,7 @@ def test_a_trajectory_without_a_stamp_starts_now_and_one_for_another_arm_is_refu
     with pytest.raises(SpecError, match="fr3_joint1"):
         convert.from_trajectory(message, load_adapter("franka_ros2").joints, 0.0)
     message.points[0].velocities = []
-    with pytest.raises(SpecError, match="positions and velocities"):
+    with pytest.raises(SpecError, match="points hold 0, 7 velocities"):
         convert.from_trajectory(message, ADAPTER.joints, 0.0)
 
 

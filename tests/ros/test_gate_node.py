@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 
 import numpy as np
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, nobody_publishes, wait_until
@@ -15,7 +16,6 @@ from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names
-
 
 COMMAND_TOPIC = load_adapter("twin").command
 
@@ -43,6 +43,37 @@ def move(arm: RosBackend, by_rad: float, in_s: float) -> JointTrajectory:
     )
 
 
+@lru_cache(maxsize=1)
+def place(arm: RosBackend) -> np.ndarray:
+    """Where the arm was when it was first asked."""
+    return arm.read().q_rad
+
+
+def nudge(arm: RosBackend) -> JointTrajectory:
+    """A small move that leads to one place, or away from it: may be repeated for ever."""
+    home = place(arm)
+    away = float(np.abs(arm.read().q_rad - home).max()) > 0.01
+    trajectory = move(arm, 0.0, 0.5)
+    trajectory.q_rad[0] = home if away else home + 0.02
+    return trajectory
+
+
+def goes_on(arm: RosBackend, watcher: Watcher) -> None:
+    """Command until something goes on to the driver."""
+
+    def passed() -> bool:
+        sent, commands = len(watcher.sent), watcher.gate[-1].commands
+        arm.write(JointCommand(trajectory=nudge(arm)))
+
+        def answered() -> bool:
+            return len(watcher.sent) > sent or watcher.gate[-1].commands > commands
+
+        wait_until(answered, "an answer", ANSWER_S)
+        return len(watcher.sent) > sent
+
+    wait_until(passed, "a command to go on", ANSWER_S, lambda: watcher.gate[-1], poll_s=0.1)
+
+
 def ready(arm: RosBackend, watcher: Watcher) -> None:
     clear_gate(arm)
     wait_until(lambda: not watcher.gate[-1].latched, "the gate to say so", ANSWER_S)
@@ -50,9 +81,17 @@ def ready(arm: RosBackend, watcher: Watcher) -> None:
 
 def test_a_fair_trajectory_goes_on_and_an_excessive_one_does_not(arm: RosBackend, watcher: Watcher) -> None:
     ready(arm, watcher)
-    sent, held = len(watcher.sent), watcher.gate[-1].held
-    propose(arm, watcher, move(arm, 0.02, 0.5))
-    wait_until(lambda: len(watcher.sent) == sent + 1, "the trajectory to go on", ANSWER_S)
+    sent = len(watcher.sent)
+
+    def passed() -> bool:  # a busy machine's pause makes a command too old
+        commands = watcher.gate[-1].commands
+        propose(arm, watcher, move(arm, 0.02, 0.5))
+        answered = lambda: len(watcher.sent) > sent or watcher.gate[-1].commands > commands  # noqa: E731
+        wait_until(answered, "an answer", ANSWER_S)
+        return len(watcher.sent) == sent + 1
+
+    wait_until(passed, "the trajectory to go on", START_S, lambda: watcher.gate[-1])
+    held = watcher.gate[-1].held
     propose(arm, watcher, move(arm, 0.8, 0.3))
     event = wait_until(lambda: watcher.gate[-1].held > held and watcher.gate[-1], "the gate to hold", ANSWER_S)
     assert any("joint_" in reason for e in watcher.gate for reason in e.reasons) and not event.latched
@@ -138,13 +177,13 @@ def test_while_another_node_publishes_to_the_driver_nothing_moves_and_it_is_name
         held = watcher.gate[-1].held
 
         def refused() -> bool:
-            arm.write(JointCommand(trajectory=move(arm, 0.02, 0.5)))
+            arm.write(JointCommand(trajectory=nudge(arm)))
             return any("/watcher publishes on" in r for e in watcher.gate if e.held > held for r in e.reasons)
 
         wait_until(refused, "a refusal that names the intruder", ANSWER_S, lambda: watcher.gate[-1])
         sent = len(watcher.sent)
         commands = watcher.gate[-1].commands
-        arm.write(JointCommand(trajectory=move(arm, 0.02, 0.5)))
+        arm.write(JointCommand(trajectory=nudge(arm)))
         wait_until(lambda: watcher.gate[-1].commands > commands, "the refusal to be counted", ANSWER_S)
         assert len(watcher.sent) == sent and not watcher.gate[-1].latched
         wait_until(
@@ -157,23 +196,11 @@ def test_while_another_node_publishes_to_the_driver_nothing_moves_and_it_is_name
     goes_on(arm, watcher)
 
 
-def goes_on(arm: RosBackend, watcher: Watcher) -> None:
-    """Command until something goes on to the driver."""
-
-    def passed() -> bool:
-        sent = len(watcher.sent)
-        arm.write(JointCommand(trajectory=move(arm, 0.02, 0.5)))
-        wait_until(lambda: len(watcher.sent) > sent or watcher.gate[-1].held, "an answer", ANSWER_S)
-        return len(watcher.sent) > sent
-
-    wait_until(passed, "a command to go on", ANSWER_S, lambda: watcher.gate[-1], poll_s=0.1)
-
-
 def test_a_foreign_trajectory_stops_the_arm_even_if_its_sender_has_gone(arm: RosBackend, watcher: Watcher) -> None:
     ready(arm, watcher)
     intruder = watcher.node.create_publisher(TrajectoryMsg, COMMAND_TOPIC, COMMAND_QOS)
     wait_until(lambda: intruder.get_subscription_count() >= 3, "the driver and the gate to listen", ANSWER_S)
-    message = convert.to_trajectory(move(arm, 0.01, 0.5), load_adapter("twin").joints, sender="/gate_node")
+    message = convert.to_trajectory(nudge(arm), load_adapter("twin").joints, sender="/gate_node")
     for point in message.points:
         point.velocities = []  # as other programs send: the driver may take it, we could not
     intruder.publish(message)
@@ -186,7 +213,7 @@ def test_a_foreign_trajectory_stops_the_arm_even_if_its_sender_has_gone(arm: Ros
 def test_a_publisher_that_comes_while_the_arm_moves_stops_it(arm: RosBackend, watcher: Watcher) -> None:
     ready(arm, watcher)
     goes_on(arm, watcher)
-    arm.write(JointCommand(trajectory=move(arm, 0.05, 1.9)))
+    arm.write(JointCommand(trajectory=move(arm, 0.03, 1.9)))
     intruder = watcher.node.create_publisher(TrajectoryMsg, COMMAND_TOPIC, COMMAND_QOS)
     try:
         latched(watcher, "second_commander", "/watcher publishes on")
@@ -209,7 +236,7 @@ def test_a_second_proposer_is_not_obeyed(arm: RosBackend, watcher: Watcher) -> N
         def refused() -> bool:
             if watcher.gate[-1].latched:
                 return any("/ros_backend, /watcher publish on" in r for r in watcher.gate[-1].reasons)
-            second.publish(convert.to_trajectory(move(arm, 0.02, 0.5), load_adapter("twin").joints))
+            second.publish(convert.to_trajectory(nudge(arm), load_adapter("twin").joints))
             return any("/ros_backend, /watcher publish on" in r for e in watcher.gate[-3:] for r in e.reasons)
 
         wait_until(refused, "the gate to name both", ANSWER_S, lambda: watcher.gate[-1], poll_s=0.05)
@@ -245,7 +272,7 @@ def test_a_second_node_that_sends_this_arms_joint_states_is_named_and_a_grippers
             say(adapter.joints, 0.0005)  # too little for any check of positions
             words = "; ".join(r for e in watcher.gate[-3:] for r in e.reasons)
             if "more than one node" not in words and not watcher.gate[-1].latched:
-                arm.write(JointCommand(trajectory=move(arm, 0.01, 0.5)))
+                arm.write(JointCommand(trajectory=nudge(arm)))
             return "more than one node sends this arm's joint states" in words and "/watcher" in words
 
         wait_until(named, "the gate to name both", ANSWER_S, lambda: watcher.gate[-1].reasons, poll_s=0.02)

@@ -31,7 +31,9 @@ def test_nodes_whose_libraries_made_threads_end_clean(sent: signal.Signals, ros_
     try:
         for name, words in READY.items():
             log = tmp_path / name
-            wait_until(lambda log=log, words=words: words in log.read_text(), f"{name} to be up", START_S, log.read_text)
+            wait_until(
+                lambda log=log, words=words: words in log.read_text(), f"{name} to be up", START_S, log.read_text
+            )
             assert threads(nodes[name]) > 4
         for name, process in nodes.items():
             process.send_signal(sent)

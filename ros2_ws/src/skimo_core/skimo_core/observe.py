@@ -88,10 +88,22 @@ class Observer:
 
     def _object_columns(self, names: tuple[str, ...]) -> npt.NDArray[np.intp]:
         if self._columns is None or self._columns[0] != names:
-            missing = [n for n in self.spec.objects if n not in names]
-            if missing:
-                raise MissingError(
-                    f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {names}"
-                )
-            self._columns = (names, np.array([names.index(n) for n in self.spec.objects], np.intp))
+            self._columns = (names, _columns(names, self.spec.objects))
         return self._columns[1]
+
+
+def object_values(objects: ObjectStates, wanted: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """The values of the channels `wanted`, by name, whatever the order in which they were sent.
+
+    Raises:
+        MissingError: one is not among them.
+    """
+    return objects.values[_columns(objects.names, wanted)]
+
+
+def _columns(names: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    missing = [n for n in wanted if n not in names]
+    if missing:
+        sent = f"{names[:12]}{' ...' if len(names) > 12 else ''}"
+        raise MissingError(f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {sent}")
+    return np.array([names.index(n) for n in wanted], np.intp)

@@ -2,8 +2,8 @@
 
 Promises
   - A proposed trajectory goes on to the driver only if the gate lets it (skimo_core.safety.gate); so does a hand goal.
-  - While anybody else publishes to the driver, or a second node on what the gate listens to, nothing moves; if something
-    does, it is stopped (skimo_ros.company). The reason names the node.
+  - While anybody else publishes to the driver, or a second node on what the gate listens to, nothing moves; if
+    something does, it is stopped (skimo_ros.company). The reason names the node.
   - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that is lost, or an error
     mode of the robot, stops the arm, whether commands come or not.
   - A stop stays until a human resets it; that is refused while its cause lasts. gate/reset_stop clears the stop whose
@@ -231,7 +231,7 @@ class GateNode(Node):
         told_s = time.monotonic() - self._stopped_at_s
         if self.gate.stopped and told_s < TOLD_S:
             text = (
-                f"stop {self.gate.generation} is {told_s:.1f} s old, and gate/reset clears none younger than {TOLD_S:g} s: "
+                f"stop {self.gate.generation} is {told_s:.1f} s old; gate/reset clears none younger than {TOLD_S:g} s: "
                 f"look again, or name it to {Names.GATE_RESET_STOP}: {'; '.join(self.gate.stopped_for)}"
             )
             return convert.answer_trigger(response, False, text)

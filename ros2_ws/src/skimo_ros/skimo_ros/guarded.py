@@ -128,7 +128,7 @@ class GuardedExecutor(SingleThreadedExecutor):
 
 
 def _is_ours(filename: str) -> bool:
-    """Whether a file belongs to one of our packages: skimo_core/safety/gate.py does, site-packages/rclpy/task.py not."""
+    """Whether a file belongs to one of our packages: skimo_core/safety/gate.py does, site-packages/rclpy/task.py no."""
     return any(part.startswith("skimo_") for part in Path(filename).parts[-4:-1])
 
 

@@ -7,7 +7,8 @@ Promises
   - Whatever fails (server, states, gate), it sends nothing more: the trajectory sent last ends at rest. Two missed
     ticks in a row hold it until policy/resume; skimo/plan_status and /diagnostics say why. So do a gate that is silent
     on two commands, and a trajectory at the driver that is not the gate's; a jump of the clock ends the episode.
-What the gate says and passes on is taken at each tick, before anything is decided (polled subscriptions). The executor has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
+What the gate says and passes on is taken at each tick, before anything is decided (polled subscriptions). The executor
+has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
 """
 
 from __future__ import annotations
