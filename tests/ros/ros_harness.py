@@ -58,14 +58,17 @@ def nobody_publishes(watcher: Watcher, topic: str, *, but: int = 0) -> None:
 def clear_gate(arm: RosBackend) -> None:
     """Reset the gate; it refuses while robot states are old, as right after a pause of the machine."""
 
+    why: list[str] = []
+
     def cleared() -> bool:
         try:
             arm.reset_gate()
-        except BackendError:
+        except BackendError as error:
+            why.append(str(error))
             return False
         return True
 
-    wait_until(cleared, "the gate's reset", ANSWER_S)
+    wait_until(cleared, "the gate's reset", ANSWER_S, lambda: why[-1:])
 
 
 class Processes:
@@ -180,6 +183,10 @@ class Watcher:
     def health(self, component: str) -> list[DiagnosticStatus]:
         """What a component has said of its health, the newest first."""
         return [s for array in reversed(self.diagnostics) for s in array.status if s.name == component]
+
+    def figures(self, component: str, key: str) -> list[str]:
+        """A component's figure as it was told, the newest first."""
+        return [row.value for status in self.health(component) for row in status.values if row.key == key]
 
     @property
     def state(self) -> str:

@@ -216,8 +216,9 @@ def test_a_publisher_that_comes_while_the_arm_moves_stops_it(arm: RosBackend, wa
     arm.write(JointCommand(trajectory=move(arm, 0.03, 1.9)))
     intruder = watcher.node.create_publisher(TrajectoryMsg, COMMAND_TOPIC, COMMAND_QOS)
     try:
-        latched(watcher, "second_commander", "/watcher publishes on")
-        cleared, why = False, "not asked"
+        latched(watcher, "second_commander", "publishes on")  # its node's name may come a moment later
+        named = lambda: any("/watcher publishes on" in value for value in watcher.figures("skimo: gate", "others"))  # noqa: E731
+        wait_until(named, "the diagnostics to name it", ANSWER_S)
         answer = watcher.call(ResetGate, Names.GATE_RESET_STOP, convert.reset_stop_request(watcher.gate[-1].generation))
         cleared, why = answer.success, answer.message
         assert not cleared and "/watcher publishes on" in why  # its cause lasts

@@ -66,6 +66,25 @@ class RosBackend:
         self._thread.join(2.0)
         self._node.destroy_node()
 
+    def take_charge(self) -> tuple[Publisher, Publisher]:
+        """Our publishers to the gate: made and matched now, so that the first command need not wait for that.
+
+        Raises:
+            BackendError: no gate listens.
+        """
+        if self._proposals is None or self._hand is None:
+            self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
+            self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
+            end_s = time.monotonic() + ANSWER_S
+            while not (self._proposals.get_subscription_count() and self._hand.get_subscription_count()):
+                if time.monotonic() > end_s:
+                    self.let_go()
+                    raise BackendError(
+                        f"no gate listens on {Names.PROPOSED!r} (waited {ANSWER_S:g} s); is the stack up?"
+                    )
+                time.sleep(0.002)
+        return self._proposals, self._hand
+
     def let_go(self) -> None:
         """Propose nothing more, so that another node may."""
         for publisher in (self._proposals, self._hand):
@@ -100,7 +119,7 @@ class RosBackend:
         if self._stopped_for:
             raise BackendError(f"the arm is stopped ({self._stopped_for}); reset the gate: `skimo reset`")
         message = convert.to_trajectory(check_trajectory(command.trajectory), self._adapter.joints)
-        proposals, hand = self._take_charge()
+        proposals, hand = self.take_charge()
         proposals.publish(message)
         if command.gripper is not None:
             hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
@@ -149,25 +168,6 @@ class RosBackend:
             return str(error)
         there = self._node.count_subscribers(Names.PROPOSED)
         return "the gate node" if self._gate is None or there == 0 else ""
-
-    def _take_charge(self) -> tuple[Publisher, Publisher]:
-        """Our publishers to the gate, made and matched at the first command.
-
-        Raises:
-            BackendError: no gate listens.
-        """
-        if self._proposals is None or self._hand is None:
-            self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
-            self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
-            end_s = time.monotonic() + ANSWER_S
-            while not (self._proposals.get_subscription_count() and self._hand.get_subscription_count()):
-                if time.monotonic() > end_s:
-                    self.let_go()
-                    raise BackendError(
-                        f"no gate listens on {Names.PROPOSED!r} (waited {ANSWER_S:g} s); is the stack up?"
-                    )
-                time.sleep(0.002)
-        return self._proposals, self._hand
 
     def _call(self, client: Any, request: Any, name: str) -> Any:
         if not client.wait_for_service(ANSWER_S):

@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from .adapters import Adapter
 from .arm_state import ArmState
-from .guarded import publishers_of
+from .guarded import UNNAMED, publishers_of
 from .nodes import now_s
 from .polling import PolledGroup, subscribe_polled, take_all
 
@@ -84,6 +84,8 @@ class Company:
         if counts != self._counts or now_s_ - self._looked_s >= LOOK_S:
             self._counts, self._looked_s = counts, now_s_
             self._others = "; ".join(self._name_others())
+            if UNNAMED in self._others:
+                self._looked_s = -LOOK_S  # look again at once
         arms = self._several_arms()
         return "; ".join(reason for reason in (self._others, arms) if reason)
 

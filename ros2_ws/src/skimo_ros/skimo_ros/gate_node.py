@@ -207,6 +207,7 @@ class GateNode(Node):
             **counts,
             "generation": self.gate.generation,
             "robot_mode": self._state.mode.name,
+            "others": self._company.others() or "none",
             "driver_clock_behind_ms": "unknown" if skew_s is None else 1e3 * skew_s,
         }
         self._health.publish(convert.diagnostics(now, "skimo: gate", level, text, values))

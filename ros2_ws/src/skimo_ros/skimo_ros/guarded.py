@@ -146,8 +146,14 @@ def _publishers(entity: Any, node: Node) -> str:
     return f" (published by {', '.join(publishers_of(node, entity.topic_name)) or 'nobody known'})"
 
 
+UNNAMED = "a node that is not known by name (yet)"
+
+
 def publishers_of(node: Node, topic: str) -> list[str]:
-    """Full names of the nodes that publish a topic, on any machine of the domain; one for each publisher, sorted."""
-    return sorted(
-        f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in node.get_publishers_info_by_topic(topic)
-    )
+    """Full names of the nodes that publish a topic, on any machine of the domain; one for each publisher, sorted.
+
+    A publisher is known a moment before its node's name is, and one that is no ROS node has none: `UNNAMED`.
+    """
+    publishers = node.get_publishers_info_by_topic(topic)
+    names = ((info.node_namespace.rstrip("/"), info.node_name) for info in publishers)
+    return sorted(UNNAMED if "UNKNOWN_" in name else f"{namespace}/{name}" for namespace, name in names)
