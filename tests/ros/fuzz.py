@@ -2,7 +2,7 @@
 
     Fuzzer     seeded values of any rosidl type: extreme, non-finite, empty, huge, of unequal lengths; and mutations of
                a valid message, which come further into a node than noise does
-    Attack     finds every subscription and service of a node in the graph (actions' too) and sends to all of them
+    Attack     finds every subscription and service of some nodes in the graph (actions' too) and sends to all of them
 Nothing here knows a node of ours: what is attacked is what the graph shows.
 """
 
@@ -37,8 +37,9 @@ FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-9, 5e-324, 1e9, -1e9, 3e38, 1e300, -1e30
 LENGTHS = (0, 1, 2, 3, 6, 7, 7, 7, 8, 9, 30, 31)
 HUGE, HUGE_MESSAGES, HUGE_TEXT = 100_000, 2_000, 200_000
 SEQUENCES = (rosidl.UnboundedSequence, rosidl.BoundedSequence)
-SERVICE_S = 0.2
-RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+SERVICE_S = 0.1
+TO_ALL_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Matches every subscription."""
 
 
 class Fuzzer:
@@ -156,26 +157,27 @@ def _slots(message: Any) -> list[tuple[str, Any]]:
 
 
 def _class_of(slot: Any) -> Any:
-    return getattr(import_module(".".join(slot.namespaces)), slot.name)
+    return class_named("/".join((*slot.namespaces, slot.name)))
 
 
 def class_named(name: str) -> Any:
-    """The class of "package/msg/Name", "package/srv/Name" or of one of an action's own messages and services."""
+    """The class of "package/msg/Name", "package/srv/Name" or of one of an action's messages and services."""
     package, kind, base = name.split("/")
     module = import_module(f"{package}.{kind}")
     if hasattr(module, base):
         return getattr(module, base)
     action, _, part = base.rpartition("_")
-    inner = getattr(module, action).Impl
-    return getattr(inner, f"{part}Service" if hasattr(inner, f"{part}Service") else part)
+    whole = getattr(module, action)
+    places = ((whole.Impl, f"{part}Service"), (whole.Impl, part), (whole, part))
+    return next(getattr(place, name) for place, name in places if hasattr(place, name))
 
 
 class Attack:
-    """Sends to everything that one node listens to.
+    """Sends to everything that some nodes listen to.
 
     Args:
         node: to send from; somebody else spins it.
-        target: the attacked node's name, in `namespace`.
+        targets: the attacked nodes' names, in `namespace`; what several listen to is sent once, to all.
         valid: by topic (absolute), makes a sound message for the mutations to begin with.
         spared: parts of names that are left alone.
     """
@@ -183,7 +185,7 @@ class Attack:
     def __init__(
         self,
         node: Node,
-        target: str,
+        targets: Sequence[str],
         fuzzer: Fuzzer,
         *,
         namespace: str = "/",
@@ -192,16 +194,16 @@ class Attack:
     ) -> None:
         self._node, self._fuzzer, self._valid = node, fuzzer, valid or {}
         self.sent: dict[str, int] = {}
-        topics = node.get_subscriber_names_and_types_by_node(target, namespace)
-        services = node.get_service_names_and_types_by_node(target, namespace)
+        topics = dict(t for name in targets for t in node.get_subscriber_names_and_types_by_node(name, namespace))
+        services = dict(s for name in targets for s in node.get_service_names_and_types_by_node(name, namespace))
         self._publishers = {
-            topic: node.create_publisher(class_named(kinds[0]), topic, RELIABLE)
-            for topic, kinds in topics
+            topic: node.create_publisher(class_named(kinds[0]), topic, TO_ALL_QOS)
+            for topic, kinds in topics.items()
             if not any(part in topic for part in spared)
         }
         self._clients = {
             name: node.create_client(class_named(kinds[0]), name)
-            for name, kinds in services
+            for name, kinds in services.items()
             if not any(part in name for part in spared)
         }
 

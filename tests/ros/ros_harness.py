@@ -20,7 +20,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
-from skimo_msgs.srv import StartEpisode
+from skimo_msgs.srv import ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -179,6 +179,9 @@ class Watcher:
     def start_episode(self, task: str, seed: int, episode_id: str) -> tuple[bool, str, str]:
         request = convert.start_request(task, seed, episode_id)
         return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
+
+    def reset_twin(self, task: str, seed: int) -> tuple[bool, str, float]:
+        return convert.from_reset_response(self.call(ResetTwin, Names.TWIN_RESET, convert.reset_request(task, seed)))
 
     def health(self, component: str) -> list[DiagnosticStatus]:
         """What a component has said of its health, the newest first."""

@@ -409,10 +409,12 @@ def to_episode_event(news: EpisodeNews) -> EpisodeEvent:
 
 
 def from_episode_event(message: EpisodeEvent) -> EpisodeNews:
-    """Raises SpecError for a kind that is not known."""
+    """Raises SpecError for a kind that is not known, and for an episode whose name no file could bear."""
     kinds = {number: kind for kind, number in EVENT_KINDS.items()}
     if message.kind not in kinds:
         raise SpecError(f"episode event of kind {message.kind}; known are {EVENT_KINDS}")
+    if len(message.episode_id) > MAX_EPISODE_ID:
+        raise SpecError(f"episode event: episode_id has {len(message.episode_id)} characters, bound {MAX_EPISODE_ID}")
     return EpisodeNews(
         kind=kinds[message.kind],
         stamp_s=from_time(message.header.stamp),
