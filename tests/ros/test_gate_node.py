@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import lru_cache
 
 import numpy as np
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, nobody_publishes, wait_until
 from sensor_msgs.msg import JointState
 from skimo_msgs.srv import ResetGate
@@ -60,15 +64,11 @@ def nudge(arm: RosBackend) -> JointTrajectory:
 
 def goes_on(arm: RosBackend, watcher: Watcher) -> None:
     """Command until something goes on to the driver."""
+    sent = len(watcher.sent)
 
     def passed() -> bool:
-        sent, commands = len(watcher.sent), watcher.gate[-1].commands
-        arm.write(JointCommand(trajectory=nudge(arm)))
-
-        def answered() -> bool:
-            return len(watcher.sent) > sent or watcher.gate[-1].commands > commands
-
-        wait_until(answered, "an answer", ANSWER_S)
+        if len(watcher.sent) == sent:
+            arm.write(JointCommand(trajectory=nudge(arm)))
         return len(watcher.sent) > sent
 
     wait_until(passed, "a command to go on", ANSWER_S, lambda: watcher.gate[-1], poll_s=0.1)
@@ -280,3 +280,59 @@ def test_a_second_node_that_sends_this_arms_joint_states_is_named_and_a_grippers
     finally:
         watcher.node.destroy_publisher(other)
     clear_gate(arm)
+
+
+def test_a_gate_that_slept_blames_nobody_and_moves_again(
+    arm: RosBackend, watcher: Watcher, processes: Processes
+) -> None:
+    ready(arm, watcher)
+    goes_on(arm, watcher)
+    wait_until(lambda: arm.read().mode is not None and not watcher.gate[-1].latched, "the gate to be clear", ANSWER_S)
+    stops = watcher.gate[-1].stops
+    gate = processes.running["gate_node"]
+    gate.send_signal(signal.SIGSTOP)
+    try:
+        since_s = arm.now_s()
+        wait_until(lambda: arm.now_s() > since_s + 1.0, "the gate to sleep for a second", ANSWER_S)
+    finally:
+        gate.send_signal(signal.SIGCONT)
+    arm.write(JointCommand(trajectory=nudge(arm)))
+    wait_until(
+        lambda: any("the gate's process slept for" in r for e in watcher.gate for r in e.reasons),
+        "the gate to say that it slept",
+        ANSWER_S,
+        lambda: watcher.gate[-1],
+    )
+    goes_on(arm, watcher)
+    assert watcher.gate[-1].stops == stops
+
+
+def test_another_clock_is_refused_on_a_running_node(arm: RosBackend, watcher: Watcher) -> None:
+    value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=True)
+    request = SetParameters.Request(parameters=[ParameterMsg(name="use_sim_time", value=value)])
+    for node in ("gate_node", "twin_node"):
+        result = watcher.call(SetParameters, f"{node}/set_parameters", request).results[0]
+        assert not result.successful and "read at start" in result.reason
+
+
+def test_before_others_could_be_discovered_nothing_moves(
+    arm: RosBackend, watcher: Watcher, processes: Processes
+) -> None:
+    ready(arm, watcher)
+    assert processes.end("gate_node") == 0
+    told = len(watcher.gate)
+    processes.node("gate_node", settle_s=4.0)
+    try:
+        processes.wait_for_log("gate_node", "gate ready")
+
+        def refused() -> bool:
+            arm.write(JointCommand(trajectory=nudge(arm)))
+            return any(r.startswith("settling: ") for e in watcher.gate[told:] for r in e.reasons)
+
+        wait_until(refused, "the gate to say that it is looking who is there", ANSWER_S, poll_s=0.1)
+        goes_on(arm, watcher)
+    finally:
+        processes.end("gate_node")
+        processes.node("gate_node")
+        arm.wait_until_up(90.0)
+        goes_on(arm, watcher)

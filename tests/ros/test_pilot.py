@@ -69,6 +69,7 @@ class World:
 
     now_s: float = 0.0
     frozen_s: float | None = None
+    steady_offset_s: float = 0.0
     sent: list[JointCommand] = field(default_factory=list)
     news: list[EpisodeNews] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)

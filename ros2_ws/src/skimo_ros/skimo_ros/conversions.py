@@ -131,7 +131,7 @@ def robot_state(
     )
 
 
-def _index(what: str, names: Sequence[str]) -> dict[str, int]:
+def _index(what: str, names: Any) -> dict[str, int]:
     """Where each name stands; raises SpecError for one that stands twice, and for more than anybody needs."""
     if len(names) > MAX_NAMES:
         raise SpecError(f"{what}: {len(names)} names, bound {MAX_NAMES}")
@@ -142,7 +142,7 @@ def _index(what: str, names: Sequence[str]) -> dict[str, int]:
     return index
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Any) -> str:
     shown = ", ".join(short(name, 40) for name in names[:12])
     return f"[{shown}{f', ... ({len(names)})' if len(names) > 12 else ''}]"
 
@@ -271,7 +271,7 @@ def from_trajectory(message: TrajectoryMsg, joints: Sequence[str], now_s: float)
     )
 
 
-def _rows(points: Sequence[JointTrajectoryPoint], field: str, order: list[int], *, optional: bool = False) -> Array:
+def _rows(points: Any, field: str, order: list[int], *, optional: bool = False) -> Array:
     """One kind of number [K, 7] of all points, in our order of joints; what all leave out is 0 if `optional`."""
     counts = {len(getattr(point, field)) for point in points}
     if counts == {len(order)}:
@@ -370,7 +370,7 @@ def from_gate_event(message: GateEvent) -> GateReport:
         raise SpecError(f"gate event: verdict {message.verdict} is not known; is the gate of another version?")
     decision = Decision(
         verdict=Verdict(message.verdict),
-        reasons=tuple(short(reason) for reason in message.reasons[:MAX_REASONS]),
+        reasons=tuple(short(reason) for reason in list(message.reasons)[:MAX_REASONS]),
         command=None,
         generation=message.generation,
     )

@@ -64,5 +64,5 @@ def decode(subscription: Subscription, data: bytes) -> Any:
     try:
         return deserialize_message(data, subscription.msg_type)
     except Exception as error:  # rclpy's class for it is private; whatever it is, the bytes are no such message
-        reason = f"{len(data)} bytes are no {subscription.msg_type.__name__} ({error}); is its sender of this version?"
-        raise SpecError(reason) from None
+        kind = getattr(subscription.msg_type, "__name__", "message")
+        raise SpecError(f"{len(data)} bytes are no {kind} ({error}); is its sender of this version?") from None
