@@ -172,6 +172,7 @@ def test_while_another_node_publishes_to_the_driver_nothing_moves_and_it_is_name
     arm: RosBackend, watcher: Watcher
 ) -> None:
     ready(arm, watcher)
+    at_rest(arm)
     intruder = watcher.node.create_publisher(TrajectoryMsg, COMMAND_TOPIC, COMMAND_QOS)
     try:
         held = watcher.gate[-1].held
@@ -196,8 +197,15 @@ def test_while_another_node_publishes_to_the_driver_nothing_moves_and_it_is_name
     goes_on(arm, watcher)
 
 
+def at_rest(arm: RosBackend) -> None:
+    """Wait until whatever was sent has ended."""
+    since_s = arm.now_s()
+    wait_until(lambda: arm.now_s() > since_s + 0.7, "what was sent to end", ANSWER_S)
+
+
 def test_a_foreign_trajectory_stops_the_arm_even_if_its_sender_has_gone(arm: RosBackend, watcher: Watcher) -> None:
     ready(arm, watcher)
+    at_rest(arm)
     intruder = watcher.node.create_publisher(TrajectoryMsg, COMMAND_TOPIC, COMMAND_QOS)
     wait_until(lambda: intruder.get_subscription_count() >= 3, "the driver and the gate to listen", ANSWER_S)
     message = convert.to_trajectory(nudge(arm), load_adapter("twin").joints, sender="/gate_node")

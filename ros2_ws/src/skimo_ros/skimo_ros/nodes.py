@@ -37,6 +37,7 @@ from skimo_core.heap import settle_heap
 from skimo_core.up.isolation import DomainLock
 
 from .guarded import GuardedExecutor
+from .polling import PolledGroup
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         executor.add_node(node)
         settle_heap()
         executor.spin_until_future_complete(asked_to_end)
-        log.info("%s: from outside came %s", node.get_name(), executor.counts)
+        log.info("%s: from outside came %s", node.get_name(), _counted(node, executor))
     except ExternalShutdownException:
         pass
     except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
@@ -125,6 +126,14 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
             close(node)
         rclpy.utilities.try_shutdown()
     return _exit_code(node)
+
+
+def _counted(node: Node, executor: GuardedExecutor) -> str:
+    """How many messages and requests a node took, in words."""
+    counts = executor.counts
+    groups = {s.callback_group for s in node.subscriptions if isinstance(s.callback_group, PolledGroup)}
+    polled = sum(group.taken for group in groups)
+    return f"{counts.handled} handled, {polled} polled, {counts.refused} refused, {counts.faults} faults"
 
 
 def _catch_signals(ask_to_end: Callable[[], Any]) -> None:
