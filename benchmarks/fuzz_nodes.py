@@ -30,7 +30,7 @@ from skimo_core.provenance import provenance  # noqa: E402
 from skimo_core.up.isolation import free_domain  # noqa: E402
 from skimo_ros.guarded import FAULT  # noqa: E402
 
-ROUND_MESSAGES, ROUND_REQUESTS = 500, 10
+ROUND_MESSAGES, ROUND_REQUESTS = 1000, 20
 HUGE_SHARE = 0.002
 SPARED = ("change_state",)
 """The policy's lifecycle is attacked by a test: shut down, it would listen to nothing more."""

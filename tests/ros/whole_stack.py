@@ -43,6 +43,7 @@ class WholeStack:
         self.processes.node("gate_node")
         self.processes.node("recorder_node", directory=self._folder / "recordings")
         self.processes.node("policy_node", endpoint=f"tcp://127.0.0.1:{port}", task="kettle", seed=7)
+        self.processes.wait_for_log("twin_node", "ready under the names")
         wait_until(lambda: self.watcher.state == "idle" and self.watcher.gate, "the stack to be up", 3 * START_S)
 
     def fly(self, episode_id: str) -> None:
