@@ -28,6 +28,7 @@ setup(
         "numpy>=1.26",
         "PyYAML>=6",
         "pyzmq>=25",
+        "ruckig>=0.14",
         "msgpack>=1.0.8",
         "mcap>=1.2",
         "mcap-ros2-support>=0.5",

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .braking import braking_trajectory
 from .errors import SpecError
 from .safety.limits import RobotLimits
 from .specs import ActionSpec
-from .trajectory import MIN_SEGMENT_S, TrajectoryFollower, braking_time_s
+from .trajectory import SHORTEST_S, TrajectoryFollower, braking_time_s
 from .types import JOINTS, Array, GripperCommand, JointCommand, JointTrajectory
 
 AT_REST_RAD_S = 1e-3
@@ -147,18 +148,15 @@ class Actuator:
         applied[: self.spec.joints] = command.trajectory.dq_rad_s[REACHED] / self.spec.scale_rad_s
         return np.clip(applied, -1.0, 1.0)
 
-    def hold(self, now_s: float) -> JointCommand:
-        """Return a command that brakes to rest from the commanded state."""
+    def hold(self, now_s: float) -> JointCommand | None:
+        """Return a command that brakes to rest from the commanded state; None at rest."""
+        limits, share = self._limits, self._config.acceleration_fraction
+        stop = braking_trajectory(self._under_way(now_s), now_s, limits.ddq_max_rad_s2 * share, limits.dddq_max_rad_s3)
+        if stop is None:
+            return None
         self._sent = copy.copy(self._follower)
-        self._follower.hold(now_s, self._limits.ddq_max_rad_s2 * self._config.acceleration_fraction)
-        stop_s = max(self._follower.end_s - now_s, 0.05)
-        rest = np.zeros((1, JOINTS))
-        q_end = self._follower.sample(np.array([now_s + stop_s]))[0]
-        return JointCommand(
-            trajectory=JointTrajectory(
-                start_s=now_s, times_s=np.array([stop_s]), q_rad=q_end, dq_rad_s=rest, ddq_rad_s2=rest
-            )
-        )
+        self._follower.set(stop, now_s)
+        return JointCommand(trajectory=stop)
 
     def _departure(self, due_s: float, sent_s: float | None) -> _Departure:
         config, period = self._config, self.spec.period_s
@@ -173,12 +171,11 @@ class Actuator:
             q, dq, ddq = self._under_way(due_s + late_s + wait_s)
             q = q - dq * wait_s
         knots_s = self._follower.knots_s - due_s
-        via_s = knots_s[(knots_s > MIN_SEGMENT_S) & (knots_s < late_s + wait_s - MIN_SEGMENT_S)]
+        via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s - SHORTEST_S)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
 
     def _under_way(self, time_s: float) -> tuple[Array, Array, Array]:
-        q, dq, ddq = self._follower.sample(np.array([time_s]))
-        return q[0], dq[0], ddq[0]
+        return self._follower.at(time_s)
 
     def _reachable(self, departure: _Departure, action_A: npt.NDArray[np.float32]) -> Array:
         """Clip a velocity [7] to what speed, acceleration and the room left before the joint limits allow.

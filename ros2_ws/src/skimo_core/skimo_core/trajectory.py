@@ -3,18 +3,25 @@
 `TrajectoryFollower` is the reference for what a backend does with a command: a new trajectory replaces the old one
 and starts from the state *desired* at that moment (`interpolate_from_desired_state: true`), running to the first of
 its points that still lies ahead. So a command that comes a few milliseconds late still meets its points in time, and
-silence ends at rest. Pure: time is an argument. Units rad, s.
+silence ends at rest. A trajectory ends without velocity and without acceleration: a controller that holds its last
+position would make a step of what is left. Pure: time is an argument. Units rad, s.
 """
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
+from .braking import braking_trajectory
 from .errors import SpecError
 from .types import JOINTS, Array, JointTrajectory
 
 MIN_SEGMENT_S = 1e-4
 """Points nearer than this to 'now' count as passed."""
+SHORTEST_S = 0.002
+"""Segments of trajectories that are made here last at least this long: over shorter ones the last bits of positions
+and times turn into jerk."""
 
 
 def check_trajectory(trajectory: JointTrajectory) -> JointTrajectory:
@@ -35,12 +42,20 @@ def check_trajectory(trajectory: JointTrajectory) -> JointTrajectory:
     times = trajectory.times_s
     if not np.isfinite(times).all() or times[0] <= 0 or (np.diff(times) <= 0).any():
         raise SpecError(f"trajectory: times {times} s must be finite, positive and increasing")
-    if np.abs(trajectory.dq_rad_s[-1]).max() > 1e-6:
-        worst = np.abs(trajectory.dq_rad_s[-1]).max()
-        raise SpecError(
-            f"trajectory: ends with {worst:.3g} rad/s; its last point must be at rest, so that silence stops the arm"
-        )
+    for name, unit in (("dq_rad_s", "rad/s"), ("ddq_rad_s2", "rad/s2")):
+        worst = np.abs(getattr(trajectory, name)[-1]).max()
+        if worst > 1e-6:
+            raise SpecError(
+                f"trajectory: ends with {worst:.3g} {unit}; its last point must be at rest, "
+                "so that silence stops the arm"
+            )
     return trajectory
+
+
+_POWERS = np.arange(6)
+_DERIVATIVE_FACTORS = np.array([[1.0] * 6, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 0.0, 2.0, 6.0, 12.0, 20.0]])
+_DERIVATIVE_POWERS = np.array([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 2, 3]])
+"""Of position, velocity and acceleration: what the powers of time in a quintic become."""
 
 
 class TrajectoryFollower:
@@ -61,18 +76,16 @@ class TrajectoryFollower:
         """Replace the current trajectory at `now_s`; points already passed are dropped."""
         self._replace(trajectory, now_s)
 
-    def hold(self, now_s: float, ddq_max_rad_s2: Array) -> None:
-        """Brake to rest from the state desired at `now_s`, within the given accelerations [7]."""
-        q, dq, _ = (x[0] for x in self.sample(np.array([now_s])))
-        brake_s = braking_time_s(dq, ddq_max_rad_s2)
-        stop = JointTrajectory(
-            start_s=now_s,
-            times_s=np.array([brake_s]),
-            q_rad=(q + dq * brake_s / 2)[None],
-            dq_rad_s=np.zeros((1, JOINTS)),
-            ddq_rad_s2=np.zeros((1, JOINTS)),
-        )
-        self._replace(stop, now_s)
+    def hold(self, now_s: float, ddq_max_rad_s2: Array, dddq_max_rad_s3: Array) -> None:
+        """Brake to rest from the state desired at `now_s`, within the given accelerations and jerks, each [7]."""
+        if (stop := braking_trajectory(self.at(now_s), now_s, ddq_max_rad_s2, dddq_max_rad_s3)) is not None:
+            self._replace(stop, now_s)
+
+    def shifted(self, by_s: float) -> TrajectoryFollower:
+        """The same motion on a clock that reads `by_s` more."""
+        moved = copy.copy(self)
+        moved._knots_s = self._knots_s + by_s
+        return moved
 
     @property
     def knots_s(self) -> Array:
@@ -80,9 +93,29 @@ class TrajectoryFollower:
         return self._knots_s
 
     @property
+    def start_s(self) -> float:
+        """Since when this is the motion."""
+        return float(self._knots_s[0])
+
+    @property
     def end_s(self) -> float:
         """When the arm is at rest if nothing more is commanded."""
         return float(self._knots_s[-1])
+
+    @property
+    def coefficients(self) -> Array:
+        """[S, 6, 7] powers of the time since each segment's start, s; segment i lies between knots i and i + 1."""
+        return self._coefficients
+
+    def at(self, time_s: float) -> tuple[Array, Array, Array]:
+        """Desired q, dq, ddq, each [7], at one time (not before the last `set`)."""
+        if len(self._coefficients) == 0 or time_s >= self._knots_s[-1]:
+            return self._states[-1, 0].copy(), np.zeros(JOINTS), np.zeros(JOINTS)
+        segment = max(int(np.searchsorted(self._knots_s, time_s, side="right")) - 1, 0)
+        tau = max(time_s - self._knots_s[segment], 0.0)
+        powers = tau**_POWERS
+        q, dq, ddq = (_DERIVATIVE_FACTORS * powers[_DERIVATIVE_POWERS]) @ self._coefficients[segment]
+        return q, dq, ddq
 
     def sample(self, times_s: Array) -> tuple[Array, Array, Array]:
         """Return desired q, dq, ddq, each [K, 7], at `times_s` [K] (not before the last `set`)."""
@@ -102,14 +135,14 @@ class TrajectoryFollower:
         return q, dq, ddq
 
     def _replace(self, trajectory: JointTrajectory, now_s: float) -> None:
-        start = np.stack([x[0] for x in self.sample(np.array([now_s]))])
+        start = np.stack(self.at(now_s))
         ahead = trajectory.start_s + trajectory.times_s > now_s + MIN_SEGMENT_S
         if not ahead.any():
             return
         points = np.stack([trajectory.q_rad, trajectory.dq_rad_s, trajectory.ddq_rad_s2], axis=1)[ahead]
         self._knots_s = np.concatenate([[now_s], trajectory.start_s + trajectory.times_s[ahead]])
         self._states = np.concatenate([start[None], points])
-        self._coefficients = _quintics(np.diff(self._knots_s), self._states)
+        self._coefficients = quintics(np.diff(self._knots_s), self._states)
 
 
 def braking_time_s(dq_rad_s: Array, ddq_max_rad_s2: Array, least_s: float = 0.05) -> float:
@@ -120,7 +153,7 @@ def braking_time_s(dq_rad_s: Array, ddq_max_rad_s2: Array, least_s: float = 0.05
     return max(least_s, float((1.5 * np.abs(dq_rad_s) / ddq_max_rad_s2).max()))
 
 
-def _quintics(durations_s: Array, states: Array) -> Array:
+def quintics(durations_s: Array, states: Array) -> Array:
     """Coefficients [K, 6, 7] of the quintics that join `states` [K+1, 3, 7] (q, dq, ddq) in `durations_s` [K]."""
     h = durations_s[:, None]
     (q0, v0, a0), (q1, v1, a1) = states[:-1].transpose(1, 0, 2), states[1:].transpose(1, 0, 2)

@@ -26,6 +26,8 @@ class RobotMode(enum.IntEnum):
     REFLEX = 4
     USER_STOPPED = 5
     AUTOMATIC_ERROR_RECOVERY = 6
+    UNKNOWN = 255
+    """Not one of Franka's: nothing was told yet."""
 
 
 class Verdict(enum.IntEnum):
@@ -46,7 +48,10 @@ class RobotState:
         q_rad, dq_rad_s, tau_nm: joint positions, velocities, measured torques, each [7].
         finger_m: positions of the two fingers [2], 0 closed .. 0.04 open.
         mode: what the robot says it is doing.
+        mode_stamp_s: when it said so; None: with the rest.
         desired_q_rad: [7] the positions that the robot's controller is told to be at, where it tells.
+        tau_ext_nm: [7] torques that something outside puts on the joints, where the robot tells (Franka's
+            tau_ext_hat_filtered).
     """
 
     stamp_s: float
@@ -55,7 +60,9 @@ class RobotState:
     tau_nm: Array
     finger_m: Array
     mode: RobotMode = RobotMode.IDLE
+    mode_stamp_s: float | None = None
     desired_q_rad: Array | None = None
+    tau_ext_nm: Array | None = None
 
     @property
     def reference_q_rad(self) -> Array:

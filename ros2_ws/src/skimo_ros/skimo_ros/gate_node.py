@@ -111,7 +111,7 @@ class GateNode(Node):
     def close(self) -> None:
         """The last thing that the driver hears is a way to rest."""
         if self.context.ok():
-            self._pass_on(self.gate.hold(now_s(self)))
+            self._pass_on(self.gate.hold(self._robot(), now_s(self)))
         self._hand.close()
 
     def _propose(self, message: TrajectoryMsg) -> None:
@@ -275,7 +275,7 @@ class GateNode(Node):
         return convert.answer_trigger(response, True, f"stopped (stop {self.gate.generation})")
 
     def _hold(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._pass_on(self.gate.hold(now_s(self)))
+        self._pass_on(self.gate.hold(self._robot(), now_s(self)))
         return convert.answer_trigger(response, True, "braking; the next command moves on")
 
 

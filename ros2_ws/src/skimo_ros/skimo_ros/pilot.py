@@ -179,7 +179,9 @@ class Pilot:
     def cancel(self, reason: str) -> None:
         """End the episode and brake now."""
         if self.state in ("preparing", "running", "missed", "held"):
-            self._arm.send(self._actuator.hold(self._arm.clock()))
+            brake = self._actuator.hold(self._arm.clock())
+            if brake is not None:
+                self._arm.send(brake)
         if self.state not in ("idle", "done"):
             self._finish(reason)
 

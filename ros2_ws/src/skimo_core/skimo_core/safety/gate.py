@@ -1,36 +1,45 @@
 """The gate: lets a command through, limits it, refuses it, or stops the arm and stays stopped.
 
-    PASS   the command goes on unchanged
+    PASS   the command goes on, spliced to the path under way
     LIMIT  a mixture of the command and of the motion already under way goes on: as much as the limits allow
     HOLD   nothing goes on; the arm brakes along the path already checked (every trajectory let through ends at rest),
            and the next good command moves it again
-    STOP   a braking trajectory goes out, and then nothing until a human resets this very stop (`generation`)
+    STOP   the shortest way to rest goes out, and then nothing until a human resets this very stop (`generation`)
 
-The gate models what the arm has been told (`TrajectoryFollower`), so a command is judged by the motion that it would
-really make from the desired state of that moment. It knows nothing of policies and tasks, never clears a robot's
-error, and is not a certified safety function: it does not replace the emergency stop. Pure: time is an argument.
+The gate models what the arm has been told (`ToldPath`), so a command is judged by the motion that it would really make
+from the desired state of that moment, and the arm by whether it makes it. Its own brakes are judged like commands: one
+that would break a limit does not go out, and the arm stops along the path already checked. It knows nothing of policies
+and tasks, never clears a robot's error, and is not a certified safety function: it does not replace the emergency stop.
+Pure: time is an argument. The gate notices when it was not called (asleep) and when time went backwards.
 """
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..backend import Backend
-from ..errors import BackendError, MissingError
-from ..trajectory import TrajectoryFollower
-from ..types import JOINTS, Array, GripperCommand, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
-from .checks import CHECKS, ROBOT_CHECKS, Check, Finding, GateConfig, Motion, Situation, assess, sample_motion
+from ..braking import braking_trajectory
+from ..trajectory import TrajectoryFollower, quintics
+from ..types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
+from .bounds import control_values
+from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
 from .limits import RobotLimits
+from .path import TRANSIT_S, Proposal, ToldPath, blend, splice
+from .situation import Finding, GateConfig, Motion, Situation, foresee
 
 RESYNC_RAD = 0.001
 MEASURED_RESYNC_RAD = 0.05
-"""An arm at rest whose reference lies this far from what the gate sent was moved by somebody else (a reset, a hand),
-and is taken where it is. Measured positions lag behind references, so theirs is the wider bound."""
+"""An arm that came to rest where it was told to, and whose reference then lies this far from there, was moved by
+somebody else (a reset, a hand), and is taken where it is. Measured positions lag behind references, so theirs is the
+wider bound."""
 REST_S = 0.1
-KNOT_S = 1e-4
+STANDSTILL_RAD_S = 0.02
+"""Measured joint speeds below this are standstill: encoder noise, and an arm that settles."""
+_TOO_LATE = "start_gap: every point of the trajectory lies in the past"
+JUMP_S = 0.05
+"""Time that goes back by less is a clock being slewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +85,12 @@ class Gate:
         self._limits = limits
         self._checks = checks
         self._robot_checks = tuple(c for c in checks if c in ROBOT_CHECKS)
-        self._follower: TrajectoryFollower | None = None
+        self._motion_checks = tuple(c for c in checks if c in MOTION_CHECKS)
+        self._told: ToldPath | None = None
+        self._arrived = True
         self._last_start_s = -np.inf
+        self._called_s = -np.inf
+        self._awake_s = -np.inf
 
     @property
     def stopped(self) -> bool:
@@ -92,35 +105,32 @@ class Gate:
 
     def consider_hand(self, goal: GripperCommand, robot: RobotState | None, now_s: float) -> Decision:
         """Judge a hand goal that comes without a trajectory; it may go on if the verdict is PASS."""
-        if self.stopped:
-            return self._decide(Verdict.STOP, self.stopped_for)
-        situation = Situation(now_s=now_s, robot=robot, desired_q_rad=self._desired(robot, now_s), gripper=goal)
-        verdict, findings = assess(situation, self._limits, self.config, self._checks)
-        return self._stop_or(verdict, findings, now_s)
+        return self._look(robot, now_s, self._checks, gripper=goal)
 
     def watch(self, robot: RobotState | None, now_s: float) -> Decision:
         """Look at the robot alone (call it regularly); a silent policy is no fault, a silent robot is.
 
         Before the first fresh state of all there is nothing to stop, and nothing is found.
         """
-        if self.stopped:
-            return self._decide(Verdict.STOP, self.stopped_for)
-        if self._follower is None and (robot is None or now_s - robot.stamp_s > self.config.state_age_max_s):
-            return self._decide(Verdict.PASS, ())
-        situation = Situation(now_s=now_s, robot=robot, desired_q_rad=self._desired(robot, now_s))
-        verdict, findings = assess(situation, self._limits, self.config, self._robot_checks)
-        return self._stop_or(verdict, findings, now_s)
+        if self._told is None and (robot is None or now_s - robot.stamp_s > self.config.state_age_max_s):
+            return self._decide(Verdict.STOP if self.stopped else Verdict.PASS, self.stopped_for)
+        return self._look(robot, now_s, self._robot_checks)
 
     def stop(self, reason: str, now_s: float) -> Decision:
         """Stop for a reason from outside (an operator, a caller)."""
         return self._stop((f"asked: {reason}",), now_s)
 
-    def hold(self, now_s: float) -> Decision:
-        """Brake to rest now; the next good command moves on."""
+    def hold(self, robot: RobotState | None, now_s: float) -> Decision:
+        """Brake to rest now; the next good command moves on. While a stop is latched nothing goes out."""
+        if self.stopped:
+            return self._decide(Verdict.STOP, self.stopped_for)
+        if (jump := self._note_time(now_s)) is not None:
+            return self._stop((jump,), now_s)
+        self._take_note_of(robot, now_s)
         return self._decide(Verdict.HOLD, ("asked: hold",), self._brake(now_s))
 
     def reset(self, generation: int, robot: RobotState | None, now_s: float) -> tuple[bool, str]:
-        """Clear the stop of that generation, if the robot is fit; only ever on a human's word.
+        """Clear the stop of that generation, if the robot is fit and at rest; only ever on a human's word.
 
         Returns:
             whether it is clear now, and why not.
@@ -133,6 +143,8 @@ class Gate:
         verdict, findings = assess(situation, self._limits, self.config, self._robot_checks)
         if verdict is not Verdict.PASS:
             return False, "; ".join(_words(findings))
+        if moving := self._moving(robot, now_s):
+            return False, moving
         self.stopped_for = ()
         self.resync(robot, now_s)
         return True, f"stop {generation} cleared"
@@ -140,66 +152,114 @@ class Gate:
     def resync(self, robot: RobotState | None, now_s: float) -> None:
         """Take the robot's reference as the desired position: the arm was put there by somebody else."""
         known = robot is not None and bool(np.isfinite(robot.reference_q_rad).all())
-        self._follower = TrajectoryFollower(robot.reference_q_rad, now_s) if known and robot is not None else None
+        self._told = ToldPath(robot.reference_q_rad, now_s) if known and robot is not None else None
+        self._arrived = True
         self._last_start_s = -np.inf
+        self._called_s = now_s
+
+    # --- judging -----------------------------------------------------------------------------------------------------
+
+    def _look(
+        self,
+        robot: RobotState | None,
+        now_s: float,
+        checks: tuple[Check, ...],
+        gripper: GripperCommand | None = None,
+    ) -> Decision:
+        """Judge what is not a trajectory."""
+        if self.stopped:
+            return self._decide(Verdict.STOP, self.stopped_for)
+        if (jump := self._note_time(now_s)) is not None:
+            return self._stop((jump,), now_s)
+        desired = self._take_note_of(robot, now_s)
+        situation = dataclasses.replace(self._bare(robot, now_s, desired), gripper=gripper)
+        verdict, findings = assess(situation, self._limits, self.config, checks)
+        reasons = _words(findings)
+        return self._stop(reasons, now_s) if verdict is Verdict.STOP else self._decide(verdict, reasons)
 
     def _consider(self, command: JointCommand, robot: RobotState | None, now_s: float) -> Decision:
         if self.stopped:
             return self._decide(Verdict.STOP, self.stopped_for)
-        desired = self._desired(robot, now_s)
-        current = self._follower or TrajectoryFollower(desired, now_s)
-        situation = self._situation(command, robot, now_s, current)
-        start_s = command.trajectory.start_s
+        slept_s = now_s - self._called_s
+        if (jump := self._note_time(now_s)) is not None:
+            return self._stop((jump,), now_s)
+        desired = self._take_note_of(robot, now_s)
+        current = self._told.now if self._told is not None else TrajectoryFollower(desired, now_s)
+        situation, proposal = self._foreseen(command, self._bare(robot, now_s, desired), current)
         verdict, findings = assess(situation, self._limits, self.config, self._checks)
+        if verdict is not Verdict.STOP and self.config.sleep_max_s < slept_s < np.inf:
+            verdict, findings = Verdict.HOLD, (*findings, _slept(slept_s))
         if verdict is Verdict.STOP:
             return self._stop(_words(findings), now_s)
         if verdict is Verdict.LIMIT:
-            command, verdict, findings = self._limited(command, situation, current, findings)
-        if verdict is Verdict.HOLD:
-            return self._decide(verdict, _words(findings))
-        self._follower = copy.copy(current)
-        self._follower.set(command.trajectory, now_s)
-        self._last_start_s = start_s
-        return self._decide(verdict, _words(findings), command)
+            assert proposal is not None, "what leads nowhere can't be too much"
+            proposal, verdict, findings = self._limited(proposal, situation, current, findings)
+        if verdict is Verdict.HOLD or proposal is None:
+            return self._decide(Verdict.HOLD, _words(findings) or (_TOO_LATE,))
+        self._last_start_s = command.trajectory.start_s
+        self._tell(proposal)
+        return self._decide(verdict, _words(findings), dataclasses.replace(command, trajectory=proposal.trajectory))
 
-    def _situation(
-        self, command: JointCommand, robot: RobotState | None, now_s: float, current: TrajectoryFollower
-    ) -> Situation:
-        base = Situation(now_s=now_s, robot=robot, desired_q_rad=_at(current, now_s), trajectory=command.trajectory)
-        bare = assess(base, self._limits, self.config, _FORM_CHECKS)[0] is Verdict.PASS
-        motion = self._motion(command.trajectory, current, now_s) if bare else None
+    def _bare(self, robot: RobotState | None, now_s: float, desired_q_rad: Array) -> Situation:
+        told = self._told
         return Situation(
             now_s=now_s,
             robot=robot,
-            desired_q_rad=base.desired_q_rad,
+            awake_s=self._awake_s,
+            desired_q_rad=desired_q_rad,
+            expected_q_rad=told.expected(robot.stamp_s) if told is not None and robot is not None else None,
+            rested_s=max(0.0, now_s - told.now.end_s) if told is not None else 0.0,
             last_start_s=self._last_start_s,
-            trajectory=command.trajectory,
-            gripper=command.gripper,
-            motion=motion,
         )
 
-    def _motion(self, trajectory: JointTrajectory, current: TrajectoryFollower, now_s: float) -> Motion:
-        proposed = copy.copy(current)
-        proposed.set(trajectory, now_s)
-        return sample_motion(proposed, now_s, self._limits, self.config)
+    def _foreseen(
+        self, command: JointCommand, bare: Situation, current: TrajectoryFollower
+    ) -> tuple[Situation, Proposal | None]:
+        """The situation with the command and its motion, and what would go out."""
+        situation = dataclasses.replace(bare, trajectory=command.trajectory, gripper=command.gripper)
+        if assess(situation, self._limits, self.config, FORM_CHECKS)[0] is not Verdict.PASS:
+            return situation, None
+        proposal = splice(current, command.trajectory, bare.now_s)
+        if proposal is None:
+            return situation, None
+        return dataclasses.replace(situation, motion=self._motion(proposal)), proposal
+
+    def _motion(self, proposal: Proposal) -> Motion:
+        return foresee(proposal.follower, self._limits, self.config)
 
     def _limited(
-        self, command: JointCommand, situation: Situation, current: TrajectoryFollower, findings: tuple[Finding, ...]
-    ) -> tuple[JointCommand, Verdict, tuple[Finding, ...]]:
-        """As much of the command as the limits allow; HOLD if the mixture still breaks one."""
-        assert situation.motion is not None
-        now_s = situation.now_s
-        share = _share(situation.motion, current, self._limits)
-        mixed = JointCommand(trajectory=_mix(command.trajectory, current, share, now_s), gripper=command.gripper)
-        again = self._situation(mixed, situation.robot, now_s, current)
+        self, proposal: Proposal, situation: Situation, current: TrajectoryFollower, findings: tuple[Finding, ...]
+    ) -> tuple[Proposal | None, Verdict, tuple[Finding, ...]]:
+        """As much of the proposal as the limits allow; HOLD if the mixture still breaks one."""
+        mixture = self._mix(current, proposal, situation.now_s)
+        if mixture is None:
+            return None, Verdict.HOLD, findings
+        again = dataclasses.replace(
+            situation, trajectory=mixture.trajectory, motion=self._motion(mixture), last_start_s=-np.inf
+        )
         verdict, left = assess(again, self._limits, self.config, self._checks)
-        if share <= 0 or verdict is not Verdict.PASS:
-            return command, Verdict.HOLD, findings + left
-        return mixed, Verdict.LIMIT, findings
+        if verdict is not Verdict.PASS:
+            return None, Verdict.HOLD, findings + left
+        return mixture, Verdict.LIMIT, findings
 
-    def _stop_or(self, verdict: Verdict, findings: tuple[Finding, ...], now_s: float) -> Decision:
-        reasons = _words(findings)
-        return self._stop(reasons, now_s) if verdict is Verdict.STOP else self._decide(verdict, reasons)
+    def _mix(self, current: TrajectoryFollower, proposal: Proposal, now_s: float) -> Proposal | None:
+        """(1 - share) current + share proposed from `now_s` on, with the largest share that keeps the limits."""
+        durations_s, ours, theirs = blend(current, proposal.follower, now_s)
+        share = _share(durations_s, ours, theirs, self._limits)
+        if share <= 0:
+            return None
+        mixed = ((1 - share) * ours + share * theirs)[1:]
+        mixed[-1, 1:] = 0.0
+        trajectory = JointTrajectory(
+            start_s=now_s,
+            times_s=np.cumsum(durations_s),
+            q_rad=mixed[:, 0],
+            dq_rad_s=mixed[:, 1],
+            ddq_rad_s2=mixed[:, 2],
+        )
+        return Proposal.make(current, trajectory, now_s)
+
+    # --- stopping ----------------------------------------------------------------------------------------------------
 
     def _stop(self, reasons: tuple[str, ...], now_s: float) -> Decision:
         if self.stopped:
@@ -209,125 +269,104 @@ class Gate:
         return self._decide(Verdict.STOP, reasons, self._brake(now_s))
 
     def _brake(self, now_s: float) -> JointCommand | None:
-        """The shortest way to rest from the desired state; None where nothing was ever desired."""
-        if self._follower is None:
+        """The shortest way to rest; None where the arm rests, or where the path already checked is the better way."""
+        if self._told is None or self._told.at_rest(now_s):
             return None
-        self._follower.hold(now_s, self._limits.ddq_max_rad_s2)
-        end_s = self._follower.end_s
-        rest = np.zeros((1, JOINTS))
-        trajectory = JointTrajectory(
-            start_s=now_s,
-            times_s=np.array([end_s - now_s]),
-            q_rad=_at(self._follower, end_s)[None],
-            dq_rad_s=rest,
-            ddq_rad_s2=rest,
-        )
-        return JointCommand(trajectory=trajectory)
+        current, limits = self._told.now, self._limits
+        leave_s = now_s + TRANSIT_S
+        stop = braking_trajectory(current.at(leave_s), leave_s, limits.ddq_max_rad_s2, limits.dddq_max_rad_s3)
+        proposal = splice(current, stop, now_s) if stop is not None else None
+        if proposal is None:
+            return None
+        motion = self._motion(proposal)
+        situation = Situation(now_s=now_s, robot=None, desired_q_rad=current.at(now_s)[0], motion=motion)
+        if assess(situation, limits, self.config, self._motion_checks)[0] is not Verdict.PASS:
+            return None
+        self._tell(proposal)
+        return JointCommand(trajectory=proposal.trajectory)
 
-    def _desired(self, robot: RobotState | None, now_s: float) -> Array:
-        """The position desired now, after looking whether somebody else moved the arm."""
-        if robot is not None and (self._follower is None or _was_moved(robot, self._follower, now_s)):
+    def _tell(self, proposal: Proposal) -> None:
+        """Note what goes out."""
+        assert self._told is not None
+        self._told.take(proposal.follower)
+        self._arrived = False
+
+    # --- what is known of time and of the arm ------------------------------------------------------------------------
+
+    def _note_time(self, now_s: float) -> str | None:
+        """Notice sleep and jumps of the clock; returns the reason to stop for a jump back."""
+        back_s, slept_s = self._called_s - now_s, now_s - self._called_s
+        self._called_s = now_s
+        if back_s > JUMP_S:
+            self._told = None  # by how much exactly is not known, so neither is the state to brake from
+            self._last_start_s, self._awake_s = -np.inf, now_s
+            return f"clock_jumped: time went back by {back_s:.3f} s or more; set the clock, then reset"
+        if self.config.sleep_max_s < slept_s < np.inf:
+            self._awake_s = now_s
+        return None
+
+    def _take_note_of(self, robot: RobotState | None, now_s: float) -> Array:
+        """The position desired now, after looking whether the arm has arrived, and whether somebody else moved it."""
+        if robot is not None and (self._told is None or self._was_moved(robot, now_s)):
             self.resync(robot, now_s)
-        return self._limits.home_q_rad if self._follower is None else _at(self._follower, now_s)
+        return self._limits.home_q_rad if self._told is None else self._told.now.at(now_s)[0]
+
+    def _was_moved(self, robot: RobotState, now_s: float) -> bool:
+        """Whether the arm, told to be at rest and having come to rest there, lies elsewhere."""
+        assert self._told is not None
+        if robot.stamp_s <= self._told.now.end_s + REST_S or now_s <= self._told.now.end_s + REST_S:
+            return False
+        gap_rad = np.abs(robot.reference_q_rad - self._told.now.at(now_s)[0])
+        bound_rad = MEASURED_RESYNC_RAD if robot.desired_q_rad is None else RESYNC_RAD
+        if gap_rad.max() <= bound_rad:
+            self._arrived = True
+            return False
+        return self._arrived
+
+    def _moving(self, robot: RobotState | None, now_s: float) -> str:
+        """Why the arm does not count as at rest; empty if it does."""
+        assert robot is not None
+        speed = np.abs(robot.dq_rad_s)
+        joint = int(np.argmax(speed))
+        if speed[joint] > STANDSTILL_RAD_S:
+            return (
+                f"the arm still moves: joint {joint + 1} at {speed[joint]:.3f} rad/s, bound {STANDSTILL_RAD_S:g}; "
+                "wait until it rests"
+            )
+        if self._told is not None and not self._told.at_rest(now_s):
+            return f"the arm is told to rest in {self._told.now.end_s - now_s:.2f} s; wait until then"
+        return ""
 
     def _decide(self, verdict: Verdict, reasons: tuple[str, ...], command: JointCommand | None = None) -> Decision:
         return Decision(verdict=verdict, reasons=reasons, command=command, generation=self.generation)
-
-
-class GatedBackend:
-    """A backend behind a gate: a caller sees the same arm, and feels the same gate as on the real one."""
-
-    def __init__(self, backend: Backend, gate: Gate) -> None:
-        self.gate = gate
-        self.last: Decision | None = None
-        self._backend = backend
-
-    def now_s(self) -> float:
-        return self._backend.now_s()
-
-    def read(self) -> RobotState:
-        return self._backend.read()
-
-    def read_objects(self) -> ObjectStates:
-        return self._backend.read_objects()
-
-    def write(self, command: JointCommand) -> None:
-        """Judge the command and pass on what may go on; `last` then says what happened.
-
-        Raises:
-            BackendError: stopped.
-        """
-        self.last = self.gate.consider(command, self._robot(), self.now_s())
-        if self.last.verdict is Verdict.STOP:
-            self._backend.stop("; ".join(self.last.reasons))
-            raise BackendError(f"the gate stopped the arm: {'; '.join(self.last.reasons)}; reset the gate")
-        if self.last.command is not None:
-            self._backend.write(self.last.command)
-
-    def hold(self) -> None:
-        self.last = self.gate.hold(self.now_s())
-        self._backend.hold()
-
-    def stop(self, reason: str) -> None:
-        self.last = self.gate.stop(reason, self.now_s())
-        self._backend.stop(reason)
-
-    def reset(self, generation: int) -> tuple[bool, str]:
-        """Clear the gate's stop on a human's word; the backend behind it has a reset of its own."""
-        return self.gate.reset(generation, self._robot(), self.now_s())
-
-    def _robot(self) -> RobotState | None:
-        try:
-            return self._backend.read()
-        except MissingError:
-            return None
-
-
-_FORM_CHECKS: tuple[Check, ...] = CHECKS[len(ROBOT_CHECKS) : len(ROBOT_CHECKS) + 2]
-"""Finite and well formed: only then is there a motion to look at."""
-
-
-def _at(follower: TrajectoryFollower, time_s: float) -> Array:
-    return follower.sample(np.array([time_s]))[0][0]
-
-
-def _was_moved(robot: RobotState, follower: TrajectoryFollower, now_s: float) -> bool:
-    """Whether the arm, told to be at rest, lies elsewhere."""
-    bound_rad = MEASURED_RESYNC_RAD if robot.desired_q_rad is None else RESYNC_RAD
-    gap_rad = float(np.abs(robot.reference_q_rad - _at(follower, now_s)).max())
-    return now_s > follower.end_s + REST_S and gap_rad > bound_rad
 
 
 def _words(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{f.check}: {f.reason}" for f in findings))
 
 
-def _share(motion: Motion, current: TrajectoryFollower, limits: RobotLimits) -> float:
-    """The largest share s in [0, 1] for which (1 - s) current + s proposed keeps every joint limit at every sample.
+def _slept(slept_s: float) -> Finding:
+    reason = (
+        f"this gate was not run for {slept_s:.2f} s (the machine paused, or its clock jumped ahead); commands of that "
+        "time are void"
+    )
+    return Finding(check="gate_slept", verdict=Verdict.HOLD, reason=reason)
 
-    Positions, velocities and accelerations of the mixture are the mixtures of the two, so each sample bounds s.
+
+def _share(durations_s: Array, ours: Array, theirs: Array, limits: RobotLimits) -> float:
+    """The largest share s in [0, 1] for which (1 - s) ours + s theirs keeps every joint limit.
+
+    The Bernstein coefficients of a mixture are the mixtures of the two, so each of them bounds s (`bounds`).
     """
-    q, dq, ddq = current.sample(motion.times_s)
     share = 1.0
-    for now, then, low, high in (
-        (q, motion.q_rad, limits.q_min_rad, limits.q_max_rad),
-        (dq, motion.dq_rad_s, -limits.dq_max_rad_s, limits.dq_max_rad_s),
-        (ddq, motion.ddq_rad_s2, -limits.ddq_max_rad_s2, limits.ddq_max_rad_s2),
-    ):
+    mine, wanted = quintics(durations_s, ours), quintics(durations_s, theirs)
+    bounds = (limits.dq_max_rad_s, limits.ddq_max_rad_s2, limits.dddq_max_rad_s3)
+    for derivative, (low, high) in enumerate([(limits.q_min_rad, limits.q_max_rad), *((-b, b) for b in bounds)]):
+        now = control_values(mine, durations_s, derivative)
+        then = control_values(wanted, durations_s, derivative)
         for bound, sign in ((high, 1.0), (low, -1.0)):
             over = sign * (then - bound) > 0
             room, step = (sign * (bound - now))[over], (sign * (then - now))[over]
             if room.size:
-                share = min(share, float((room / np.maximum(step, 1e-9)).min()))
+                share = min(share, float((room / np.maximum(step, 1e-12)).min()))
     return max(share, 0.0)
-
-
-def _mix(trajectory: JointTrajectory, current: TrajectoryFollower, share: float, now_s: float) -> JointTrajectory:
-    """(1 - share) current + share proposed from `now_s` on, as a trajectory over the knots of both (exact)."""
-    proposed = copy.copy(current)
-    proposed.set(trajectory, now_s)
-    knots = np.concatenate([current.knots_s, proposed.knots_s])
-    times = np.unique(np.ceil((knots[knots > now_s + KNOT_S] - now_s) / KNOT_S)) * KNOT_S
-    mixed = [(1 - share) * a + share * b for a, b in zip(current.sample(now_s + times), proposed.sample(now_s + times))]
-    mixed[1][-1] = mixed[2][-1] = 0.0
-    return JointTrajectory(start_s=now_s, times_s=times, q_rad=mixed[0], dq_rad_s=mixed[1], ddq_rad_s2=mixed[2])

@@ -1,0 +1,212 @@
+"""What the gate's checks look at, and how strictly: the robot, the command, the clock, and the motion to come.
+
+Data only. Units rad, s, m, Nm; joint vectors [7].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SpecError
+from ..trajectory import SHORTEST_S, TrajectoryFollower
+from ..types import JOINTS, Array, GripperCommand, JointTrajectory, RobotState, Verdict
+from .bounds import Extent, extents
+from .kinematics import arm_points
+from .limits import RobotLimits
+
+Seven = tuple[float, float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """How strict the gate is. The limits themselves are the robot's.
+
+    Attributes:
+        state_age_max_s: with an older robot state no command is followed.
+        state_lost_s: with one older than this the arm is stopped; so it is with a robot mode older than this.
+        skew_max_s: how far ahead of the gate's clock a robot state's stamp may lie.
+        sleep_max_s: a gate that was not called for longer was asleep: the next command is refused.
+        command_age_max_s, command_ahead_max_s: a command whose start lies further back or ahead is refused.
+        duration_max_s: a trajectory must be at rest by then.
+        points_max, segment_min_s: most points of a trajectory, and the least time between two of them. Shorter ones
+            turn the last bits of positions into jerk.
+        start_gap_rad: how far a point may lie from the desired position, beyond what full speed covers by then.
+        tolerance: of a limit, below which an excess is not noticed; covers what the bounds exceed the motion by.
+        excess_max: of a limit, above which a command is refused rather than limited.
+        position_slack_rad, velocity_slack: a measured position this far outside the joint range, or a measured speed
+            this many times the limit, is no measurement.
+        tracking_hold_rad, tracking_stop_rad: [7] how far the arm may lie from where it was told to be. Wide at the
+            wrist, whose joints give way first when the hand works against something.
+        arrival_s: an arm that is still that far off this long after it was to rest does not follow, and is stopped.
+        reference_hold_rad, reference_stop_rad: how far the controller's own reference may lie from what it was told.
+        torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque.
+        workspace_low_m, workspace_high_m: box in the base frame; None: the robot's own.
+        travel_m: the motion is looked at so densely that no point of the arm goes further between two looks.
+    """
+
+    state_age_max_s: float = 0.1
+    state_lost_s: float = 0.5
+    skew_max_s: float = 0.02
+    sleep_max_s: float = 0.5
+    command_age_max_s: float = 0.06
+    command_ahead_max_s: float = 0.02
+    duration_max_s: float = 2.0
+    points_max: int = 200
+    segment_min_s: float = SHORTEST_S
+    start_gap_rad: float = 0.05
+    tolerance: float = 0.005
+    excess_max: float = 0.5
+    position_slack_rad: float = 0.2
+    velocity_slack: float = 1.5
+    tracking_hold_rad: Seven = (0.2, 0.2, 0.2, 0.2, 0.8, 0.8, 0.8)
+    tracking_stop_rad: Seven = (0.3, 0.3, 0.3, 0.3, 1.2, 1.2, 1.2)
+    arrival_s: float = 0.5
+    reference_hold_rad: float = 0.05
+    reference_stop_rad: float = 0.15
+    torque_hold_share: float = 1.0
+    torque_stop_share: float = 2.0
+    workspace_low_m: tuple[float, float, float] | None = None
+    workspace_high_m: tuple[float, float, float] | None = None
+    travel_m: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not np.all(np.array(value) > 0) or not np.isfinite(value).all():
+                raise SpecError(f"gate: {name} is {value}, must be positive")
+        if not 0 <= self.tolerance <= self.excess_max:
+            raise SpecError(f"gate: tolerance {self.tolerance} must be in [0, excess_max {self.excess_max}]")
+        for kind in ("tracking", "reference"):
+            hold, stop = getattr(self, f"{kind}_hold_rad"), getattr(self, f"{kind}_stop_rad")
+            if np.shape(hold) != np.shape(stop) or np.shape(hold) not in ((), (JOINTS,)) or np.any(hold > stop):
+                raise SpecError(f"gate: {kind}_hold_rad {hold} must not exceed {kind}_stop_rad {stop}, joint by joint")
+        if self.torque_hold_share > self.torque_stop_share:
+            raise SpecError(
+                f"gate: torque_hold_share {self.torque_hold_share} exceeds torque_stop_share {self.torque_stop_share}"
+            )
+
+
+_POSITIVE = (
+    "state_age_max_s",
+    "state_lost_s",
+    "skew_max_s",
+    "sleep_max_s",
+    "command_age_max_s",
+    "duration_max_s",
+    "points_max",
+    "segment_min_s",
+    "start_gap_rad",
+    "position_slack_rad",
+    "velocity_slack",
+    "tracking_hold_rad",
+    "arrival_s",
+    "reference_hold_rad",
+    "torque_hold_share",
+    "travel_m",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """The desired motion that a command leads to, from now to rest.
+
+    Attributes:
+        q, dq, ddq, dddq: between which values it stays, part by part, at every instant (`bounds`).
+        times_s: [K] when it is looked at.
+        q_rad: [K, 7] the positions then.
+        points_m: [K, 4, 3] the arm's `POINTS` then, in the base frame.
+        stray_m: no point of the arm is further than this from where it is at the nearest look.
+    """
+
+    q: Extent
+    dq: Extent
+    ddq: Extent
+    dddq: Extent
+    times_s: Array
+    q_rad: Array
+    points_m: Array
+    stray_m: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything that a check may look at.
+
+    Attributes:
+        now_s: the gate's clock.
+        robot: newest robot state; None if none ever came.
+        awake_s: since when the gate has been awake: what came late while it slept is not the robot's fault.
+        desired_q_rad: [7] the position desired now.
+        expected_q_rad: [7] the position that the arm was told for the time of the robot state; None: not known.
+        rested_s: for how long that has been a place of rest.
+        last_start_s: start of the last trajectory let through.
+        trajectory: the one proposed; None when only the robot is looked at.
+        gripper: the hand goal proposed, if any.
+        motion: where the trajectory leads; None if there is none, or it is malformed.
+    """
+
+    now_s: float
+    robot: RobotState | None
+    desired_q_rad: Array
+    awake_s: float = -np.inf
+    expected_q_rad: Array | None = None
+    rested_s: float = 0.0
+    last_start_s: float = -np.inf
+    trajectory: JointTrajectory | None = None
+    gripper: GripperCommand | None = None
+    motion: Motion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check's objection."""
+
+    check: str
+    verdict: Verdict
+    reason: str
+
+
+Check = Callable[[Situation, RobotLimits, GateConfig], "Finding | None"]
+
+
+HAND_M = 0.12
+"""The hand reaches this far around the tool's axis."""
+
+
+def foresee(follower: TrajectoryFollower, limits: RobotLimits, config: GateConfig) -> Motion:
+    """The motion of `follower` from its start to rest."""
+    durations_s = np.diff(follower.knots_s)
+    q, dq, ddq, dddq = extents(follower.coefficients, durations_s)
+    fastest_rad_s = dq.size.reshape(-1, len(durations_s), JOINTS).max(axis=0)
+    travel_m = (fastest_rad_s @ _levers(limits)) * durations_s
+    looks = np.maximum(1, np.ceil(travel_m / config.travel_m)).astype(np.intp)
+    times_s = np.append(_looks(follower.knots_s, looks), follower.end_s)
+    q_rad = follower.sample(times_s)[0]
+    return Motion(
+        q=q,
+        dq=dq,
+        ddq=ddq,
+        dddq=dddq,
+        times_s=times_s,
+        q_rad=q_rad,
+        points_m=arm_points(limits, q_rad),
+        stray_m=float((travel_m / looks).max()) / 2,
+    )
+
+
+def _looks(knots_s: Array, looks: npt.NDArray[np.intp]) -> Array:
+    """Times [sum of looks]: `looks` [S] in each segment, evenly, the first at its start."""
+    segment = np.repeat(np.arange(len(looks)), looks)
+    index = np.arange(len(segment)) - np.repeat(np.cumsum(looks) - looks, looks)
+    return knots_s[segment] + np.diff(knots_s)[segment] * index / looks[segment]
+
+
+def _levers(limits: RobotLimits) -> Array:
+    """[7] how far any point of the arm can be from each joint's axis, m: the links after it, stretched out."""
+    links_m = np.hypot(limits.dh_a_m, limits.dh_d_m)
+    beyond_m = np.append(np.cumsum(links_m[:0:-1])[::-1], 0.0)
+    return beyond_m + limits.tool_m + HAND_M

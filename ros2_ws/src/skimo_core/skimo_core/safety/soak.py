@@ -1,0 +1,210 @@
+"""Hours of commands against the gate, and what left it held against the limits: `skimo soak gate`.
+
+A stream is one gate, one arm, some dozens of commands with gaps, pauses, stops, resets and jumps of the clock between
+them. What leaves the gate goes to a driver as `TrajectoryFollower` models it, some of the transit time later, and the
+driver's motion is sampled four times a millisecond. Velocity, acceleration and jerk are backward differences over 1 ms,
+as Franka's controller forms them (Franka Control Interface documentation, "Robot and interface specifications").
+Units rad, s; ratios are of the robot's limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..trajectory import TrajectoryFollower
+from ..types import JOINTS, Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
+from .adversary import MAKERS, PERIOD_S, State, sharpened
+from .gate import Decision, Gate
+from .limits import RobotLimits
+from .path import TRANSIT_S
+
+SAMPLE_S = 0.00025
+STRIDE = 4
+"""Samples in the millisecond over which differences are formed."""
+REST_S = 2.5
+"""Longer than any trajectory may last: after this much silence the arm must rest."""
+
+
+@dataclass(slots=True)
+class Worst:
+    """The worst of what a driver was led to do.
+
+    Attributes:
+        position_rad: beyond a joint's range, or beyond where a stream began if that lay outside.
+        velocity, acceleration, jerk: of the limits.
+        rest_rad_s: speed left when every stream had fallen silent.
+    """
+
+    position_rad: float = 0.0
+    velocity: float = 0.0
+    acceleration: float = 0.0
+    jerk: float = 0.0
+    rest_rad_s: float = 0.0
+
+    def note(self, other: Worst) -> None:
+        for name in self.__slots__:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
+    def within(self, tolerance: float) -> bool:
+        """Whether no limit is exceeded by more than `tolerance`, and everything came to rest."""
+        largest = max(self.velocity, self.acceleration, self.jerk)
+        return largest <= 1 + tolerance and self.position_rad <= 1e-4 and self.rest_rad_s <= 1e-9
+
+
+class Driver:
+    """An arm that follows its commands exactly, and remembers its motion."""
+
+    def __init__(self, q_rad: Array, now_s: float) -> None:
+        self._follower = TrajectoryFollower(q_rad, now_s)
+        self._sampled_s = now_s
+        self._coming: list[tuple[float, JointTrajectory]] = []
+        self._samples: list[Array] = [np.repeat(q_rad[None], 4 * STRIDE, axis=0)]
+
+    def take(self, trajectory: JointTrajectory, arrives_s: float) -> None:
+        """Messages arrive in the order in which they were sent."""
+        self._coming.append((max([arrives_s, *(at_s for at_s, _ in self._coming)]), trajectory))
+
+    def advance(self, to_s: float) -> None:
+        while self._coming and self._coming[0][0] <= to_s:
+            arrives_s, trajectory = self._coming.pop(0)
+            self._sample_until(arrives_s)
+            self._follower.set(trajectory, arrives_s)
+        self._sample_until(to_s)
+
+    def led(self, now_s: float) -> State:
+        """Where it is led now: q, dq, ddq, each [7]."""
+        return self._follower.at(now_s)
+
+    def state(self, now_s: float) -> RobotState:
+        q, dq, _ = self._follower.at(now_s)
+        still = np.zeros(JOINTS)
+        return RobotState(
+            stamp_s=now_s,
+            q_rad=q,
+            dq_rad_s=dq,
+            tau_nm=still,
+            finger_m=np.zeros(2),
+            mode=RobotMode.IDLE,
+            desired_q_rad=q,
+        )
+
+    def jump(self, by_s: float) -> None:
+        """The clock that it shares with the gate now reads `by_s` more."""
+        self._follower = self._follower.shifted(by_s)
+        self._sampled_s += by_s
+        self._coming = [(at_s + by_s, _shifted(trajectory, by_s)) for at_s, trajectory in self._coming]
+
+    def _sample_until(self, to_s: float) -> None:
+        count = int((to_s - self._sampled_s) / SAMPLE_S)
+        if count > 0:
+            times_s = self._sampled_s + SAMPLE_S * np.arange(1, count + 1, dtype=np.float64)
+            self._samples.append(self._follower.sample(times_s)[0])
+            self._sampled_s = float(times_s[-1])
+
+    def worst(self, limits: RobotLimits) -> Worst:
+        q = np.concatenate(self._samples)
+        start = q[0]
+        low, high = np.minimum(limits.q_min_rad, start), np.maximum(limits.q_max_rad, start)
+        dt_s = SAMPLE_S * STRIDE
+        dq = (q[STRIDE:] - q[:-STRIDE]) / dt_s
+        ddq = (dq[STRIDE:] - dq[:-STRIDE]) / dt_s
+        dddq = (ddq[STRIDE:] - ddq[:-STRIDE]) / dt_s
+        return Worst(
+            position_rad=float(np.maximum(q - high, low - q).max(initial=0.0)),
+            velocity=float((np.abs(dq) / limits.dq_max_rad_s).max()),
+            acceleration=float((np.abs(ddq) / limits.ddq_max_rad_s2).max()),
+            jerk=float((np.abs(dddq) / limits.dddq_max_rad_s3).max()),
+            rest_rad_s=float(np.abs(dq[-1]).max()),
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a number of streams came to."""
+
+    commands: int = 0
+    streams: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    worst: Worst = field(default_factory=Worst)
+    worst_stream: dict[str, int] = field(default_factory=dict)
+
+    def note(self, other: Tally) -> None:
+        self.commands += other.commands
+        self.streams += other.streams
+        self.verdicts += other.verdicts
+        self._note_streams(other)
+        self.worst.note(other.worst)
+
+    def _note_streams(self, other: Tally) -> None:
+        for name, stream in other.worst_stream.items():
+            if getattr(other.worst, name) > getattr(self.worst, name):
+                self.worst_stream[name] = stream
+
+
+def run_stream(seed: int, stream: int, limits: RobotLimits, commands: int = 24) -> Tally:
+    """One stream; the same seed and number give the same."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, stream]))
+    gate, driver, now_s = _begin(rng, limits)
+    tally = Tally(streams=1)
+    for _ in range(commands):
+        now_s = _between(rng, gate, driver, now_s)
+        state = driver.state(now_s)
+        trajectory = MAKERS[int(rng.integers(len(MAKERS)))](rng, limits, driver.led(now_s), now_s)
+        if rng.random() < 0.1 and not gate.stopped:
+            trajectory, tries = sharpened(gate, trajectory, state, now_s)
+            tally.commands += tries
+        decision = gate.consider(JointCommand(trajectory=trajectory), state, now_s)
+        tally.commands += 1
+        tally.verdicts[decision.verdict.name] += 1
+        _send(rng, driver, decision, now_s)
+    driver.advance(now_s + REST_S)
+    tally.worst = driver.worst(limits)
+    tally.worst_stream = dict.fromkeys(Worst.__slots__, stream)
+    return tally
+
+
+def _begin(rng: np.random.Generator, limits: RobotLimits) -> tuple[Gate, Driver, float]:
+    share = rng.choice([0.0, 0.5, 1.0]) * rng.uniform(-1, 1, JOINTS)
+    middle, half = (limits.q_max_rad + limits.q_min_rad) / 2, (limits.q_max_rad - limits.q_min_rad) / 2
+    q = limits.home_q_rad if rng.random() < 0.5 else middle + half * share
+    now_s = float(rng.choice([0.0, 1000.0]))
+    return Gate(limits), Driver(q, now_s), now_s
+
+
+def _shifted(trajectory: JointTrajectory, by_s: float) -> JointTrajectory:
+    return dataclasses.replace(trajectory, start_s=trajectory.start_s + by_s)
+
+
+def _between(rng: np.random.Generator, gate: Gate, driver: Driver, now_s: float) -> float:
+    """What happens between two commands: time passes, and sometimes more; returns the time."""
+    pause_s = rng.choice([0.001, 0.02, PERIOD_S, PERIOD_S, PERIOD_S, 0.3, 1.0]) * rng.uniform(0.8, 1.2)
+    now_s += pause_s
+    driver.advance(now_s)
+    event = rng.random()
+    if event < 0.04:
+        _send(rng, driver, gate.stop("soak", now_s), now_s)
+    elif event < 0.08:
+        _send(rng, driver, gate.hold(driver.state(now_s), now_s), now_s)
+    elif event < 0.10:  # the gate is looked after at 25 Hz, so it has just known the time
+        _send(rng, driver, gate.watch(driver.state(now_s), now_s), now_s)
+        back_s = -float(rng.uniform(0.1, 5.0))
+        driver.jump(back_s)
+        now_s += back_s
+        _send(rng, driver, gate.watch(driver.state(now_s), now_s), now_s)
+    else:
+        _send(rng, driver, gate.watch(driver.state(now_s), now_s), now_s)
+    if gate.stopped and rng.random() < 0.5:
+        now_s += REST_S
+        driver.advance(now_s)
+        gate.reset(gate.generation, driver.state(now_s), now_s)
+    return now_s
+
+
+def _send(rng: np.random.Generator, driver: Driver, decision: Decision, now_s: float) -> None:
+    assert decision.command is None or decision.verdict is not Verdict.HOLD or "asked" in decision.reasons[0]
+    if decision.command is not None:
+        driver.take(decision.command.trajectory, now_s + float(rng.uniform(0.0, TRANSIT_S)))
