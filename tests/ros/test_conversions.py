@@ -230,10 +230,13 @@ def test_the_controllers_reference_is_read_by_name_too() -> None:
     message.desired_joint_state.name = []
     np.testing.assert_array_equal(convert.desired_positions(message, ADAPTER.joints)[1], np.array(order, float))
     message.desired_joint_state.position = [0.0] * 3
-    with pytest.raises(SpecError, match="3 positions for 7 names"):
+    with pytest.raises(SpecError, match="3 values for 7 names"):
         convert.desired_positions(message, ADAPTER.joints)
     message.desired_joint_state.position = []
     assert convert.desired_positions(message, ADAPTER.joints)[1] is None
+    assert convert.external_torques(message, ADAPTER.joints) is None
+    message.tau_ext_hat_filtered.effort = [1.0] * 7
+    np.testing.assert_array_equal(convert.external_torques(message, ADAPTER.joints), np.ones(7))
 
 
 def test_unknown_numbers_and_unequal_lengths_are_refused_in_words() -> None:

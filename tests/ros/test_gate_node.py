@@ -304,15 +304,8 @@ def test_a_gate_that_slept_blames_nobody_and_moves_again(
         wait_until(lambda: arm.now_s() > since_s + 1.0, "the gate to sleep for a second", ANSWER_S)
     finally:
         gate.send_signal(signal.SIGCONT)
-    arm.write(JointCommand(trajectory=nudge(arm)))
-    wait_until(
-        lambda: any("the gate's process slept for" in r for e in watcher.gate for r in e.reasons),
-        "the gate to say that it slept",
-        ANSWER_S,
-        lambda: watcher.gate[-1],
-    )
     goes_on(arm, watcher)
-    assert watcher.gate[-1].stops == stops
+    assert watcher.gate[-1].stops == stops, watcher.gate[-1].reasons
 
 
 def test_another_clock_is_refused_on_a_running_node(arm: RosBackend, watcher: Watcher) -> None:

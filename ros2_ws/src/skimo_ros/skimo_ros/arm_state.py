@@ -9,6 +9,7 @@ that name all of this arm's joints count, and `senders` notices when more than o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
@@ -17,7 +18,7 @@ from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 
 from skimo_core.errors import MissingError, SpecError
-from skimo_core.types import ObjectStates, RobotMode, RobotState
+from skimo_core.types import Array, ObjectStates, RobotMode, RobotState
 
 from . import conversions as convert
 from .adapters import Adapter, robot_state_type
@@ -28,7 +29,8 @@ from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .senders import SenderWatch
 
 TOGETHER_S = 0.06
-"""Joint states and the reference come on two topics; stamped further apart, they do not belong together."""
+"""Joint states and the rest (reference, external torques) come on two topics; stamped further apart, they do not belong
+together."""
 
 
 class ArmState:
@@ -45,12 +47,14 @@ class ArmState:
     """
 
     def __init__(self, node: Node, adapter: Adapter, *, objects: bool = True) -> None:
-        self.mode = RobotMode.IDLE
+        self.mode = RobotMode.UNKNOWN
         self.skew = SkewWatch()
         self.senders = SenderWatch()
         self._node, self._adapter = node, adapter
         self._robot: RobotState | None = None
-        self._desired_stamp_s, self._desired_q_rad = 0.0, None
+        self._mode_stamp_s = 0.0
+        self._desired_q_rad: Array | None = None
+        self._tau_ext_nm: Array | None = None
         self._objects: ObjectStates | None = None
         self._complaints = Complaints(node.get_logger().warning)
         self._group = PolledGroup()
@@ -67,15 +71,13 @@ class ArmState:
                 f"no joint states on {self._adapter.joint_states!r} yet; is the driver (or twin) running?"
             )
         robot = self._robot
-        apart_s = abs(robot.stamp_s - self._desired_stamp_s)
-        return RobotState(
-            stamp_s=robot.stamp_s,
-            q_rad=robot.q_rad,
-            dq_rad_s=robot.dq_rad_s,
-            tau_nm=robot.tau_nm,
-            finger_m=robot.finger_m,
+        together = abs(robot.stamp_s - self._mode_stamp_s) < TOGETHER_S
+        return replace(
+            robot,
             mode=self.mode,
-            desired_q_rad=self._desired_q_rad if apart_s < TOGETHER_S else None,
+            mode_stamp_s=self._mode_stamp_s,
+            desired_q_rad=self._desired_q_rad if together else None,
+            tau_ext_nm=self._tau_ext_nm if together else None,
         )
 
     def robot_or_none(self) -> RobotState | None:
@@ -124,9 +126,10 @@ class ArmState:
         self._robot = robot
 
     def _take_mode(self, message: Any) -> None:
-        desired = convert.desired_positions(message, self._adapter.joints)
+        stamp_s, desired_q_rad = convert.desired_positions(message, self._adapter.joints)
+        self._tau_ext_nm = convert.external_torques(message, self._adapter.joints)
+        self._mode_stamp_s, self._desired_q_rad = stamp_s, desired_q_rad
         self.mode = convert.robot_mode(message)
-        self._desired_stamp_s, self._desired_q_rad = desired
 
     def _take_objects(self, message: ObjectStatesMsg) -> None:
         self._objects = convert.object_states(message)

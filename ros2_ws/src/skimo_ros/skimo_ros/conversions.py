@@ -175,15 +175,28 @@ def desired_positions(message: Any, joints: Sequence[str]) -> tuple[float, Array
     stamp_s = from_time(message.header.stamp)
     if not hasattr(message, "desired_joint_state"):
         return stamp_s, np.array(message.q_d, dtype=np.float64)
-    names, positions = message.desired_joint_state.name, message.desired_joint_state.position
-    if not len(positions):
-        return stamp_s, None
-    index = _index("desired joint states", names or joints)
+    state = message.desired_joint_state
+    return stamp_s, _by_name("desired joint states", state.name, state.position, joints)
+
+
+def external_torques(message: Any, joints: Sequence[str]) -> Array | None:
+    """Torques [7] that something outside puts on the joints, in a FrankaRobotState or FrankaState; raises as above."""
+    told = message.tau_ext_hat_filtered
+    if not hasattr(told, "effort"):
+        return np.array(told, dtype=np.float64)
+    return _by_name("external torques", told.name, told.effort, joints)
+
+
+def _by_name(what: str, names: Any, values: Any, joints: Sequence[str]) -> Array | None:
+    """Values in our order of joints: by name, or as they stand where none are named; None where there are none."""
+    if not len(values):
+        return None
+    index = _index(what, names or joints)
     missing = [name for name in joints if name not in index]
-    if missing or len(positions) != len(index):
-        lacks = f"lack {missing[0]!r}" if missing else f"hold {len(positions)} positions for {len(index)} names"
-        raise SpecError(f"desired joint states {lacks}; sent are {_listed(names)}")
-    return stamp_s, _picked(positions, [index[name] for name in joints])
+    if missing or len(values) != len(index):
+        lacks = f"lack {missing[0]!r}" if missing else f"hold {len(values)} values for {len(index)} names"
+        raise SpecError(f"{what} {lacks}; sent are {_listed(names)}")
+    return _picked(values, [index[name] for name in joints])
 
 
 class FrankaStateFiller:
@@ -208,6 +221,8 @@ class FrankaStateFiller:
         message.time = robot.stamp_s
         message.control_command_success_rate = 1.0
         message.robot_mode = int(robot.mode)
+        if robot.tau_ext_nm is not None:
+            message.tau_ext_hat_filtered.effort = robot.tau_ext_nm.tolist()
         return message
 
 

@@ -6,7 +6,6 @@ Promises
     something does, it is stopped (skimo_ros.company). The reason names the node.
   - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that is lost, or an error
     mode of the robot, stops the arm, whether commands come or not.
-  - A gate that itself slept (its process was paused) blames nobody: it holds for WAKE_S, to see what is new.
   - A stop stays until a human resets it; that is refused while its cause lasts. gate/reset_stop clears the stop whose
     generation it names. gate/reset names none, so it clears a stop only if that has been told for TOLD_S: long enough
     that whoever calls can have seen it. Robot errors are never cleared here.
@@ -63,8 +62,6 @@ PARAMETERS = (
     ),
     Parameter("watch_rate_hz", 25.0, "how often the robot is looked at without a command", low=10.0, high=200.0),
 )
-SLEPT_S, WAKE_S = 0.3, 0.15
-"""A gap between two looks (40 ms apart when awake) that counts as sleep; and how long what came meanwhile may take."""
 TOLD_S = 1.0
 """A stop that gate/reset may clear has been told for so long; gate/reset_stop, which names it, need not wait."""
 REST_RAD_S = 0.05
@@ -85,8 +82,6 @@ class GateNode(Node):
         self._stops = 0
         self._stopped_at_s = -np.inf
         self._rest_at_s = -np.inf
-        self._looked_s = self._woke_s = -np.inf
-        self._slept_s = 0.0
         self._told: Decision | None = None
         self._resync_after_s: float | None = None
         self._driver = self.create_publisher(TrajectoryMsg, self.adapter.command, COMMAND_QOS)
@@ -136,27 +131,16 @@ class GateNode(Node):
 
     def _refusal(self, now: float) -> Decision | None:
         """HOLD or STOP while somebody else commands, or may do so unseen; None if nobody does."""
-        asleep = self._slept()
         foreign = self._company.foreign_command()
         if foreign:
             return self.gate.stop(f"second_commander: {foreign}", now)
         others = self._company.others()
         if others and now < self._rest_at_s:
             return self.gate.stop(f"second_commander: {others}", now)
-        if self.gate.stopped or not (others or asleep or self._company.settling):
+        if self.gate.stopped or not (others or self._company.settling):
             return None
-        reason = asleep or "settling: looking who else is in the domain"
-        reason = f"second_commander: {others}" if others else reason
+        reason = f"second_commander: {others}" if others else "settling: looking who else is in the domain"
         return Decision(verdict=Verdict.HOLD, reasons=(reason,), command=None, generation=self.gate.generation)
-
-    def _slept(self) -> str:
-        """That this process slept until just now, in words; empty if it did not."""
-        steady_s = time.monotonic()
-        if SLEPT_S < steady_s - self._looked_s < np.inf:
-            self._woke_s, self._slept_s = steady_s, steady_s - self._looked_s
-        self._looked_s = steady_s
-        awake = steady_s - self._woke_s > WAKE_S
-        return "" if awake else f"asleep: the gate's process slept for {self._slept_s:.1f} s; it looks at what is new"
 
     def _pass_on(self, decision: Decision) -> None:
         """Send what may go on; tell what is worth telling."""
@@ -200,8 +184,6 @@ class GateNode(Node):
         """Look at the robot, and at who else is there."""
         now = now_s(self)
         refusal = self._refusal(now)
-        if refusal is not None and self._slept():
-            return refusal  # what is known of the robot is as old as the sleep
         seen = self.gate.watch(self._robot(), now)
         return seen if refusal is None or seen.verdict >= refusal.verdict else refusal
 
