@@ -79,6 +79,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/fuzz_nodes.json")
     options = parser.parse_args()
     results: dict[str, Any] = {}
+    command = f"benchmarks/fuzz_nodes.py --each {options.each} --seed {options.seed}"
+    made = provenance(command, options.seed)  # now: what runs is what is checked out when it starts
     with tempfile.TemporaryDirectory() as folder, free_domain() as lock:
         stack = WholeStack(Path(folder), lock.domain)
         try:
@@ -90,8 +92,7 @@ def main() -> int:
             stack.close()
         for name in NODES:
             results[name] = {"sent": sent[name], **taken(stack, name)}
-    command = f"benchmarks/fuzz_nodes.py --each {options.each} --seed {options.seed}"
-    report = {**provenance(command, options.seed), "nodes": results, "alive": alive, "faults": faults}
+    report = {**made, "nodes": results, "alive": alive, "faults": faults}
     options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
     return 0 if alive == list(NODES) and not faults else 1

@@ -244,7 +244,7 @@ def test_the_gates_stop_holds_and_refuses_a_new_episode_until_reset(world: World
     world.run(5)
     stop = world.gate.stop("a test", world.now_s)
     world.pilot.note_verdict(stop.verdict, latched=True, reasons=stop.reasons)
-    world.run(2)
+    world.run(6)  # until the arm is at rest
     assert world.pilot.state == "held" and "a test" in world.pilot.report().reason
     with pytest.raises(BackendError, match="skimo reset"):
         world.pilot.resume()

@@ -106,11 +106,6 @@ def test_a_start_that_names_no_task_takes_the_nodes_own(whole_stack: WholeStack)
     assert not started and "400 characters, bound 128" in why
 
 
-def acts(stack: WholeStack, episode_id: str, count: int) -> None:
-    steps = lambda: sum(s.kind == "act" and s.episode_id == episode_id for s in stack.watcher.steps)  # noqa: E731
-    wait_until(lambda: steps() >= count, f"{count} steps of {episode_id}", START_S, lambda: stack.watcher.status[-1])
-
-
 def test_a_frozen_gate_holds_the_policy_and_no_step_counts_as_applied(whole_stack: WholeStack) -> None:
     stack, watcher = whole_stack, whole_stack.watcher
     gate = stack.processes.running["gate_node"]
@@ -143,24 +138,28 @@ def test_a_frozen_gate_holds_the_policy_and_no_step_counts_as_applied(whole_stac
 
 def test_the_policy_holds_where_another_commands_the_driver_and_says_who(whole_stack: WholeStack) -> None:
     stack, watcher = whole_stack, whole_stack.watcher
-    stack.fly("foreign")
-    acts(stack, "foreign", 3)
     topic = load_adapter("twin").command
-    intruder = watcher.node.create_publisher(type(sound_messages(watcher)[f"/{topic}"]()), topic, COMMAND_QOS)
-    try:
-        wait_until(lambda: intruder.get_subscription_count() >= 4, "everybody to listen", ANSWER_S)
-        message = sound_messages(watcher)[f"/{topic}"]()
-        message.header.frame_id = ""
-        message.points = message.points[:1]
-        message.points[0].velocities = []
-        message.points[0].accelerations = []
-        intruder.publish(message)
-        held = wait_until(lambda: watcher.state == "held" and watcher.status[-1], "the policy to hold", ANSWER_S)
-        assert "/watcher" in held.reason or "second_commander" in held.reason, held.reason
-        stopped = wait_until(lambda: watcher.gate[-1].latched and watcher.gate[-1], "the gate to stop", ANSWER_S)
-        assert "second_commander" in stopped.reasons[0]
-    finally:
-        watcher.node.destroy_publisher(intruder)
+    message = sound_messages(watcher)[f"/{topic}"]()
+    message.header.frame_id = ""
+    message.points = message.points[:1]
+    message.points[0].velocities, message.points[0].accelerations = [], []  # a driver may take it, we could not
+
+    def foreign_while_it_acts() -> bool:
+        """On a busy machine an episode may be held before: then again."""
+        stack.fly("foreign")
+        wait_until(lambda: watcher.state in ("running", "held"), "it to fly", START_S)
+        intruder = watcher.node.create_publisher(type(message), topic, COMMAND_QOS)
+        try:
+            wait_until(lambda: intruder.get_subscription_count() >= 4, "everybody to listen", ANSWER_S)
+            intruder.publish(message)
+            held = wait_until(lambda: watcher.state == "held" and watcher.status[-1], "the policy to hold", ANSWER_S)
+            wait_until(lambda: watcher.gate[-1].latched, "the gate to stop", ANSWER_S)
+            assert any("second_commander" in reason for reason in watcher.gate[-1].reasons)
+        finally:
+            watcher.node.destroy_publisher(intruder)
+        return "/watcher" in held.reason or "second_commander" in held.reason
+
+    wait_until(foreign_while_it_acts, "the policy to name the other", START_S, lambda: watcher.status[-1])
     assert stack.alive() == list(NODES)
 
 
