@@ -17,7 +17,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
 from skimo_msgs.srv import ResetTwin, StartEpisode
@@ -27,6 +27,7 @@ from trajectory_msgs.msg import JointTrajectory
 from skimo_core.errors import BackendError
 from skimo_ros import conversions as convert
 from skimo_ros.backend import RosBackend
+from skimo_ros.guarded import GuardedExecutor
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
 
 START_S = 60.0
@@ -154,7 +155,7 @@ class Watcher:
             (JointTrajectory, "joint_trajectory_controller/joint_trajectory", self.sent, EVENT_QOS),
         ):
             self.node.create_subscription(kind, topic, where.append, qos)
-        self._executor = SingleThreadedExecutor(context=context)
+        self._executor = GuardedExecutor(context=context)  # which bears that tests destroy publishers beside it
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import (
     ConditionReachedException,
     ShutdownException,
@@ -100,6 +101,8 @@ class GuardedExecutor(SingleThreadedExecutor):
         try:
             handler, entity, node = self.wait_for_ready_callbacks(timeout_sec, None, over)
         except (ShutdownException, TimeoutException, ConditionReachedException):
+            return
+        except InvalidHandle:  # another thread destroyed a publisher while the wait set was made: rclpy minds, we don't
             return
         handler()
         error = handler.exception()
