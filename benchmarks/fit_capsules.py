@@ -1,10 +1,10 @@
 """Fit the capsules of `robots/panda.yaml` to the Panda's collision meshes, and print them as YAML.
 
-Method: each link is enclosed by the union of a few capsules (segments swept by a ball). Endpoints and radii start at
-random chords of the mesh's hull and are moved by gradient descent so that the hull's surface is covered, while as little
-as possible of the space around it is, weighted by its distance from the hull (the union's form of what El Khoury,
-Lamiraux and Taix, "Optimal motion planning for humanoid robots", ICRA 2013, do with one capsule a link). Coordinates are
-then rounded to 1 mm and radii enlarged by whole mm until every sampled point of the surface is covered.
+Method: each link is enclosed by the union of a few capsules (segments swept by a ball). Ends and radii start at random
+chords of the mesh's hull and are moved by gradient descent so that the hull's surface is covered, and as little as
+possible of the space around it, weighted by its distance from the hull (for a union what El Khoury, Lamiraux and Taix,
+"Optimal motion planning for humanoid robots", ICRA 2013, do with one capsule a link). Coordinates are then rounded to
+1 mm and radii enlarged by whole mm until every sampled point of the surface is covered.
 
 Meshes are those of the installed gymnasium-robotics (Apache-2.0), link frames as in Franka's Denavit-Hartenberg table.
 The fingers are the twin's long ones (assets/panda.xml), swept over their whole opening: no width needs to be known.
@@ -26,7 +26,7 @@ from torch import Tensor
 from skimo_sim.scenes.assets import kitchen_root
 
 COUNTS = {
-    "link0": 2, "link1": 2, "link2": 2, "link3": 2, "link4": 2, "link5": 3, "link6": 2, "link7": 2, "hand": 2,
+    "link0": 4, "link1": 3, "link2": 3, "link3": 2, "link4": 2, "link5": 3, "link6": 3, "link7": 3, "hand": 2,
     "fingers": 3,
 }  # fmt: skip
 """Capsules to a link."""
@@ -55,8 +55,8 @@ def finger_points() -> np.ndarray:
     parts = [box]
     for radius, y, z in capsules:
         parts += [np.array([x, y, z]) + radius * ball for x in (-0.0095, 0.0095)]
-    one = np.concatenate(parts) + [0, 0, 0.0584]
-    opened = np.concatenate([one, one + [0, 0.04, 0]])
+    one = np.concatenate(parts) + np.array([0, 0, 0.0584])
+    opened = np.concatenate([one, one + np.array([0, 0.04, 0])])
     return np.concatenate([opened, opened * [-1, -1, 1]])
 
 

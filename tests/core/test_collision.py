@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_planes_count_as_obstacles() -> None:
 def test_nothing_is_missed_between_two_positions(seed: int) -> None:
     rng, collision = np.random.default_rng(seed), Collision(LIMITS, KITCHEN)
     knots = random_positions(seed, 5)
-    for start, goal in zip(knots[:-1], knots[1:]):
+    for start, goal in pairwise(knots):
         coarse = path(start, start + (goal - start) * rng.uniform(0.02, 0.3), 6)
         room = collision.room(coarse)
         for k in range(5):
@@ -206,7 +207,7 @@ def test_a_cell_of_ones_own_is_loaded_by_its_path(tmp_path: Path) -> None:
 )
 def test_malformed_cells_are_refused(old: str, new: str, words: str) -> None:
     assert old in CELL
-    with pytest.raises(SpecError, match="mine.yaml") as refused:
+    with pytest.raises(SpecError, match=r"mine\.yaml") as refused:
         parse_cell(CELL.replace(old, new, 1), "mine.yaml")
     assert words in str(refused.value)
 

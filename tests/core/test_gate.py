@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
+from skimo_core.safety.cell import Cell, load_cell
 from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
@@ -87,6 +88,19 @@ def many_points(count: int) -> JointCommand:
     )
 
 
+def towards(q_rad: Array) -> JointCommand:
+    still = np.zeros((1, JOINTS))
+    return JointCommand(
+        trajectory=JointTrajectory(
+            start_s=0.0, times_s=np.array([1.99]), q_rad=q_rad[None], dq_rad_s=still, ddq_rad_s2=still
+        )
+    )
+
+
+FOLDED = np.array([0, 1.75, 2.8, -3, 0, 0.2, 0])
+"""The hand 68 mm inside link 2."""
+IN_THE_MICROWAVE = np.array([0, 1.7, 0, -1.2, 0, 2.9, 0.8])
+"""The arm presses the microwave with 531 N."""
 GOOD = good_command()
 WIDE = dataclasses.replace(GOOD, gripper=GripperCommand(kind="move", width_m=0.3, speed_m_s=0.1))
 FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
@@ -106,8 +120,8 @@ FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
     ("robot_mode", Verdict.HOLD, GOOD, state(mode=RobotMode.GUIDING)),
     ("robot_mode", Verdict.HOLD, GOOD, state(mode=RobotMode.UNKNOWN)),
     ("robot_mode_silent", Verdict.STOP, GOOD, state(mode_stamp_s=-0.6)),
-    ("external_torque", Verdict.HOLD, GOOD, state(tau_ext_nm=1.1 * LIMITS.reflex_tau_nm)),
-    ("external_torque", Verdict.STOP, GOOD, state(tau_ext_nm=-2.1 * LIMITS.reflex_tau_nm)),
+    ("external_torque", Verdict.HOLD, GOOD, state(tau_ext_nm=2.7 * LIMITS.reflex_tau_nm)),
+    ("external_torque", Verdict.STOP, GOOD, state(tau_ext_nm=-3.6 * LIMITS.reflex_tau_nm)),
     ("command_finite", Verdict.STOP, with_nan(GOOD), state()),
     ("command_form", Verdict.HOLD, not_at_rest(GOOD), state()),
     ("command_form", Verdict.HOLD, changed(GOOD, times_s=GOOD.trajectory.times_s[::-1]), state()),
@@ -127,6 +141,8 @@ FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
     ("joint_jerk", Verdict.LIMIT, move(0, 1.05e-4, 0.014), state()),
     ("workspace", Verdict.HOLD, move(1, 0.25, 1.0), state()),
     ("tool_speed", Verdict.HOLD, move(0, 1.0, 0.9), state()),
+    ("self_collision", Verdict.HOLD, towards(FOLDED), state(q_rad=np.array([0, 1.2, 2.8, -2.2, 0, 0.6, 0]))),
+    ("obstacle", Verdict.HOLD, towards(IN_THE_MICROWAVE), state()),
 ]
 
 
@@ -139,13 +155,17 @@ def limits_for(check: str) -> Any:
     return dataclasses.replace(LIMITS, cartesian_velocity_max_m_s=0.5) if check == "tool_speed" else LIMITS
 
 
+def cell_for(check: str) -> Cell:
+    return load_cell("kitchen" if check == "obstacle" else "open")
+
+
 def names(decision: Decision) -> set[str]:
     return {reason.split(":")[0] for reason in decision.reasons}
 
 
 @pytest.mark.parametrize(("check", "verdict", "command", "robot"), FAULTS)
 def test_each_fault_triggers_its_reason(check: str, verdict: Verdict, command: JointCommand, robot: Any) -> None:
-    gate = Gate(limits_for(check), strict(check))
+    gate = Gate(limits_for(check), strict(check), cell=cell_for(check))
     decision = gate.consider(command, robot, 0.0)
     assert check in names(decision) and decision.verdict is verdict
     if verdict is Verdict.HOLD:
@@ -167,7 +187,8 @@ def test_every_check_of_the_table_is_tried() -> None:
         return ask
 
     for fault, _, command, robot in FAULTS:
-        Gate(limits_for(fault), strict(fault), checks=tuple(map(heard, CHECKS))).consider(command, robot, 0.0)
+        gate = Gate(limits_for(fault), strict(fault), cell=cell_for(fault), checks=tuple(map(heard, CHECKS)))
+        gate.consider(command, robot, 0.0)
     assert {c.__name__ for c in CHECKS} - objecting == {"command_is_in_sequence", "arm_follows", "controller_obeys"}
 
 
@@ -192,7 +213,7 @@ def test_whatever_actuation_makes_passes_however_late(
     rng = np.random.default_rng(seed)
     gate, actuator = Gate(LIMITS), Actuator(LIMITS, SPEC)
     actuator.reset(LIMITS.home_q_rad, 0.0)
-    unknown = {"workspace", "tool_speed"}  # actuation knows joints alone
+    unknown = {"workspace", "tool_speed", "self_collision"}  # actuation knows joints alone
     for k in range(20):
         if rng.random() < missing:
             unknown |= {"joint_position"}  # the arm brakes already: it may not manage to brake as hard once more
@@ -230,7 +251,7 @@ def test_what_arrives_within_the_reaction_time_goes_on_as_it_was_meant() -> None
 def test_the_order_of_the_checks_does_not_matter(order: Any, fault: Any) -> None:
     check, _, command, robot = fault
     decisions = [
-        Gate(limits_for(check), strict(check), checks=checks).consider(command, robot, 0.0)
+        Gate(limits_for(check), strict(check), cell=cell_for(check), checks=checks).consider(command, robot, 0.0)
         for checks in (CHECKS, order)
     ]
     assert decisions[0].verdict is decisions[1].verdict and decisions[0].reasons == decisions[1].reasons

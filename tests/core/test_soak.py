@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skimo_core.safety.adversary import MAKERS, sharpened
+from skimo_core.safety.cell import load_cell
+from skimo_core.safety.collision import Collision
 from skimo_core.safety.gate import Gate
 from skimo_core.safety.limits import load_limits
 from skimo_core.safety.soak import REST_S, Driver, run_stream
 from skimo_core.types import JOINTS, JointCommand, JointTrajectory, Verdict
 
 LIMITS = load_limits("panda")
+CELL = load_cell("kitchen")
+COLLISION = Collision(LIMITS, CELL)
 TOLERANCE = 0.01
 
 
@@ -21,7 +25,7 @@ TOLERANCE = 0.01
 def test_streams_of_attacks_keep_the_limits(block: int) -> None:
     verdicts: set[str] = set()
     for stream in range(5 * block, 5 * block + 5):
-        tally = run_stream(1, stream, LIMITS)
+        tally = run_stream(1, stream, LIMITS, CELL)
         assert tally.worst.within(TOLERANCE), f"stream {stream}: {tally.worst}"
         verdicts |= set(tally.verdicts)
     assert verdicts >= {"PASS", "LIMIT", "HOLD"}
@@ -38,7 +42,7 @@ COMMANDS = st.tuples(
 @settings(max_examples=25, deadline=None)
 @given(events=st.lists(COMMANDS, min_size=1, max_size=25))
 def test_any_stream_keeps_the_limits_and_ends_at_rest(events: list[tuple[str, int, float, float]]) -> None:
-    gate, driver, now_s = Gate(LIMITS), Driver(LIMITS.home_q_rad, 0.0), 0.0
+    gate, driver, now_s = Gate(LIMITS, cell=CELL), Driver(LIMITS.home_q_rad, 0.0), 0.0
     last: JointTrajectory | None = None
     for kind, seed, pause_s, transit_s in events:
         now_s += pause_s
@@ -62,7 +66,7 @@ def test_any_stream_keeps_the_limits_and_ends_at_rest(events: list[tuple[str, in
             driver.advance(now_s)
             assert gate.reset(gate.generation, driver.state(now_s), now_s)[0]
     driver.advance(now_s + REST_S)
-    worst = driver.worst(LIMITS)
+    worst = driver.worst(LIMITS, COLLISION)
     assert worst.within(TOLERANCE), worst
 
 
@@ -90,7 +94,7 @@ def test_a_stop_in_a_hard_approach_stays_within_the_joints_ranges() -> None:
         q[joint] = LIMITS.q_max_rad[joint] - 0.25
         goal, still = q.copy(), np.zeros((1, JOINTS))
         goal[joint] = LIMITS.q_max_rad[joint]
-        driver, gate = Driver(q, 0.0), Gate(LIMITS)
+        driver, gate = Driver(q, 0.0), Gate(LIMITS, cell=CELL)
         fast = JointTrajectory(start_s=0.0, times_s=np.array([1.2]), q_rad=goal[None], dq_rad_s=still, ddq_rad_s2=still)
         hard, _ = sharpened(gate, fast, driver.state(0.0), 0.0)
         decision = gate.consider(JointCommand(trajectory=hard), driver.state(0.0), 0.0)
@@ -101,4 +105,4 @@ def test_a_stop_in_a_hard_approach_stays_within_the_joints_ranges() -> None:
         assert stop.command is not None
         driver.take(stop.command.trajectory, 0.602)
         driver.advance(3.0)
-        assert driver.worst(LIMITS).within(TOLERANCE), driver.worst(LIMITS)
+        assert driver.worst(LIMITS, COLLISION).within(TOLERANCE), driver.worst(LIMITS, COLLISION)

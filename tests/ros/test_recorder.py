@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +15,17 @@ from mcap_ros2.decoder import DecoderFactory
 from ros.ros_harness import ANSWER_S, Processes, Watcher, wait_until
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, PlanStatus, RecorderStatus
 
 from skimo_core.control import Step, StepKind
+from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.recording import read_episode
 from skimo_core.errors import EpisodeError
 from skimo_core.types import Verdict
 from skimo_ros import conversions as convert
-from skimo_ros.nodes import EVENT_QOS, Names
-from skimo_ros.recording import Channel, Recording, Sample
-from skimo_ros.reports import Episode, EpisodeNews, StepRecord
+from skimo_ros import reports
+from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names
+from skimo_ros.reports import EpisodeNews, PolicyReport, RecorderReport, StepRecord
 
 STEPS = 60
 
@@ -32,16 +35,28 @@ class Player:
 
     def __init__(self, watcher: Watcher) -> None:
         node = self.node = watcher.node
-        self.events = node.create_publisher(EpisodeEvent, Names.EPISODE, EVENT_QOS)
-        self.steps = node.create_publisher(EpisodeStep, Names.EPISODE_STEP, EVENT_QOS)
+        self.events = node.create_publisher(EpisodeEvent, Names.EPISODE, RECORD_QOS)
+        self.steps = node.create_publisher(EpisodeStep, Names.EPISODE_STEP, RECORD_QOS)
+        self.plans = node.create_publisher(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
+        self.said: list[RecorderReport] = []
+        self.listener = node.create_subscription(RecorderStatus, Names.RECORDER, self._hear, LATEST_QOS)
         self.joints = node.create_publisher(JointState, "joint_states", EVENT_QOS)
 
     def close(self) -> None:
-        for publisher in (self.events, self.steps, self.joints):
+        for publisher in (self.events, self.steps, self.plans, self.joints):
             self.node.destroy_publisher(publisher)
+        self.node.destroy_subscription(self.listener)
+
+    def _hear(self, message: RecorderStatus) -> None:
+        self.said.append(convert.from_recorder_status(message))
+
+    def runs(self, episode_id: str, state: str = "running") -> None:
+        """Say, latched, that this episode runs."""
+        report = PolicyReport(state=state, episode_id=episode_id, task="kettle", step=7, bundle_id="b")
+        self.plans.publish(convert.to_plan_status(report, 1.0, with_prediction=False))
 
     def tell(self, kind: str, episode_id: str) -> None:
-        episode = Episode(episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b")
+        episode = reports.Episode(episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b")
         news = EpisodeNews(kind=kind, stamp_s=1.0, episode=episode, success=kind == "end", steps=STEPS)
         self.events.publish(convert.to_episode_event(news))
 
@@ -66,15 +81,18 @@ class Player:
         return True
 
 
-@pytest.fixture
-def recorder(processes: Processes, watcher: Watcher, tmp_path: Path) -> Iterator[tuple[Player, Path]]:
-    processes.node("recorder_node", directory=tmp_path)
+@pytest.fixture(scope="module")
+def recorder(
+    processes: Processes, watcher: Watcher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Player, Path]]:
+    """One recorder for all; the test that kills it comes last and leaves another one."""
+    folder = tmp_path_factory.mktemp("recordings")
+    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
     player = Player(watcher)
-    wait_until(player.heard, "the recorder to listen")
-    yield player, tmp_path
+    wait_until(lambda: player.said and player.heard(), "the recorder to listen")
+    yield player, folder
     player.close()
-    if "recorder_node" in processes.running:
-        assert processes.end("recorder_node") == 0
+    assert processes.end("recorder_node") == 0
 
 
 def bytes_of(path: Path) -> int:
@@ -90,6 +108,15 @@ def play(player: Player, path: Path, episode_id: str) -> None:
         if index % 10 == 9:
             size = bytes_of(path)
             wait_until(lambda size=size: bytes_of(path) > size, "what was played to reach the file", ANSWER_S)
+
+
+def test_a_folder_that_can_t_take_recordings_is_refused_at_start(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    process = processes.node("recorder_node", directory=tmp_path / "file")
+    assert process.wait(60) == 1
+    processes.running.pop("recorder_node")
+    said = processes.log("recorder_node").splitlines()[-1]
+    assert "is a file, not a folder" in said and "give another directory" in said
 
 
 def test_an_episode_is_recorded_whole_and_public_tools_read_it(recorder: tuple[Player, Path]) -> None:
@@ -127,27 +154,113 @@ def test_a_name_that_is_taken_is_not_overwritten(recorder: tuple[Player, Path]) 
     assert (folder / "taken.mcap").read_bytes() == b"precious"
 
 
-def test_a_full_queue_drops_the_oldest_and_counts(tmp_path: Path) -> None:
-    from skimo_core.episodes.episode import EpisodeMeta
-
-    channel = Channel(topic="/t", kind="std_msgs/msg/String", definition="string data")
-    meta = EpisodeMeta(episode_id="e", source="policy")
-    recording = Recording(tmp_path / "q.mcap", meta, (channel,), capacity=4, start=False)
-    for k in range(10):
-        recording.put(Sample(topic="/t", data=bytes([k]), log_ns=k, publish_ns=k))
-    assert recording.dropped == 6
-    recording.start()
-    recording.close({"complete": "true"})
-    with (tmp_path / "q.mcap").open("rb") as stream:
-        assert [m.data[0] for _, _, m in make_reader(stream).iter_messages()] == [6, 7, 8, 9]
-
-
-def test_a_killed_recorder_leaves_what_it_had(recorder: tuple[Player, Path], processes: Processes) -> None:
+def test_a_paused_recorder_loses_no_step(recorder: tuple[Player, Path], processes: Processes) -> None:
     player, folder = recorder
-    path = folder / "killed.mcap"
+    path, count = folder / "paused.mcap", 200
+    player.tell("start", "paused")
+    wait_until(path.exists, "the file to be begun", ANSWER_S)
+    processes.running["recorder_node"].send_signal(signal.SIGSTOP)
+    for index in range(count):  # as many as come in 16 s
+        player.step(index, "paused")
+    processes.running["recorder_node"].send_signal(signal.SIGCONT)
+    wait_until(lambda: player.said[-1].written >= count, "them to be written", 30.0, lambda: player.said[-1])
+    player.step(count, "paused", last=True)
+    player.tell("end", "paused")
+    assert wait_until(lambda: whole(path), "its end", 30.0).steps == count
+    assert player.said[-1].lost_steps == 0
+
+
+def test_what_never_came_is_said_and_the_rest_can_be_salvaged(recorder: tuple[Player, Path]) -> None:
+    player, folder = recorder
+    path = folder / "gap.mcap"
+    player.tell("start", "gap")
+    wait_until(path.exists, "the file to be begun", ANSWER_S)
+    for index in (*range(10), *range(30, 60)):
+        player.step(index, "gap")
+    wait_until(lambda: any(r.lost_steps == 20 and "10 to 29" in r.reason for r in player.said), "the gap", ANSWER_S)
+    player.step(60, "gap", last=True)
+    player.tell("end", "gap")
+    saved = wait_until(lambda: whole(path, salvage=True, steps=30), "its end", ANSWER_S)
+    assert (saved.first_step, saved.lost) == (30, ((10, 29),))
+
+
+@pytest.mark.parametrize("episode_id", ["x" * 400, "../up", ""])
+def test_an_id_that_is_no_file_name_is_recorded(recorder: tuple[Player, Path], episode_id: str) -> None:
+    player, folder = recorder
+    before = set(folder.iterdir())
+    player.tell("start", episode_id)
+    (path,) = wait_until(lambda: set(folder.glob("*.mcap")) - before, "a file", ANSWER_S)
+    for index in range(STEPS):
+        player.step(index, episode_id, last=index == STEPS - 1)
+    player.tell("end", episode_id)
+    assert wait_until(lambda: whole(path), "its end", ANSWER_S).meta.episode_id == episode_id
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_an_event_of_unknown_kind_is_left_out(recorder: tuple[Player, Path], processes: Processes) -> None:
+    player, folder = recorder
+    player.events.publish(EpisodeEvent(kind=99, episode_id="odd"))
+    processes.wait_for_log("recorder_node", "an episode event can't be read")
+    player.tell("start", "after")
+    wait_until((folder / "after.mcap").exists, "the next episode's file", ANSWER_S)
+
+
+def test_a_full_disk_is_said_at_once_and_recording_goes_on_when_there_is_room(
+    recorder: tuple[Player, Path], processes: Processes
+) -> None:
+    player, folder = recorder
+    process = processes.running["recorder_node"]
+    player.tell("start", "full")
+    wait_until((folder / "full.mcap").exists, "the file to be begun", ANSWER_S)
+    none, log = (resource.RLIM_INFINITY,) * 2, processes.folder / "recorder_node.log"
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (max(12_000, log.stat().st_size + 8_000), none[1]))
+    index = 0
+
+    def failed() -> bool:
+        nonlocal index
+        player.step(index, "full")
+        index += 1
+        return any("File too large" in r.reason for r in player.said)
+
+    wait_until(failed, "the failure to be said", 30.0, lambda: player.said[-1:])
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, none)
+    wait_until(lambda: player.said[-1].state == "recording" and player.said[-1].part > 1, "the next part", 30.0)
+    player.tell("end", "full")
+    player.tell("start", "next")
+    wait_until((folder / "next.mcap").exists, "the next episode", ANSWER_S)
+    assert process.poll() is None and read_episode(folder / "full.mcap", salvage=True).steps > 1
+
+
+def test_a_killed_recorder_s_successor_mends_its_file_and_records_the_rest(
+    recorder: tuple[Player, Path], processes: Processes
+) -> None:
+    player, folder = recorder
+    path, rest = folder / "killed.mcap", folder / "killed.part2.mcap"
     play(player, path, "killed")
-    processes.running["recorder_node"].send_signal(signal.SIGKILL)
-    processes.running.pop("recorder_node").wait()
+    processes.kill("recorder_node")
     with pytest.raises(EpisodeError, match="salvage"):
         read_episode(path)
     assert read_episode(path, salvage=True).steps >= STEPS - 12
+    player.runs("killed")
+    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
+    wait_until(rest.exists, "the next part")
+    for index in range(STEPS + 20, STEPS + 40):
+        player.step(index, "killed")
+    player.step(STEPS + 40, "killed", last=True)
+    player.tell("end", "killed")
+    episode = wait_until(lambda: whole(rest), "its end", ANSWER_S)
+    assert (episode.first_step, episode.steps, episode.meta.part) == (STEPS + 20, 20, 2)
+    assert episode.meta.seed == 3  # which only the first part knew
+    assert any("part 2" in report.reason for report in player.said)
+    mended = wait_until(lambda: whole(path), "the first part to be mended", ANSWER_S)
+    assert mended.steps >= STEPS - 12
+    player.runs("killed", "done")
+
+
+def whole(path: Path, *, salvage: bool = False, steps: int = 0) -> Episode | None:
+    """The recording, once it has its end (and that many steps)."""
+    try:
+        found = read_episode(path, salvage=salvage)
+    except EpisodeError:
+        return None
+    return found if found.steps >= steps else None

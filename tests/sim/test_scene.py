@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from skimo_core.errors import SpecError
+from skimo_core.safety.cell import load_cell
+from skimo_core.safety.collision import Collision, segment_distances
 from skimo_core.safety.limits import load_limits
+from skimo_core.safety.shapes import LINKS
 from skimo_core.tasks import kitchen
-from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, Scene, build_kitchen
+from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
 SHIPPED_ZERO = np.array([0, 0, 0, 0, 0, np.pi / 2, np.pi / 4])
 
@@ -105,3 +108,70 @@ def test_the_start_completes_nothing(ours: Scene) -> None:
 def test_an_unknown_arm_is_refused() -> None:
     with pytest.raises(SpecError, match="no arm 'ur5'"):
         build_kitchen("ur5")
+
+
+def geoms_of(scene: Scene) -> dict[str, list[int]]:
+    """The collision geoms of each of the robot's links; both fingers are one."""
+    model, found = scene.model, {name: [] for name in LINKS}
+    for geom in range(model.ngeom):
+        name = model.body(model.geom_bodyid[geom]).name.removeprefix("panda_")
+        name = "fingers" if name.endswith("finger") else name
+        if name in found:
+            found[name].append(geom)
+    return found
+
+
+def test_capsules_are_never_further_apart_than_the_meshes_nor_much_nearer(ours: Scene) -> None:
+    """MuJoCo's distances between the meshes' hulls are the judge; it gives 0 where its algorithm did not converge."""
+    limits, rng, model = load_limits("panda"), np.random.default_rng(2), ours.model
+    collision, shape, geoms = Collision(limits, load_cell("open")), limits.capsules, geoms_of(ours)
+    data, excess = mujoco.MjData(model), []
+    q = rng.uniform(limits.q_min_rad, limits.q_max_rad, (40, 7))
+    ends = collision.capsule_ends(q).transpose(3, 2, 0, 1)
+    for k, row in enumerate(q):
+        data.qpos[:] = ours.start_qpos
+        data.qpos[:7], data.qpos[7:9] = row, rng.uniform(0, 0.04)
+        mujoco.mj_kinematics(model, data)
+        for first, second in shape.pairs:
+            a, b = np.flatnonzero(shape.link == first), np.flatnonzero(shape.link == second)
+            i, j = (x.ravel() for x in np.meshgrid(a, b))
+            ours_m = (
+                segment_distances(ends[:, :, k, i], ends[:, :, k, j]) - shape.radius_m[i] - shape.radius_m[j]
+            ).min()
+            meshes = [
+                mujoco.mj_geomDistance(model, data, g, h, 2.0, None)
+                for g in geoms[LINKS[first]]
+                for h in geoms[LINKS[second]]
+            ]
+            if 0.0 not in meshes and min(meshes) > 0:
+                excess.append(min(meshes) - ours_m)
+    assert len(excess) > 500
+    assert min(excess) > -0.002
+    assert np.mean(excess) < 0.035 and max(excess) < 0.09
+
+
+def test_the_cell_encloses_the_furniture_that_the_arm_can_reach(ours: Scene) -> None:
+    model, cell = ours.model, load_cell("kitchen")
+    data = mujoco.MjData(model)
+    data.qpos[:] = ours.start_qpos
+    mujoco.mj_forward(model, data)
+    base = model.body("panda_link0").id
+    turn, foot = data.xmat[base].reshape(3, 3), data.xpos[base]
+    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    seen = set()
+    for geom in range(model.ngeom):
+        body = model.geom_bodyid[geom]
+        if model.body_weldid[body] != 0 or body == base or not model.geom_conaffinity[geom] & 1:
+            continue
+        name = model.body(body).name
+        aabb = model.geom_aabb[geom]
+        world = (signs * aabb[3:] + aabb[:3]) @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+        if name in ("world", "wallroot") or world[:, 1].min() - SHOULDER_M[1] > 1.1:
+            continue
+        if mujoco.mjtGeom(model.geom_type[geom]) == mujoco.mjtGeom.mjGEOM_CYLINDER and name == "counters":
+            continue  # a drawer's handle, below the counter's edge
+        corners = (world - foot) @ turn
+        inside = [(np.abs((corners - box.centre_m) @ box.rotation) <= box.half_m + 0.003).all() for box in cell.boxes]
+        assert any(inside), (name, geom)
+        seen.add(name)
+    assert {"ovenroot", "hoodroot", "microroot", "slide", "hingecab", "counters"} <= seen

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError, SimulationError
-from skimo_core.types import GripperCommand, RobotMode
+from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotMode
 from skimo_sim.check import statistics_mrad, sweep
 from skimo_sim.rollout import truth
 from skimo_sim.scenes.kitchen import ARMS
@@ -201,3 +202,69 @@ def test_after_a_stop_an_operator_can_recover(twin: Twin) -> None:
     twin.recover()
     act(twin, actions(5, 2))
     assert twin.stop_reason == ""
+
+
+def arm_contacts(twin: Twin) -> set[tuple[str, str]]:
+    """Pairs of the arm's own bodies that touch."""
+    model = twin.model
+    bodies = model.geom_bodyid[twin.data.contact.geom[: twin.data.ncon]]
+    names = [tuple(sorted(model.body(int(b)).name for b in pair)) for pair in bodies]
+    return {(a, b) for a, b in names if a.startswith("panda") and b.startswith("panda")}
+
+
+def at(twin: Twin, q_rad: np.ndarray) -> np.ndarray:
+    """The initial state with the arm elsewhere."""
+    state = twin.scene.start_qpos.copy()
+    state[:7] = q_rad
+    return state
+
+
+def test_the_arm_touches_itself(twin: Twin) -> None:
+    twin.set_state(at(twin, np.array([0.0, 1.75, 2.8, -3.0, 0.0, 0.2, 0.0])))
+    assert ("panda_hand", "panda_link2") in arm_contacts(twin)
+    twin.set_state(at(twin, np.array([-0.77, -1.2, 2.72, -3.0, 1.44, 3.58, 1.81])))
+    assert any(a in ("panda_link0", "panda_link1") for a, _ in arm_contacts(twin)), arm_contacts(twin)
+
+
+def test_neighbouring_links_do_not_touch(twin: Twin) -> None:
+    limits, rng = twin.limits, np.random.default_rng(0)
+    neighbours = {("panda_link0", "panda_link1"), ("panda_link5", "panda_link7"), ("panda_hand", "panda_link7")}
+    neighbours |= {(f"panda_link{k}", f"panda_link{k + 1}") for k in range(7)}
+    for q in (limits.home_q_rad, twin.scene.start_qpos[:7]):
+        twin.set_state(at(twin, q))
+        assert not arm_contacts(twin)
+    for q in rng.uniform(limits.q_min_rad, limits.q_max_rad, (100, 7)):
+        twin.data.qpos[:7] = q
+        mujoco.mj_fwdPosition(twin.model, twin.data)
+        assert not arm_contacts(twin) & neighbours
+
+
+def test_external_torque_is_what_the_contacts_put_on_the_joints(twin: Twin) -> None:
+    twin.set_state(at(twin, twin.limits.home_q_rad))
+    twin.advance(0.1)
+    free = twin.read().tau_ext_nm
+    assert free is not None and np.abs(free).max() < 1e-9
+    goal, rest = np.array([[0.0, 1.7, 0.0, -1.2, 0.0, 2.9, 0.8]]), np.zeros((1, 7))
+    pressing = JointTrajectory(
+        start_s=twin.now_s(), times_s=np.array([2.0]), q_rad=goal, dq_rad_s=rest, ddq_rad_s2=rest
+    )
+    twin.write(JointCommand(trajectory=pressing))
+    twin.advance(2.4)
+    told = twin.read().tau_ext_nm
+    assert told is not None and np.abs(told).max() > 50.0
+    np.testing.assert_allclose(told, contact_torque(twin), atol=1e-6)
+
+
+def contact_torque(twin: Twin) -> np.ndarray:
+    """J^T f [7], contact by contact, from each one's point, frame and force."""
+    model, data = twin.model, twin.data
+    torque = np.zeros(model.nv)
+    for k in range(data.ncon):
+        contact, wrench = data.contact[k], np.zeros(6)
+        mujoco.mj_contactForce(model, data, k, wrench)
+        axes = contact.frame.reshape(3, 3).T
+        for geom, sign in ((contact.geom1, -1.0), (contact.geom2, 1.0)):
+            linear, angular = np.zeros((2, 3, model.nv))
+            mujoco.mj_jac(model, data, linear, angular, contact.pos, int(model.geom_bodyid[geom]))
+            torque += sign * (linear.T @ axes @ wrench[:3] + angular.T @ axes @ wrench[3:])
+    return torque[:7]

@@ -32,6 +32,8 @@ setup(
         "msgpack>=1.0.8",
         "mcap>=1.2",
         "mcap-ros2-support>=0.5",
+        "lz4>=4.3",
+        "zstandard>=0.22",
         "psutil>=5.9",
         "tyro>=0.9",
         "tqdm>=4.66",
@@ -42,6 +44,7 @@ setup(
         "skimo.commands": [
             "up = skimo_core.up.cli:up",
             "ingest = skimo_core.episodes.cli:ingest",
+            "repair = skimo_core.episodes.cli:repair",
         ],
     },
     zip_safe=False,

@@ -19,7 +19,7 @@ from franka_msgs.action import ErrorRecovery
 from rclpy.action.client import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from skimo_msgs.msg import GateEvent, PlanStatus
+from skimo_msgs.msg import GateEvent, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 
@@ -52,7 +52,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Print where the policy and the gate stand."""
+    """Print where the policy, the gate and the recorder stand."""
 
     timeout_s: Annotated[float, tyro.conf.arg(help="longest wait for each, s")] = 3.0
 
@@ -151,7 +151,7 @@ def stop(argv: list[str]) -> int:
 
 
 def status(argv: list[str]) -> int:
-    """Print where the policy and the gate stand."""
+    """Print where the policy, the gate and the recorder stand."""
     options = tyro.cli(Status, args=argv, prog="skimo status")
 
     def ask(caller: Caller) -> bool:
@@ -159,6 +159,10 @@ def status(argv: list[str]) -> int:
         plan = caller.newest(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
         print(f"gate: {_gate_words(gate)}" if gate else f"gate: {_nobody('topic ' + Names.GATE)}")
         print(f"policy: {_policy_words(plan)}" if plan else f"policy: {_nobody('topic ' + Names.PLAN_STATUS)}")
+        recorder = caller.newest(RecorderStatus, Names.RECORDER, LATEST_QOS)
+        print(
+            f"recorder: {_recorder_words(recorder)}" if recorder else f"recorder: {_nobody('topic ' + Names.RECORDER)}"
+        )
         return gate is not None and plan is not None
 
     return _run(options.timeout_s, ask)
@@ -190,6 +194,12 @@ def _policy_words(message: PlanStatus) -> str:
     where = f"{report.task}: {report.subtasks_done}/{report.subtasks_total} at step {report.step}"
     figures = f"plan {report.plan_ms:.0f} ms, {report.missed_ticks} missed ticks"
     return f"{report.state} ({where}; {figures}){': ' + report.reason if report.reason else ''}"
+
+
+def _recorder_words(message: RecorderStatus) -> str:
+    report = convert.from_recorder_status(message)
+    counts = f"{report.written} messages written, {report.dropped} dropped, {report.lost_steps} control steps lost"
+    return f"{report.state} ({report.file or 'no file yet'}; {counts}){': ' + report.reason if report.reason else ''}"
 
 
 def _nobody(what: str) -> str:

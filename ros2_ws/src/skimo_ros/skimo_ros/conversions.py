@@ -19,7 +19,7 @@ from franka_msgs.action import Grasp, Move
 from franka_msgs.msg import FrankaRobotState
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
@@ -39,7 +39,7 @@ from skimo_core.types import (
     Verdict,
 )
 
-from .reports import Episode, EpisodeNews, GateReport, PolicyReport, StepRecord
+from .reports import Episode, EpisodeNews, GateReport, PolicyReport, RecorderReport, StepRecord
 
 GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
 MAX_NAMES = 256
@@ -592,3 +592,21 @@ def answer_recovery(response: Any) -> Any:
     if hasattr(response, "success"):
         response.success = True
     return response
+
+
+# --- recorder ------------------------------------------------------------------------------------------------------
+
+
+def step_place(message: EpisodeStep) -> tuple[str, int]:
+    """Which episode a control step belongs to, and its number there."""
+    return message.episode_id, message.step
+
+
+def to_recorder_status(report: RecorderReport, now_s: float) -> RecorderStatus:
+    message = RecorderStatus(**{name: getattr(report, name) for name in RecorderReport.__slots__})
+    message.header.stamp = to_time(now_s)
+    return message
+
+
+def from_recorder_status(message: RecorderStatus) -> RecorderReport:
+    return RecorderReport(**{name: getattr(message, name) for name in RecorderReport.__slots__})

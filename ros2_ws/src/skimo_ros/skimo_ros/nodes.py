@@ -52,6 +52,8 @@ LATEST_QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+RECORD_QOS = QoSProfile(depth=1000, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+"""What is recorded and must not be lost: a minute of control steps waits for a recorder that was paused."""
 FAILED = 1
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_S = 3.0
@@ -73,6 +75,7 @@ class Names:
     PLAN_STATUS = "skimo/plan_status"
     EPISODE = "skimo/episode"
     EPISODE_STEP = "skimo/episode_step"
+    RECORDER = "skimo/recorder"
     DIAGNOSTICS = "/diagnostics"
     CLOCK = "/clock"
     GATE_RESET = "gate/reset"

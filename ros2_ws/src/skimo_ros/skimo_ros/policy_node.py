@@ -22,7 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle.node import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import Trigger
@@ -41,7 +41,7 @@ from .arm_state import ArmState
 from .beat import Beat
 from .clocks import JumpWatch
 from .guarded import Complaints, publishers_of
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STEADY, Names, now_s, only_one, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .pilot import Arm, Audience, Pilot
 from .polling import PolledGroup, decode, subscribe_polled, take_all
@@ -205,14 +205,16 @@ class PolicyNode(LifecycleNode):
         self._proposals = self.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
         self._hand = self.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
         self._status = self.create_publisher(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
-        self._events = self.create_publisher(EpisodeEvent, Names.EPISODE, EVENT_QOS)
-        self._steps = self.create_publisher(EpisodeStep, Names.EPISODE_STEP, EVENT_QOS)
+        self._events = self.create_publisher(EpisodeEvent, Names.EPISODE, RECORD_QOS)
+        self._steps = self.create_publisher(EpisodeStep, Names.EPISODE_STEP, RECORD_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
         self._complaints = Complaints(self.get_logger().warning)
         self._gate_name = f"{self.get_namespace().rstrip('/')}/{GATE}"
         group = PolledGroup()
         self._passed_on = subscribe_polled(self, TrajectoryMsg, self._adapter.command, EVENT_QOS, group, raw=True)
         self._verdicts = subscribe_polled(self, GateEvent, Names.GATE, EVENT_QOS, group, raw=True)
+        self._recorder: RecorderStatus | None = None
+        self.create_subscription(RecorderStatus, Names.RECORDER, self._take_recorder, LATEST_QOS)
         self.create_service(StartEpisode, Names.START_EPISODE, self._start_episode)
         self.create_service(Trigger, Names.RESUME, self._resume)
         self.create_service(Trigger, Names.POLICY_HOLD, self._hold)
@@ -257,6 +259,16 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             decision = report.decision
             self._pilot.note_verdict(decision.verdict, latched=report.latched, reasons=decision.reasons)
+
+    def _take_recorder(self, message: RecorderStatus) -> None:
+        self._recorder = message
+
+    def _not_recorded(self) -> str:
+        """Why the episode that starts now will not be recorded; empty if it will."""
+        if self._recorder is None or not self.count_publishers(Names.RECORDER):
+            return "not recorded: no recorder_node is there"
+        report = convert.from_recorder_status(self._recorder)
+        return f"not recorded: {report.reason}" if report.state == "failed" else ""
 
     def _tell_news(self, news: EpisodeNews) -> None:
         self._events.publish(convert.to_episode_event(news))
@@ -355,7 +367,7 @@ class PolicyNode(LifecycleNode):
         self._beat.restart()
         self._tick_timer.reset()
         self._tell_status()
-        return convert.answer_start(response, True, "", episode.episode_id)
+        return convert.answer_start(response, True, self._not_recorded(), episode.episode_id)
 
     def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._pilot is None or self._pilot.state != "held":

@@ -1,84 +1,100 @@
 """Records episodes: one MCAP file each, from its start event to its end, of everything needed to look at it later.
 
 Promises
-  - `<directory>/<episode id>.mcap` holds control steps, plans, gate verdicts, episode events, joint states, object
-    states and what was sent to the driver, as the messages themselves; readable by public tools without ROS.
-  - Killed at any moment, it loses a fraction of a second of the running episode (skimo_ros.recording).
-  - Recording never slows the graph: messages are not decoded, and a slow disk costs the oldest of them, counted.
+  - `<directory>/<episode id>.mcap` (an id that is no file name is made one) holds control steps, plans, gate verdicts,
+    episode events, joint states, object states and what was sent to the driver, as the messages themselves; readable by
+    public tools without ROS, by nobody but its owner unless the group is let in.
+  - Killed at any moment, it loses a fraction of a second of the running episode; the next recorder mends the file's
+    end, learns of the running episode from skimo/plan_status and records the rest as the next part.
+  - Recording never slows the graph: messages are not decoded (control steps alone are, for their numbers), and a slow
+    disk costs the oldest of them, counted.
+  - Whatever is not recorded is said at once: in the log, in skimo/recorder (latched) and in /diagnostics. A folder that
+    can't take recordings ends the node at its start, unless an episode runs: then it tries again and says so.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus, RecorderStatus
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.episodes.episode import EpisodeMeta
-from skimo_core.errors import SetupError, SpecError
+from skimo_core.episodes.repair import repair, unended
+from skimo_core.errors import SetupError, SkimoError
 from skimo_core.tasks import kitchen
 
 from . import conversions as convert
 from .adapters import Adapter, load_adapter
 from .definitions import full_definition, type_name
-from .guarded import Complaints
-from .nodes import EVENT_QOS, Names, now_s, only_one, run
+from .episode_log import EpisodeLog, Folder, earlier_part
+from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
 from .polling import PolledGroup, subscribe_polled, take_all
-from .recording import Channel, Recording, Sample
-from .reports import EpisodeNews
+from .recording import Channel, Sample
+from .reports import EpisodeNews, PolicyReport
 
 PARAMETERS = (
     *DRIVER,
     Parameter("directory", "recordings", "folder for the recordings; made if it is not there"),
     Parameter("queue", 2000, "messages that may wait for the disk", low=10, high=100000),
+    Parameter("group_readable", False, "whether the folder's group may read recordings (else their owner alone)"),
+    Parameter("min_free_mib", 200.0, "free space below which nothing is recorded, MiB", low=0.0, high=1e9),
+    Parameter("mend", True, "mend recordings in the folder that have no end, at start"),
 )
 DRAIN_S = 0.1
-STATE_QUEUE_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-COMMAND_QUEUE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-"""Deep enough for what comes between two drains, at the fastest rates (250 Hz)."""
+ADOPT_S = 0.3
+"""How long after the news that an unknown episode runs its start event may still come."""
+ASK_S = 2.0
+"""How long a recorder whose folder is unusable asks, at its start, whether an episode runs."""
+RUNNING = ("preparing", "running", "missed", "held")
+STATE_QUEUE_QOS = QoSProfile(depth=2000, reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND_QUEUE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+STATUS_QUEUE_QOS = QoSProfile(
+    depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""Deep enough for a pause of 8 s at the fastest rate (250 Hz), and of a minute and more at the others."""
 
 
 def recorded_topics(adapter: Adapter) -> dict[str, tuple[Any, QoSProfile]]:
-    """What is recorded: topic -> message type and quality of service."""
+    """What is recorded: topic -> message type and quality of service. Episode events are taken first, plans last."""
     return {
-        Names.EPISODE_STEP: (EpisodeStep, EVENT_QOS),
-        Names.PLAN_STATUS: (PlanStatus, EVENT_QOS),
-        Names.GATE: (GateEvent, EVENT_QOS),
-        Names.EPISODE: (EpisodeEvent, EVENT_QOS),
+        Names.EPISODE: (EpisodeEvent, RECORD_QOS),
+        Names.EPISODE_STEP: (EpisodeStep, RECORD_QOS),
+        Names.GATE: (GateEvent, RECORD_QOS),
         adapter.joint_states: (JointState, STATE_QUEUE_QOS),
         adapter.object_states: (ObjectStates, STATE_QUEUE_QOS),
         adapter.command: (JointTrajectory, COMMAND_QUEUE_QOS),
+        Names.PLAN_STATUS: (PlanStatus, STATUS_QUEUE_QOS),
     }
 
 
 class RecorderNode(Node):
-    """Listens, and writes."""
+    """Listens, and hands what it hears to an EpisodeLog."""
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
-        self._values = declare(self, PARAMETERS)
+        values = self._values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
-        self._directory = Path(self._values["directory"]).expanduser()
-        self._complaints = Complaints(self.get_logger().warning)
-        self._recording: Recording | None = None
-        self._episode_id = ""
-        self._end_news: EpisodeNews | None = None
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SetupError(
-                f"recordings can't go to {self._directory}: {error.strerror}; give another directory"
-            ) from None
-        topics = recorded_topics(load_adapter(self._values["driver"], self._values["arm"]))
-        self._channels = tuple(
+        self._folder = Folder(
+            path=Path(values["directory"]).expanduser(),
+            min_free_mib=values["min_free_mib"],
+            group=values["group_readable"],
+            capacity=values["queue"],
+        )
+        topics = recorded_topics(load_adapter(values["driver"], values["arm"]))
+        channels = tuple(
             Channel(topic=_absolute(topic), kind=type_name(kind), definition=full_definition(type_name(kind)))
             for topic, (kind, _) in topics.items()
         )
@@ -87,107 +103,228 @@ class RecorderNode(Node):
             (_absolute(topic), subscribe_polled(self, kind, topic, qos, group, raw=True))
             for topic, (kind, qos) in topics.items()
         ]
+        self._log = EpisodeLog(self._folder, channels, self._say)
+        self._end_news: EpisodeNews | None = None
+        self._last_id = ""
+        self._stranger: tuple[str, float, PolicyReport] | None = None
+        self._recent: deque[list[Sample]] = deque(maxlen=1 + round(2 * ADOPT_S / DRAIN_S))
+        self._strays: list[Sample] = []
+        self._numbers: dict[str, int] = {}
+        self._told: tuple[object, ...] = ()
+        self._status = self.create_publisher(RecorderStatus, Names.RECORDER, LATEST_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
+        self._refuse_unusable()
         self.create_timer(DRAIN_S, self._drain)
         self.create_timer(1.0, self._tell_health)
-        self.get_logger().info(f"recordings go to {self._directory}")
+        if values["mend"]:
+            threading.Thread(target=self._mend, name="mend", daemon=True).start()
+        self.get_logger().info(f"recordings go to {self._folder.path}")
 
     def close(self) -> None:
         """End the file properly."""
         self._end()
+        self._log.close()
+
+    # --- at start ---------------------------------------------------------------------------------------------------
+
+    def _refuse_unusable(self) -> None:
+        """Raises SetupError if the folder can't take recordings; not while an episode runs, which that would end."""
+        if not (why := self._folder.why_unusable()):
+            return
+        until_s = time.monotonic() + ASK_S
+        while self._stranger is None and time.monotonic() < until_s:
+            for sample in self._take():
+                self._note_status(sample)
+            time.sleep(DRAIN_S)
+        if self._stranger is None:
+            raise SetupError(f"recordings can't go to {self._folder.path}: {why}")
+
+    def _mend(self) -> None:
+        """Mend what an earlier recorder left without an end; in a thread of its own."""
+        for path in unended(self._folder.path):
+            try:
+                made = repair(path)
+            except SkimoError as error:
+                self.get_logger().warning(f"{error}; it is left as it is")
+                continue
+            if made.done == "repaired":
+                self.get_logger().info(f"mended {path}: {made.messages} messages ({made.damage})")
+
+    # --- messages ---------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Take what has come since the last time, in the order in which it came."""
+        now = time.monotonic()
         ending = self._end_news is not None
-        samples = [
-            Sample(topic=topic, data=data, log_ns=info["received_timestamp"], publish_ns=info["source_timestamp"])
-            for topic, subscription in self._topics
-            for data, info in take_all(subscription)
-        ]
-        for sample in sorted(samples, key=lambda s: s.log_ns):
+        strays, self._strays = self._strays, []
+        samples = sorted([*strays, *self._take()], key=lambda s: s.log_ns)
+        self._recent.append(samples)
+        for sample in samples:
             if sample.topic == _absolute(Names.EPISODE):
-                self._hear(sample)
-            if self._recording is not None:
-                self._recording.put(sample)
+                self._take_event(sample, now)
+            elif sample.topic == _absolute(Names.PLAN_STATUS):
+                self._note_status(sample)
+            self._record(sample, may_wait=sample not in strays)
         if ending and self._end_news is not None:
             self._end()  # one drain after the end: its last messages have come
+        if self._stranger is not None and now - self._stranger[1] > ADOPT_S:
+            self._adopt(now)
+        self._log.poll(now)
+        self._tell_status()
 
-    def _hear(self, sample: Sample) -> None:
+    def _take(self) -> list[Sample]:
+        samples = []
+        for topic, subscription in self._topics:
+            for data, info in take_all(subscription):
+                log_ns, publish_ns = info["received_timestamp"], info["source_timestamp"]
+                samples.append(Sample(topic=topic, data=data, log_ns=log_ns, publish_ns=publish_ns))
+                self._count(topic, info.get("publication_sequence_number"))
+        return samples
+
+    def _count(self, topic: str, number: int | None) -> None:
+        """Notice messages that never came by their sender's numbers, where the middleware tells them."""
+        if number is None or topic == _absolute(Names.EPISODE_STEP):
+            return
+        before = self._numbers.get(topic, number)
+        self._numbers[topic] = number
+        if number > before + 1 and self._log.episode_id is not None and self.count_publishers(topic) == 1:
+            self._log.note_missed(topic, number - before - 1)
+
+    def _record(self, sample: Sample, *, may_wait: bool = False) -> None:
+        if sample.topic == _absolute(Names.EPISODE_STEP):
+            episode_id, number = convert.step_place(deserialize_message(sample.data, EpisodeStep))
+            if episode_id != self._log.episode_id:
+                if may_wait:
+                    self._strays.append(sample)  # its episode's start may come with the next drain
+                return
+            if not self._log.note_step(number):
+                return
+        self._log.put(sample)
+
+    def _take_event(self, sample: Sample, now: float) -> None:
         try:
-            self._take_event(convert.from_episode_event(deserialize_message(sample.data, EpisodeEvent)))
-        except SpecError as error:
-            self._complaints.about(f"message on {sample.topic!r}", str(error))
-
-    def _take_event(self, news: EpisodeNews) -> None:
+            news = convert.from_episode_event(deserialize_message(sample.data, EpisodeEvent))
+        except (SkimoError, KeyError) as error:
+            self.get_logger().warning(f"an episode event can't be read ({error}); it is left out")
+            return
         if news.kind == "start":
-            self._begin(news)
-        if news.kind == "end" and news.episode.episode_id == self._episode_id:
+            self._end()
+            self._begin(_meta_of(news), now)
+        if news.kind == "end" and news.episode.episode_id == self._log.episode_id:
             self._end_news = news
 
-    def _begin(self, news: EpisodeNews) -> None:
-        self._end()
-        episode, domain = news.episode, kitchen()
-        meta = EpisodeMeta(
-            episode_id=episode.episode_id,
-            source=episode.source,
-            task=",".join(episode.subtasks),
-            rate_hz=domain.action.rate_hz,
-            seed=episode.seed,
-            bundle_id=episode.bundle_id,
-            channels=domain.observation.names,
+    def _note_status(self, sample: Sample) -> None:
+        """Remember since when an episode runs whose start was not heard."""
+        report = convert.from_plan_status(deserialize_message(sample.data, PlanStatus))
+        unknown = report.episode_id not in ("", self._last_id)
+        if report.state not in RUNNING or not unknown:
+            self._stranger = None
+        elif self._stranger is None or self._stranger[0] != report.episode_id:
+            self._stranger = (report.episode_id, time.monotonic(), report)
+
+    # --- episodes ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, meta: EpisodeMeta, now: float) -> None:
+        self._last_id, self._stranger = meta.episode_id, None
+        self._log.begin(meta, now)
+
+    def _adopt(self, now: float) -> None:
+        """Record the rest of an episode that was under way when this recorder started."""
+        assert self._stranger is not None
+        report = self._stranger[2]
+        earlier = earlier_part(self._folder.path, report.episode_id)
+        self._say(
+            "error",
+            f"episode {report.episode_id[:60]} was under way at step {report.step} when this recorder heard of it; "
+            + ("an earlier part of it is there, what lies between is lost" if earlier else "its beginning is lost"),
         )
-        path = _free_path(self._directory, episode.episode_id)
-        try:
-            self._recording = Recording(path, meta, self._channels, self._values["queue"])
-        except OSError as error:
-            self.get_logger().error(f"{path}: {error.strerror}; this episode is not recorded")
-            return
-        self._episode_id = episode.episode_id
-        self.get_logger().info(f"recording {path}")
+        self._end()
+        self._begin(_meta_of_rest(report, earlier), now)
+        for sample in [sample for samples in self._recent for sample in samples]:
+            self._record(sample)
 
     def _end(self) -> None:
-        recording, news = self._recording, self._end_news
-        self._recording, self._end_news, self._episode_id = None, None, ""
-        if recording is None:
+        news, self._end_news = self._end_news, None
+        if news is None:
+            self._log.end({"complete": "false"}, None)
             return
-        outcome = {"complete": "false"}
-        if news is not None:
-            outcome = {
-                "complete": "true",
-                "success": str(news.success).lower(),
-                "subtasks_done": str(news.subtasks_done),
-                "steps": str(news.steps),
-                "missed_ticks": str(news.missed_ticks),
-                "detail": news.detail,
-            }
-        recording.close(outcome)
-        if recording.failure:
-            self.get_logger().error(recording.failure)
-        self.get_logger().info(f"wrote {recording.path}: {recording.written} messages, {recording.dropped} dropped")
+        outcome = {
+            "complete": "true",
+            "success": str(news.success).lower(),
+            "subtasks_done": str(news.subtasks_done),
+            "steps": str(news.steps),
+            "missed_ticks": str(news.missed_ticks),
+            "detail": news.detail,
+        }
+        self._log.end(outcome, news.steps)
+
+    # --- what is told -----------------------------------------------------------------------------------------------
+
+    def _say(self, level: str, words: str) -> None:
+        logger = self.get_logger()
+        if level == "error":
+            logger.error(words)
+        elif level == "warn":
+            logger.warning(words)
+        else:
+            logger.info(words)
+
+    def _tell_status(self, *, always: bool = False) -> None:
+        report = self._log.report()
+        told = (report.state, report.reason, report.episode_id, report.file)
+        if always or told != self._told:
+            self._told = told
+            self._status.publish(convert.to_recorder_status(report, now_s(self)))
 
     def _tell_health(self) -> None:
-        recording = self._recording
-        values: dict[str, Any] = {"directory": str(self._directory)}
-        level, text = "ok", "idle"
-        if recording is not None:
-            values.update(file=recording.path.name, written=recording.written, dropped=recording.dropped)
-            level = "error" if recording.failure else "warn" if recording.dropped else "ok"
-            text = recording.failure or f"recording {recording.path.name}"
+        self._tell_status(always=True)
+        report = self._log.report()
+        lost = report.dropped or report.lost_steps
+        level = "error" if report.state == "failed" or report.lost_steps else "warn" if report.reason or lost else "ok"
+        values: dict[str, Any] = {
+            "directory": str(self._folder.path),
+            "episode": report.episode_id,
+            "file": report.file,
+            "part": report.part,
+            "written": report.written,
+            "dropped": report.dropped,
+            "lost_steps": report.lost_steps,
+        }
+        text = report.reason or (f"recording {report.file}" if report.state == "recording" else "idle")
         self._health.publish(convert.diagnostics(now_s(self), "skimo: recorder", level, text, values))
+
+
+def _meta_of(news: EpisodeNews) -> EpisodeMeta:
+    episode, domain = news.episode, kitchen()
+    return EpisodeMeta(
+        episode_id=episode.episode_id,
+        source=episode.source,
+        task=",".join(episode.subtasks),
+        rate_hz=domain.action.rate_hz,
+        seed=episode.seed,
+        bundle_id=episode.bundle_id,
+        channels=domain.observation.names,
+    )
+
+
+def _meta_of_rest(report: PolicyReport, earlier: EpisodeMeta | None) -> EpisodeMeta:
+    """Of the rest of a running episode: from its earlier part, else from what the policy says of itself."""
+    if earlier is not None:
+        return replace(earlier, part=earlier.part + 1)
+    domain = kitchen()
+    return EpisodeMeta(
+        episode_id=report.episode_id,
+        source="policy",
+        task=report.task,
+        rate_hz=domain.action.rate_hz,
+        bundle_id=report.bundle_id,
+        channels=domain.observation.names,
+        part=2,
+    )
 
 
 def _absolute(topic: str) -> str:
     return topic if topic.startswith("/") else f"/{topic}"
-
-
-def _free_path(directory: Path, episode_id: str) -> Path:
-    """A file name for the episode that is not taken yet."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in episode_id)
-    path, count = directory / f"{name}.mcap", 1
-    while path.exists():
-        count += 1
-        path = directory / f"{name}-{count}.mcap"
-    return path
 
 
 def main() -> int:

@@ -99,3 +99,17 @@ class PolicyReport:
     queue_ms: float = 0.0
     act_ms: float = 0.0
     tick_late_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderReport:
+    """Where the recorder stands; fields as in skimo_msgs/RecorderStatus."""
+
+    state: str = "ready"
+    reason: str = ""
+    episode_id: str = ""
+    file: str = ""
+    part: int = 0
+    written: int = 0
+    dropped: int = 0
+    lost_steps: int = 0

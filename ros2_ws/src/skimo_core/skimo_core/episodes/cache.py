@@ -4,25 +4,32 @@
     lengths.npy       int64 [E], T of each      meta.json    digest, channels, and each episode's metadata
 
 The digest is SHA-256 over the arrays alone, so the same episodes give the same digest wherever and whenever they are
-written. A cache whose arrays do not give its digest is refused.
+written. A cache whose arrays do not give its digest, or whose metadata does not give its checksum, is refused. Files
+are replaced whole, meta.json last, so a writer that is killed leaves the old cache or none.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EpisodeError
 from .episode import Episode, EpisodeMeta, FloatArray, check_episode
+from .files import make_folder, write_atomic
 from .recording import read_episode, recordings
+from .seal import check_seal, sealed
 
 NAMES = ("observations", "actions", "lengths")
+FORMAT = 2
+META = "meta.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,35 +107,59 @@ def write_cache(folder: Path, cache: EpisodeCache, sources: Sequence[Path] = ())
 
     Args:
         sources: the recordings it was made of; when they change it is made again.
+
+    Raises:
+        EpisodeError: the folder can't be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in NAMES:
-        np.save(folder / f"{name}.npy", getattr(cache, name))
     metas = [json.loads(meta.to_json()) for meta in cache.metas]
-    about = {"format": 1, "digest": cache.digest, "sources": _listing(sources), "episodes": metas}
-    text = json.dumps(about)
-    (folder / "meta.json").write_text(text + "\n", encoding="utf-8")
+    about = {"digest": cache.digest, "sources": _listing(sources), "episodes": metas}
+    try:
+        make_folder(folder)
+        (folder / META).unlink(missing_ok=True)
+        for name in NAMES:
+            array = io.BytesIO()
+            np.save(array, getattr(cache, name))
+            write_atomic(folder / f"{name}.npy", array.getvalue())
+        entries = {"format": FORMAT, **sealed({"about": json.dumps(about)})}
+        write_atomic(folder / META, json.dumps(entries).encode() + b"\n")
+    except OSError as error:
+        raise EpisodeError(f"the cache can't be written to {folder}: {error.strerror or error}; make room") from None
 
 
 def read_cache(folder: Path) -> EpisodeCache:
     """Read and verify a cache.
 
     Raises:
-        EpisodeError: a file is missing or damaged, or the arrays do not give the digest.
+        EpisodeError: a file is missing or damaged, or its contents do not give their checksums.
     """
+    about = _about(folder)
     try:
-        about = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in NAMES}
         metas = tuple(EpisodeMeta.from_json(json.dumps(entry)) for entry in about["episodes"])
         wanted = str(about["digest"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise EpisodeError(f"{folder.name}: cache can't be read ({error}); delete it and it is made again") from None
-    found = digest(arrays["observations"], arrays["actions"], arrays["lengths"])
+        found = digest(arrays["observations"], arrays["actions"], arrays["lengths"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, EpisodeError) as error:
+        raise EpisodeError(f"{folder}: cache can't be read ({error}); {_REMEDY}") from None
     if found != wanted:
-        raise EpisodeError(
-            f"{folder.name}: arrays have digest {found[:12]}, meta.json says {wanted[:12]}; delete the cache"
-        )
+        raise EpisodeError(f"{folder}: arrays have digest {found[:12]}, {META} says {wanted[:12]}; {_REMEDY}")
+    if len(metas) != len(arrays["lengths"]):
+        raise EpisodeError(f"{folder}: {len(metas)} episodes in {META}, {len(arrays['lengths'])} lengths; {_REMEDY}")
     return EpisodeCache(metas=metas, digest=found, **arrays)
+
+
+_REMEDY = "delete that folder and it is made again"
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What meta.json says, its checksum checked."""
+    try:
+        entries = json.loads((folder / META).read_text(encoding="utf-8"))
+        if entries.pop("format") != FORMAT:
+            raise EpisodeError(f"is of another format than {FORMAT}")
+        about = json.loads(check_seal(META, entries)["about"])
+        return {**about}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EpisodeError) as error:
+        raise EpisodeError(f"{folder}: {META} is cut short or altered ({error}); {_REMEDY}") from None
 
 
 def load_folder(folder: Path, *, skip_damaged: bool = False) -> tuple[EpisodeCache, list[str]]:
@@ -140,10 +171,10 @@ def load_folder(folder: Path, *, skip_damaged: bool = False) -> tuple[EpisodeCac
     Returns:
         The episodes and one message per recording left out.
     """
-    index = folder / "cache" / "meta.json"
+    cached = folder / "cache"
     sources = recordings(folder)
-    if index.exists() and json.loads(index.read_text(encoding="utf-8")).get("sources") == _listing(sources):
-        return read_cache(index.parent), []
+    if (cached / META).exists() and _about(cached).get("sources") == _listing(sources):
+        return read_cache(cached), []
     episodes, errors = [], []
     for path in sources:
         try:
@@ -154,7 +185,7 @@ def load_folder(folder: Path, *, skip_damaged: bool = False) -> tuple[EpisodeCac
             errors.append(str(error))
     cache = from_episodes(episodes, folder.name)
     if not errors:
-        write_cache(folder / "cache", cache, sources)
+        write_cache(cached, cache, sources)
     return cache, errors
 
 

@@ -1,4 +1,4 @@
-"""`skimo ingest`: other people's data sets as our recordings."""
+"""`skimo ingest`: other people's data sets as our recordings; `skimo repair`: cut recordings made whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import tyro
 
 from ..errors import EpisodeError, SkimoError
 from .cache import from_episodes
+from .files import file_stem, make_folder
 from .hdf5 import read_hdf5
-from .recording import write_episode
+from .recording import recordings, write_episode
+from .repair import repair as repair_file
+from .stream import MIB, ReadLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,43 @@ def ingest(argv: list[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairArgs:
+    """Make recordings whole that have no index and end, as after a kill or on a full disk.
+
+    Attributes:
+        path: a recording, or a folder of them.
+        seal: give metadata that has no checksum one; look at what it says first.
+        max_mib: bound on what a file's chunks unpack to, MiB.
+    """
+
+    path: tyro.conf.Positional[Path]
+    seal: bool = False
+    max_mib: int = ReadLimits().total_bytes // MIB
+
+
+def repair(argv: list[str]) -> int:
+    """Make recordings whole that were cut short."""
+    args = tyro.cli(RepairArgs, args=argv, prog="skimo repair")
+    limits = replace(ReadLimits(), total_bytes=args.max_mib * MIB)
+    failures = 0
+    try:
+        paths = recordings(args.path) if args.path.is_dir() else [args.path]
+    except EpisodeError as error:
+        print(f"skimo repair: {error}", file=sys.stderr)
+        return 1
+    for path in paths:
+        try:
+            made = repair_file(path, seal=args.seal, limits=limits)
+        except EpisodeError as error:
+            failures += 1
+            print(f"skimo repair: {error}", file=sys.stderr)
+            continue
+        saved = f": {made.messages} messages" if made.done == "repaired" else ""
+        print(f"{path.name} {made.done}{saved}{'; ' + made.damage if made.damage else ''}")
+    return 1 if failures else 0
+
+
 def _ingest(args: IngestArgs) -> tuple[int, str, int]:
     if args.out.exists() and any(args.out.iterdir()):
         raise EpisodeError(f"{args.out} is not empty; recordings are never overwritten, choose another folder")
@@ -48,8 +88,11 @@ def _ingest(args: IngestArgs) -> tuple[int, str, int]:
     for error in errors:
         print(f"left out: {error}", file=sys.stderr)
     cache = from_episodes(episodes, args.source.name)
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(args.out)
+    except OSError as error:
+        raise EpisodeError(f"{args.out}: {error.strerror}; choose another folder") from None
     for index, episode in enumerate(episodes):
         meta = replace(episode.meta, episode_id=f"{args.source.stem}-{index:05d}")
-        write_episode(args.out / f"{meta.episode_id}.mcap", replace(episode, meta=meta))
+        write_episode(args.out / f"{file_stem(meta.episode_id)}.mcap", replace(episode, meta=meta))
     return int(cache.lengths.sum()), cache.digest, len(episodes)

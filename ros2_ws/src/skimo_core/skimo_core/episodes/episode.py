@@ -7,7 +7,9 @@ observation follows the last action. Actions are those *executed*. Units are in 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ class EpisodeMeta:
         success: whether the task was completed, where known.
         channels: names of the observation's channels.
         start_q_rad: [7] commanded joint positions at the start, where known.
+        part: 1 of a recording from the episode's start on; a later one was begun in mid-episode, because the recorder
+            or its folder failed, and its first step is not the episode's.
     """
 
     episode_id: str
@@ -45,28 +49,81 @@ class EpisodeMeta:
     success: bool | None = None
     channels: tuple[str, ...] = ()
     start_q_rad: tuple[float, ...] = ()
+    part: int = 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EpisodeMeta:
-        """Raises EpisodeError on anything but what `to_json` writes."""
+        """Raises EpisodeError on anything but what `to_json` writes; names the field."""
         try:
-            data: dict[str, Any] = json.loads(text)
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            return cls(**plain)
-        except (TypeError, ValueError) as error:
+            data: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise EpisodeError(f"episode metadata can't be read: {error}") from None
+        if not isinstance(data, dict) or not {"episode_id", "source"} <= data.keys():
+            raise EpisodeError("episode metadata can't be read: must be a mapping with episode_id and source")
+        known = {field.name for field in fields(cls)}
+        plain: dict[str, Any] = {}
+        for name, value in data.items():
+            if name not in known or not _FIELDS[name](value):
+                raise EpisodeError(f"episode metadata can't be read: field {name[:40]!r} is {str(value)[:60]!r}")
+            plain[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**plain)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _all(test: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(test(item) for item in value)
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "episode_id": _text,
+    "source": _text,
+    "task": _text,
+    "arm": _text,
+    "rate_hz": lambda value: _number(value) and value > 0,
+    "seed": lambda value: value is None or _whole(value),
+    "bundle_id": _text,
+    "success": lambda value: value is None or isinstance(value, bool),
+    "channels": _all(_text),
+    "start_q_rad": _all(_number),
+    "part": lambda value: _whole(value) and value >= 1,
+}
+"""What a field of EpisodeMeta may hold in JSON; a test holds the two together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """Attributes: observations [T+1, O]; actions [T, A], executed; meta."""
+    """One unbroken run of control steps.
+
+    Attributes:
+        observations: [T+1, O].
+        actions: [T, A], executed.
+        meta: where it comes from.
+        first_step: the episode's control step that row 0 is.
+        lost: spans of control steps (first, last) that its recording should hold and does not; only what was salvaged
+            has any, and is then the longest run between them.
+        damage: what was found damaged in the file that it was salvaged from, in words.
+    """
 
     observations: FloatArray
     actions: FloatArray
     meta: EpisodeMeta
+    first_step: int = 0
+    lost: tuple[tuple[int, int], ...] = ()
+    damage: str = ""
 
     @property
     def steps(self) -> int:

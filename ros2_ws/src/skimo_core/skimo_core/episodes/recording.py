@@ -1,50 +1,56 @@
 """Episodes as MCAP files of ROS 2 messages: crash-safe while recording, readable by public tools without ROS.
 
 Each control step is one skimo_msgs/EpisodeStep on the topic `/skimo/episode_step`; the metadata is an MCAP metadata
-record "skimo.episode" (JSON). Chunks are small and flushed, so that a killed writer loses at most the last few steps.
-A file without its end is refused with what to do, or salvaged on request: nothing is lost in silence.
+record "skimo.episode" (JSON and its checksum). Chunks are small and flushed, so that a killed writer loses at most the
+last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on request:
+nothing is lost in silence. Files are for their owner alone.
 """
 
 from __future__ import annotations
 
-import struct
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-from mcap.exceptions import McapError
-from mcap.reader import make_reader
-from mcap.records import Channel, Message, Metadata, Schema
-from mcap.stream_reader import StreamReader
+from mcap.records import Message, Metadata, Schema
 from mcap.writer import CompressionType
-from mcap_ros2.decoder import DecoderFactory
 from mcap_ros2.writer import Writer
 
 from ..errors import EpisodeError
+from .decoding import StepDecoder
 from .definitions import EPISODE_STEP, EPISODE_STEP_TYPE
 from .episode import Episode, EpisodeMeta, FloatArray, check_episode
+from .files import create
+from .seal import SEAL, check_seal, sealed
+from .stream import DamageError, ReadLimits, RecordStream
 
 TOPIC = "/skimo/episode_step"
 METADATA = "skimo.episode"
 CHUNK_BYTES = 16 * 1024
-READ_ERRORS = (McapError, EOFError, RuntimeError, ValueError, struct.error)
-"""What the MCAP reader and its decompressors raise on a file that is cut short or altered."""
+OUTCOME = "skimo.outcome"
 
 
 class EpisodeWriter:
     """Writes one episode step by step; closing it ends the file properly."""
 
-    def __init__(self, path: Path, meta: EpisodeMeta) -> None:
-        if path.exists():
-            raise EpisodeError(f"{path.name} exists; recordings are never overwritten, choose another folder or name")
+    def __init__(self, path: Path, meta: EpisodeMeta, *, group: bool = False) -> None:
+        try:
+            descriptor = create(path, group=group)
+        except FileExistsError:
+            raise EpisodeError(
+                f"{path.name} exists; recordings are never overwritten, choose another folder or name"
+            ) from None
+        except OSError as error:
+            raise EpisodeError(f"{path} can't be written: {error.strerror}; choose another folder") from None
         self.path = path
-        self._file: BinaryIO = path.open("xb")
+        self._file: BinaryIO = os.fdopen(descriptor, "wb")
         self._writer = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.LZ4)
         self._schema: Schema = self._writer.register_msgdef(EPISODE_STEP_TYPE, EPISODE_STEP)
         self._meta = meta
-        self._writer.add_metadata(METADATA, {"json": meta.to_json()})
+        self._writer.add_metadata(METADATA, metadata_records(meta))
         self._step = 0
 
     def step(
@@ -105,34 +111,43 @@ def write_episode(path: Path, episode: Episode) -> None:
             writer.step(t / episode.meta.rate_hz, observation, action)
 
 
-def read_episode(path: Path, *, salvage: bool = False) -> Episode:
+def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None = None) -> Episode:
     """Read a recording.
 
     Args:
-        salvage: of a file that was cut short, take the steps that are whole.
+        salvage: of a file that was cut short, damaged, or has steps missing, take the longest unbroken run of steps;
+            `Episode.lost` and `Episode.damage` say what is not there.
+        limits: how much is unpacked at most.
 
     Raises:
-        EpisodeError: the file is missing, no MCAP, cut short, or its steps do not fit together.
+        EpisodeError: the file is missing, no MCAP, cut short, altered, too large, or its steps do not fit together.
     """
-    decode = DecoderFactory()
-    meta, rows = None, []
+    stream = RecordStream(path, salvage=salvage, limits=limits or ReadLimits())
     try:
-        for record, schema in _records(path, salvage):
+        meta, rows = _read(stream)
+        return check_episode(_assemble(rows, meta, stream), path.name)
+    except DamageError as error:
+        raise EpisodeError(
+            f"{path.name}: {error}; read it with salvage, mend it with `skimo repair`, or drop it"
+        ) from None
+    except EpisodeError as error:
+        named = str(error).startswith(f"{path.name}: ")
+        raise EpisodeError(str(error) if named else f"{path.name}: {error}") from None
+
+
+def read_meta(path: Path) -> EpisodeMeta:
+    """Only where a recording comes from, also of one that is being written or was cut short.
+
+    Raises:
+        EpisodeError: it holds no metadata, or altered metadata.
+    """
+    try:
+        for record in RecordStream(path, salvage=True):
             if isinstance(record, Metadata) and record.name == METADATA:
-                meta = EpisodeMeta.from_json(record.metadata.get("json", ""))
-            elif isinstance(record, Message) and schema is not None and schema.name == EPISODE_STEP_TYPE:
-                decoder = decode.decoder_for("cdr", schema)
-                assert decoder is not None
-                rows.append(decoder(record.data))
+                return _meta(record, salvage=True)
     except EpisodeError as error:
         raise EpisodeError(f"{path.name}: {error}") from None
-    except (*READ_ERRORS, OSError) as error:
-        raise EpisodeError(
-            f"{path.name}: is cut short or damaged ({_words(error)}); read it with salvage, or drop it"
-        ) from None
-    if meta is None:
-        raise EpisodeError(f"{path.name}: holds no metadata record {METADATA!r}; it is no skimo recording, ingest it")
-    return check_episode(_assemble(rows, meta, path.name), path.name)
+    raise EpisodeError(f"{path.name}: {_NO_META}")
 
 
 def recordings(folder: Path) -> list[Path]:
@@ -147,49 +162,105 @@ def recordings(folder: Path) -> list[Path]:
     return paths
 
 
-def _records(path: Path, salvage: bool) -> Any:
-    """Yield (record, schema): from the index of a whole file, or as far as a cut one can be read."""
-    if not salvage:
-        with path.open("rb") as stream:
-            reader = make_reader(stream, validate_crcs=True)
-            if (summary := reader.get_summary()) is None or summary.statistics is None:
-                raise EpisodeError("was cut short (no summary at its end); read it with salvage, or drop the file")
-            for metadata in reader.iter_metadata():
-                yield metadata, None
-            for schema, _, message in reader.iter_messages(topics=[TOPIC]):
-                yield message, schema
-        return
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, int] = {}
-    with path.open("rb") as stream:
-        try:
-            for record in StreamReader(stream, validate_crcs=True).records:
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                elif isinstance(record, Channel):
-                    channels[record.id] = record.schema_id
-                yield record, schemas.get(channels.get(getattr(record, "channel_id", -1), -1))
-        except READ_ERRORS:
-            return
+_NO_META = f"holds no metadata record {METADATA!r}; it is no skimo recording, ingest it"
 
 
-def _assemble(rows: Sequence[Any], meta: EpisodeMeta, name: str) -> Episode:
-    if [row.step for row in rows] != list(range(len(rows))):
-        raise EpisodeError(f"{name}: episode {meta.episode_id}: steps are not numbered 0 .. {len(rows) - 1}")
-    if len(rows) < 2:
-        raise EpisodeError(f"{name}: episode {meta.episode_id}: holds {len(rows)} steps, needs at least 2")
-    actions = [row.action_applied for row in rows[:-1]]
-    observations = [row.observation for row in rows]
+def metadata_records(meta: EpisodeMeta) -> dict[str, str]:
+    """The entries of the metadata record that says where an episode comes from."""
+    return sealed({"json": meta.to_json()})
+
+
+def _meta(record: Metadata, *, salvage: bool) -> EpisodeMeta:
+    entries = record.metadata
+    if not (salvage and SEAL not in entries):
+        entries = check_seal(METADATA, entries)
+    return EpisodeMeta.from_json(entries.get("json", ""))
+
+
+def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
+    """Metadata and decoded steps."""
+    meta, decode, rows = None, StepDecoder(), []
+    for record in stream:
+        if isinstance(record, Metadata) and record.name == METADATA:
+            if meta is not None:
+                raise EpisodeError(f"holds two metadata records {METADATA!r}; record one episode per file")
+            meta = _meta(record, salvage=stream.salvage)
+        elif isinstance(record, Metadata) and record.name == OUTCOME and SEAL in record.metadata:
+            check_seal(OUTCOME, record.metadata)
+        elif isinstance(record, Message):
+            try:
+                rows += _step(record, stream, decode)
+            except DamageError as error:
+                if not stream.salvage:
+                    raise
+                stream.note(f"{error}; it is left out")
+            stream.limits.check("steps", len(rows), "control steps:")
+    if meta is None:
+        raise EpisodeError(_NO_META + (f" ({stream.damage})" if stream.damage else ""))
+    return meta, rows
+
+
+def _step(message: Message, stream: RecordStream, decode: StepDecoder) -> list[Any]:
+    """The control step in a message; nothing if it is another kind of message."""
+    found = stream.schema_of(message)
+    if found is None:
+        raise DamageError(f"a message is on channel {message.channel_id}, which the file does not define")
+    return [decode(message, *found)] if found[1].name == EPISODE_STEP_TYPE else []
+
+
+def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> Episode:
+    name = f"episode {meta.episode_id}"
+    others = {row.episode_id for row in rows} - {meta.episode_id}
+    if others and not stream.salvage:
+        raise EpisodeError(f"{name}: field episode_id: holds steps of episode {min(others)[:60]!r} too; salvage it")
+    rows = [row for row in rows if row.episode_id == meta.episode_id]
+    runs = _runs(rows)
+    due = 0 if meta.part == 1 or not runs else runs[0][0].step
+    lost = _between(runs, due)
+    if not stream.salvage and lost:
+        spans = ", ".join(f"{a} to {b}" for a, b in lost[:4])
+        raise EpisodeError(
+            f"{name}: field step: of its {rows[-1].step + 1 - due} steps {sum(b - a + 1 for a, b in lost)} are missing "
+            f"or repeated ({spans}); salvage takes the longest run without a gap"
+        )
+    run = max(runs, key=len, default=[])
+    if len(run) < 2:
+        raise EpisodeError(f"{name}: holds {len(run)} steps in a row, needs at least 2")
+    actions = [row.action_applied for row in run[:-1]]
+    observations = [row.observation for row in run]
     for field, values in (("observation", observations), ("action_applied", actions)):
         widths = {len(v) for v in values}
         if len(widths) != 1:
-            raise EpisodeError(f"{name}: episode {meta.episode_id}: field {field} has rows of widths {sorted(widths)}")
-    return Episode(observations=np.array(observations, np.float32), actions=np.array(actions, np.float32), meta=meta)
+            raise EpisodeError(f"{name}: field {field} has rows of widths {sorted(widths)}")
+    return Episode(
+        observations=np.array(observations, np.float32),
+        actions=np.array(actions, np.float32),
+        meta=meta,
+        first_step=run[0].step,
+        lost=lost,
+        damage=stream.damage,
+    )
+
+
+def _runs(rows: Sequence[Any]) -> list[list[Any]]:
+    """The steps, cut wherever the next one is not the one that is due."""
+    runs: list[list[Any]] = []
+    for row in rows:
+        if not runs or row.step != runs[-1][-1].step + 1:
+            runs.append([])
+        runs[-1].append(row)
+    return runs
+
+
+def _between(runs: Sequence[list[Any]], due: int) -> tuple[tuple[int, int], ...]:
+    """The spans (first, last) of steps that lie between the runs, the first of which is due at `due`."""
+    lost = []
+    for run in runs:
+        if run[0].step != due:
+            lost.append((min(due, run[0].step), max(due, run[0].step) - 1))
+        due = run[-1].step + 1
+    return tuple(lost)
 
 
 def _numbers(array: FloatArray | None) -> list[float]:
     return [] if array is None else [float(x) for x in array]
-
-
-def _words(error: BaseException) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

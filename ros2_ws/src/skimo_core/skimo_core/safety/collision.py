@@ -4,12 +4,12 @@ The arm is capsules (robots/*.yaml), the surroundings boxes and planes (cells/*.
 the margin that the data asks for: below 0 the arm is too near, below -margin it touches. Exact for these shapes, pure,
 and vectorised over positions, pairs and obstacles: centres rule out nearly all pairs, the rest is computed in one go.
 
-Between two positions, nothing is missed. No point of a link gets further than `reach_m[j, link]` from joint j's origin,
-whatever the other joints do. So, on the way, the distance between two links changes by no more than D, the sum over the
-joints between them of reach times the joint's travel, and it never falls below (d0 + d1 - D) / 2: that is `between`. The
-travel is taken from the positions' difference, which is all of it where no joint turns back on the way; one that does
-travels up to a dt^2 / 4 further (0.3 mrad at 20 rad/s2 and 8 ms), which lowers the bound by less than 1 mm for all joints
-together. Where D is too large for the room that there is, whoever samples the motion takes more samples.
+Between two positions, nothing is missed. No point of a link gets further than `reach_m[j, link]` from joint j's
+origin, whatever the other joints do. So, on the way, the distance between two links changes by no more than D, the sum
+over the joints between them of reach times the joint's travel, and it never falls below (d0 + d1 - D) / 2: that is
+`between`. Travel is taken from the positions' difference, all of it where no joint turns back on the way; one that does
+travels up to a dt^2 / 4 further (0.3 mrad at 20 rad/s2 and 8 ms), which lowers the bound by less than 1 mm for all
+joints together. Where D is too large for the room that there is, whoever samples the motion takes more samples.
 
 Frames and units: the arm's base frame; rad, m.
 """

@@ -24,7 +24,9 @@ from ..braking import braking_trajectory
 from ..trajectory import TrajectoryFollower, quintics
 from ..types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 from .bounds import control_values
+from .cell import Cell, load_cell
 from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
+from .collision import Collision
 from .limits import RobotLimits
 from .path import TRANSIT_S, Proposal, ToldPath, blend, splice
 from .situation import Finding, GateConfig, Motion, Situation, foresee
@@ -72,17 +74,25 @@ class Gate:
     Args:
         limits: the robot's.
         config: how strict.
+        cell: what stands around the arm; None: nothing (`cells/open.yaml`).
         checks: what to look at; the whole table unless a test says otherwise.
     """
 
     def __init__(
-        self, limits: RobotLimits, config: GateConfig | None = None, *, checks: tuple[Check, ...] = CHECKS
+        self,
+        limits: RobotLimits,
+        config: GateConfig | None = None,
+        *,
+        cell: Cell | None = None,
+        checks: tuple[Check, ...] = CHECKS,
     ) -> None:
-        self.config = config or GateConfig()
+        cell = cell or load_cell("open")
+        self.config = _within(config or GateConfig(), cell)
         self.counts = GateCounts()
         self.generation = 0
         self.stopped_for: tuple[str, ...] = ()
         self._limits = limits
+        self._collision = Collision(limits, cell)
         self._checks = checks
         self._robot_checks = tuple(c for c in checks if c in ROBOT_CHECKS)
         self._motion_checks = tuple(c for c in checks if c in MOTION_CHECKS)
@@ -225,7 +235,7 @@ class Gate:
         return dataclasses.replace(situation, motion=self._motion(proposal)), proposal
 
     def _motion(self, proposal: Proposal) -> Motion:
-        return foresee(proposal.follower, self._limits, self.config)
+        return foresee(proposal.follower, self._limits, self.config, self._collision)
 
     def _limited(
         self, proposal: Proposal, situation: Situation, current: TrajectoryFollower, findings: tuple[Finding, ...]
@@ -339,6 +349,16 @@ class Gate:
 
     def _decide(self, verdict: Verdict, reasons: tuple[str, ...], command: JointCommand | None = None) -> Decision:
         return Decision(verdict=verdict, reasons=reasons, command=command, generation=self.generation)
+
+
+def _within(config: GateConfig, cell: Cell) -> GateConfig:
+    """The config with the cell's workspace where it has none of its own."""
+    low, high = tuple(map(float, cell.workspace_low_m)), tuple(map(float, cell.workspace_high_m))
+    return dataclasses.replace(
+        config,
+        workspace_low_m=config.workspace_low_m or low,
+        workspace_high_m=config.workspace_high_m or high,
+    )
 
 
 def _words(findings: tuple[Finding, ...]) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from .cell import load_cell
 from .shapes import Capsules, read_capsules
 from .tables import Table, read_yaml
 
-
 CARTESIAN_ONLY_TOLD = (
     "acceleration_max_m_s2", "jerk_max_m_s3", "rotation_velocity_max_rad_s", "rotation_acceleration_max_rad_s2",
 )  # fmt: skip

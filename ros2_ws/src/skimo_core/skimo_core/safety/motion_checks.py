@@ -32,8 +32,9 @@ def positions_are_within(s: Situation, limits: RobotLimits, config: GateConfig) 
 def velocities_are_within(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     if s.motion is None:
         return None
-    bound = limits.dq_max_rad_s
-    return _excess("joint_velocity", s.motion.dq, -bound, bound, bound, "rad/s", config)
+    low, _ = limits.velocity_bounds(s.motion.q.low)
+    _, high = limits.velocity_bounds(s.motion.q.high)  # limits fall towards the ends of a joint's range
+    return _excess("joint_velocity", s.motion.dq, low, high, limits.dq_max_rad_s, "rad/s", config)
 
 
 def accelerations_are_within(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
@@ -81,6 +82,37 @@ def tool_speed_is_within(s: Situation, limits: RobotLimits, config: GateConfig) 
     return Finding(check="tool_speed", verdict=Verdict.HOLD, reason=reason)
 
 
+def arm_keeps_clear_of_itself(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
+    if s.motion is None or s.motion.room is None or s.motion.collision is None:
+        return None
+    room = s.motion.room
+    look = _too_near(room.self_m, room.self_between_m, config)
+    if look is None:
+        return None
+    reason = s.motion.collision.describe_self(room, look)
+    return Finding(check="self_collision", verdict=Verdict.HOLD, reason=reason)
+
+
+def arm_keeps_clear_of_obstacles(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
+    if s.motion is None or s.motion.room is None or s.motion.collision is None:
+        return None
+    room = s.motion.room
+    look = _too_near(room.obstacle_m, room.obstacle_between_m, config)
+    if look is None:
+        return None
+    reason = s.motion.collision.describe_obstacle(room, look)
+    return Finding(check="obstacle", verdict=Verdict.HOLD, reason=reason)
+
+
+def _too_near(room_m: Array, between_m: Array, config: GateConfig) -> int | None:
+    """The look with the least room if there is too little; an arm that is too near already may leave, no nearer."""
+    if room_m[0] < 0:
+        return int(room_m.argmin()) if room_m.min() < room_m[0] - config.retreat_m else None
+    if min(room_m.min(), between_m.min(initial=0.0)) >= 0:
+        return None
+    return int(room_m.argmin())
+
+
 def _excess(
     check: str,
     extent: Extent,
@@ -91,7 +123,7 @@ def _excess(
     config: GateConfig,
     tolerance: float | None = None,
 ) -> Finding | None:
-    """LIMIT or HOLD for the joint that goes furthest beyond its bounds [7], relative to `scale` [7]."""
+    """LIMIT or HOLD for the joint that goes furthest beyond its bounds, [7] or [P, 7], relative to `scale` [7]."""
     over_PJ = np.maximum(extent.high - high, low - extent.low)
     relative = over_PJ / scale
     part, joint = np.unravel_index(int(relative.argmax()), relative.shape)
@@ -99,7 +131,7 @@ def _excess(
     if worst <= (config.tolerance if tolerance is None else tolerance):
         return None
     verdict = Verdict.LIMIT if worst <= config.excess_max else Verdict.HOLD
-    above = extent.high[part, joint] - high[joint] >= low[joint] - extent.low[part, joint]
+    above = bool((extent.high - high)[part, joint] >= (low - extent.low)[part, joint])
     value = extent.high[part, joint] if above else extent.low[part, joint]
     reason = f"joint {joint + 1} would reach {value:.3f} {unit}, {over_PJ[part, joint]:.3f} {unit} too much"
     return Finding(check=check, verdict=verdict, reason=reason)
@@ -112,4 +144,6 @@ MOTION_CHECKS: tuple[Check, ...] = (
     jerks_are_within,
     workspace_is_kept,
     tool_speed_is_within,
+    arm_keeps_clear_of_itself,
+    arm_keeps_clear_of_obstacles,
 )

@@ -18,6 +18,8 @@ import numpy as np
 from ..trajectory import TrajectoryFollower
 from ..types import JOINTS, Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
 from .adversary import MAKERS, PERIOD_S, State, sharpened
+from .cell import Cell
+from .collision import Collision
 from .gate import Decision, Gate
 from .limits import RobotLimits
 from .path import TRANSIT_S
@@ -25,6 +27,11 @@ from .path import TRANSIT_S
 SAMPLE_S = 0.00025
 STRIDE = 4
 """Samples in the millisecond over which differences are formed."""
+LOOK_STRIDE = 32
+"""Collisions are looked for every 8 ms."""
+OVERLAP_M = 1e-3
+"""What 8 ms of motion may hide of the margins that the gate keeps."""
+TRIES = 20
 REST_S = 2.5
 """Longer than any trajectory may last: after this much silence the arm must rest."""
 
@@ -36,6 +43,8 @@ class Worst:
     Attributes:
         position_rad: beyond a joint's range, or beyond where a stream began if that lay outside.
         velocity, acceleration, jerk: of the limits.
+        overlap_m: of two of the arm's links, or of the arm and something in its cell, beyond what there was at the
+            stream's start; measured between capsules, which lie outside the arm.
         rest_rad_s: speed left when every stream had fallen silent.
     """
 
@@ -43,6 +52,7 @@ class Worst:
     velocity: float = 0.0
     acceleration: float = 0.0
     jerk: float = 0.0
+    overlap_m: float = 0.0
     rest_rad_s: float = 0.0
 
     def note(self, other: Worst) -> None:
@@ -52,7 +62,8 @@ class Worst:
     def within(self, tolerance: float) -> bool:
         """Whether no limit is exceeded by more than `tolerance`, and everything came to rest."""
         largest = max(self.velocity, self.acceleration, self.jerk)
-        return largest <= 1 + tolerance and self.position_rad <= 1e-4 and self.rest_rad_s <= 1e-9
+        still = self.rest_rad_s <= 1e-9 and self.position_rad <= 1e-4
+        return still and largest <= 1 + tolerance and self.overlap_m <= OVERLAP_M
 
 
 class Driver:
@@ -105,8 +116,9 @@ class Driver:
             self._samples.append(self._follower.sample(times_s)[0])
             self._sampled_s = float(times_s[-1])
 
-    def worst(self, limits: RobotLimits) -> Worst:
+    def worst(self, limits: RobotLimits, collision: Collision) -> Worst:
         q = np.concatenate(self._samples)
+        low_rad_s, high_rad_s = limits.velocity_bounds(q[STRIDE:])
         start = q[0]
         low, high = np.minimum(limits.q_min_rad, start), np.maximum(limits.q_max_rad, start)
         dt_s = SAMPLE_S * STRIDE
@@ -115,11 +127,20 @@ class Driver:
         dddq = (ddq[STRIDE:] - ddq[:-STRIDE]) / dt_s
         return Worst(
             position_rad=float(np.maximum(q - high, low - q).max(initial=0.0)),
-            velocity=float((np.abs(dq) / limits.dq_max_rad_s).max()),
+            velocity=float(1 + (np.maximum(dq - high_rad_s, low_rad_s - dq) / limits.dq_max_rad_s).max()),
             acceleration=float((np.abs(ddq) / limits.ddq_max_rad_s2).max()),
             jerk=float((np.abs(dddq) / limits.dddq_max_rad_s3).max()),
+            overlap_m=_overlap(collision, q[::LOOK_STRIDE]),
             rest_rad_s=float(np.abs(dq[-1]).max()),
         )
+
+
+def _overlap(collision: Collision, q_rad: Array) -> float:
+    room = collision.room(q_rad)
+    own, other = room.self_m + collision.self_margin_m, room.obstacle_m
+    if collision.obstacles:
+        other = other + collision.margins_m[room.obstacle]
+    return float(max((min(0.0, gaps[0]) - gaps).max() for gaps in (own, other)))
 
 
 @dataclass(slots=True)
@@ -145,10 +166,11 @@ class Tally:
                 self.worst_stream[name] = stream
 
 
-def run_stream(seed: int, stream: int, limits: RobotLimits, commands: int = 24) -> Tally:
+def run_stream(seed: int, stream: int, limits: RobotLimits, cell: Cell, commands: int = 24) -> Tally:
     """One stream; the same seed and number give the same."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream]))
-    gate, driver, now_s = _begin(rng, limits)
+    collision = Collision(limits, cell)
+    gate, driver, now_s = _begin(rng, limits, cell, collision)
     tally = Tally(streams=1)
     for _ in range(commands):
         now_s = _between(rng, gate, driver, now_s)
@@ -162,17 +184,26 @@ def run_stream(seed: int, stream: int, limits: RobotLimits, commands: int = 24) 
         tally.verdicts[decision.verdict.name] += 1
         _send(rng, driver, decision, now_s)
     driver.advance(now_s + REST_S)
-    tally.worst = driver.worst(limits)
+    tally.worst = driver.worst(limits, collision)
     tally.worst_stream = dict.fromkeys(Worst.__slots__, stream)
     return tally
 
 
-def _begin(rng: np.random.Generator, limits: RobotLimits) -> tuple[Gate, Driver, float]:
-    share = rng.choice([0.0, 0.5, 1.0]) * rng.uniform(-1, 1, JOINTS)
+def _begin(
+    rng: np.random.Generator, limits: RobotLimits, cell: Cell, collision: Collision
+) -> tuple[Gate, Driver, float]:
+    """A gate and an arm at home, or somewhere in its range, at its edge at times, where it touches nothing."""
     middle, half = (limits.q_max_rad + limits.q_min_rad) / 2, (limits.q_max_rad - limits.q_min_rad) / 2
-    q = limits.home_q_rad if rng.random() < 0.5 else middle + half * share
+    q = limits.home_q_rad
+    if rng.random() < 0.5:
+        for _ in range(TRIES):
+            tried = middle + half * np.where(rng.random(JOINTS) < 0.3, rng.choice([-1, 1]), rng.uniform(-1, 1, JOINTS))
+            room = collision.room(tried[None])
+            if min(room.self_m[0], room.obstacle_m[0]) > 0:
+                q = tried
+                break
     now_s = float(rng.choice([0.0, 1000.0]))
-    return Gate(limits), Driver(q, now_s), now_s
+    return Gate(limits, cell=cell), Driver(q, now_s), now_s
 
 
 def _shifted(trajectory: JointTrajectory, by_s: float) -> JointTrajectory:
