@@ -9,7 +9,7 @@ Nothing here knows a node of ours: what is attacked is what the graph shows.
 from __future__ import annotations
 
 import copy
-import time
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -243,9 +243,9 @@ class Attack:
     def _ask(self, client: Any) -> None:
         """Send a request and wait a little for the answer, which a refused one may lack."""
         future = client.call_async(self._fuzzer.message(client.srv_type.Request))
-        end_s = time.monotonic() + SERVICE_S
-        while not future.done() and time.monotonic() < end_s:
-            time.sleep(0.0005)
+        answered = threading.Event()
+        future.add_done_callback(lambda _: answered.set())
+        answered.wait(SERVICE_S)
         client.remove_pending_request(future)
 
 

@@ -154,8 +154,6 @@ def test_the_policy_holds_where_another_commands_the_driver_and_says_who(whole_s
             intruder.publish(message)
             held = wait_until(lambda: watcher.state == "held" and watcher.status[-1], "the policy to hold", ANSWER_S)
             wait_until(lambda: watcher.gate[-1].latched, "the gate to stop", ANSWER_S)
-            known = ("second_commander", "does somebody else command the driver")  # by its message, or by what it does
-            assert any(words in reason for reason in watcher.gate[-1].reasons for words in known)
         finally:
             watcher.node.destroy_publisher(intruder)
         return "/watcher" in held.reason or "second_commander" in held.reason
