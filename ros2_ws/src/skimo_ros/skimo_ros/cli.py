@@ -20,6 +20,7 @@ from rclpy.action.client import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from skimo_msgs.msg import GateEvent, PlanStatus, RecorderStatus
+from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 
 from skimo_core.errors import SetupError, SkimoError
@@ -75,6 +76,20 @@ class Caller:
             raise SetupError(_nobody(f"service {name}"))
         return convert.from_trigger(self._wait(client.call_async(kind.Request()), name))
 
+    def clear_stop(self) -> tuple[bool, str]:
+        """Show the gate's stop and clear it, and no newer one; raises SetupError if nobody answers."""
+        message = self.newest(GateEvent, Names.GATE, LATEST_QOS)
+        if message is None:
+            raise SetupError(_nobody(f"topic {Names.GATE}"))
+        report = convert.from_gate_event(message)
+        if report.latched:
+            print(f"gate: clearing STOP {report.decision.generation}: {'; '.join(report.decision.reasons)}")
+        request = convert.reset_stop_request(report.decision.generation)
+        client = self.node.create_client(ResetGate, Names.GATE_RESET_STOP)
+        if not client.wait_for_service(self._timeout_s):
+            raise SetupError(_nobody(f"service {Names.GATE_RESET_STOP}"))
+        return convert.from_trigger(self._wait(client.call_async(request), Names.GATE_RESET_STOP))
+
     def recover(self, adapter: Adapter) -> None:
         """Ask the driver to recover; raises SetupError if nobody answers."""
         if adapter.recovery_kind == "service":
@@ -112,7 +127,7 @@ def reset(argv: list[str]) -> int:
         if options.recover:
             caller.recover(load_adapter(options.driver))
             print("driver: recovery asked")
-        cleared, text = caller.trigger(Names.GATE_RESET)
+        cleared, text = caller.clear_stop()
         print(f"gate: {text}")
         if not cleared:
             return False

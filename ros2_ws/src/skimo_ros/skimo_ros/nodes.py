@@ -26,7 +26,7 @@ import rclpy.utilities
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import InvalidParameterValueException, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -38,11 +38,15 @@ from skimo_core.up.isolation import DomainLock
 from skimo_core.up.parent import end_with_parent
 
 from .ending import come_to_rest, role, wait_for_turn
+from .guarded import GuardedExecutor
 from .overrides import refuse_unknown
+from .polling import PolledGroup
 
 log = logging.getLogger(__name__)
 
 STATE_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+POLLED_STATE_QOS = QoSProfile(depth=8, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For topics that are looked at now and then, and on which more than one node may publish."""
 COMMAND_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 EVENT_QOS = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 LATEST_QOS = QoSProfile(
@@ -78,6 +82,7 @@ class Names:
     DIAGNOSTICS = "/diagnostics"
     CLOCK = "/clock"
     GATE_RESET = "gate/reset"
+    GATE_RESET_STOP = "gate/reset_stop"
     GATE_STOP = "gate/stop"
     GATE_HOLD = "gate/hold"
     START_EPISODE = "policy/start_episode"
@@ -109,7 +114,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     end_with_parent()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
-    executor = SingleThreadedExecutor()
+    executor = GuardedExecutor()
     try:
         node = make()
         refuse_unknown(node)
@@ -117,6 +122,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         settle_heap()
         executor.spin_until_future_complete(asked_to_end)
         wait_for_turn(node, executor)
+        log.info("%s: from outside came %s", node.get_name(), _counted(node, executor))
     except ExternalShutdownException:
         pass
     except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
@@ -129,6 +135,14 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
             close(node)
         rclpy.utilities.try_shutdown()
     return _exit_code(node)
+
+
+def _counted(node: Node, executor: GuardedExecutor) -> str:
+    """How many messages and requests a node took, in words."""
+    counts = executor.counts
+    groups = {s.callback_group for s in node.subscriptions if isinstance(s.callback_group, PolledGroup)}
+    polled = sum(group.taken for group in groups)
+    return f"{counts.handled} handled, {polled} polled, {counts.refused} refused, {counts.faults} faults"
 
 
 def _catch_signals(ask_to_end: Callable[[], Any]) -> None:
