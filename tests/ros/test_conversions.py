@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from franka_msgs.action import Grasp, Move
 from franka_msgs.msg import FrankaRobotState
+from franka_msgs.srv import SetLoad
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
+from std_srvs.srv import Empty, Trigger
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import SpecError
@@ -16,8 +18,9 @@ from skimo_core.safety.limits import load_limits
 from skimo_core.tasks import kitchen
 from skimo_core.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
 from skimo_ros import conversions as convert
-from skimo_ros.adapters import adapter_names, load_adapter, robot_state_type
+from skimo_ros.adapters import load_adapter
 from skimo_ros.definitions import full_definition
+from skimo_ros.hand import HandReport, HandState
 from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport
 
 NOW_S = 1_795_230_000.123456
@@ -87,7 +90,8 @@ def test_objects_and_hand_goals_come_back() -> None:
         GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0),
     ):
         assert convert.from_gripper(convert.to_gripper(goal, NOW_S)) == goal
-        assert convert.from_gripper_goal(convert.gripper_goal(goal, 0.08)) == goal
+        kind = {"move": Move, "grasp": Grasp}[goal.kind]
+        assert convert.from_gripper_goal(convert.gripper_goal(kind, goal, 0.08)) == goal
 
 
 def test_a_grasp_succeeds_within_its_epsilon_as_libfranka_judges_it() -> None:
@@ -99,7 +103,7 @@ def test_a_grasp_succeeds_within_its_epsilon_as_libfranka_judges_it() -> None:
 
 
 def test_franka_state_is_filled_in_place() -> None:
-    filler = convert.FrankaStateFiller(ADAPTER.joints, "panda_link0")
+    filler = convert.FrankaStateFiller(FrankaRobotState, ADAPTER.joints, "panda_link0")
     message = filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
     assert message is filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
     assert convert.robot_mode(message) is RobotMode.MOVE
@@ -112,6 +116,10 @@ def test_reports_come_back() -> None:
     decision = Decision(verdict=Verdict.STOP, reasons=("a: b",), command=None, generation=3)
     gate = GateReport(decision=decision, latched=True, commands=9, limited=1, held=2, stops=3, state_age_s=0.5)
     assert convert.from_gate_event(convert.to_gate_event(gate, NOW_S)) == gate
+    goal = GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0)
+    hand = HandReport(state=HandState.FAILED, goal_id=3, goal=goal, asked_s=7.5, attempts=2, reason="r")
+    assert convert.from_hand_status(convert.to_hand_status(hand, NOW_S)) == hand
+    assert convert.from_hand_status(convert.to_hand_status(HandReport(), NOW_S)) == HandReport()
     episode = Episode(episode_id="e", task="t", subtasks=("a", "b"), seed=5, bundle_id="x")
     news = EpisodeNews(kind="end", stamp_s=NOW_S, episode=episode, success=True, subtasks_done=2, steps=7, detail="d")
     back = convert.from_episode_event(convert.to_episode_event(news))
@@ -123,13 +131,11 @@ def test_reports_come_back() -> None:
     assert len(message.predicted) == 90 and convert.from_plan_status(message).reason == "r"
 
 
-def test_adapters_are_data() -> None:
-    assert adapter_names() == ["franka_ros2", "multipanda", "twin"]
-    assert robot_state_type(load_adapter("multipanda")) is FrankaRobotState  # upstream's FrankaState is not installed
-    assert load_adapter("franka_ros2", arm="fer").joints[0] == "fer_joint1"
-    assert load_adapter("multipanda").recovery_kind == "service"
-    with pytest.raises(SpecError, match="known are"):
-        load_adapter("ur5")
+def test_recovery_services_answer_in_their_own_words() -> None:
+    for kind in (Trigger, SetLoad):
+        answer = convert.answer_recovery(kind.Response(), False, "No errors")
+        assert convert.from_recovery(answer) == (False, "No errors")
+    assert convert.from_recovery(Empty.Response()) == (True, "")
 
 
 def test_definitions_hold_everything_that_a_message_contains() -> None:

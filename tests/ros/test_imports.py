@@ -1,4 +1,4 @@
-"""The nodes that run beside a robot need neither torch nor ONNX Runtime nor MuJoCo."""
+"""The nodes that run beside a robot need neither torch nor ONNX Runtime nor MuJoCo, nor one stack's franka_msgs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ sys.meta_path.insert(0, Absent())
 @pytest.mark.parametrize("module", ["policy_node", "gate_node", "recorder_node", "twin_node", "backend", "cli"])
 def test_nodes_import_without_the_heavy_libraries(module: str) -> None:
     code = f"{BLOCK}\nimport skimo_ros.{module}\nprint('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "imported", done.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["policy_node", "gate_node", "recorder_node", "twin_node", "backend", "cli", "gripper_client", "gripper_server"],
+)
+def test_nothing_needs_a_driver_stacks_messages_before_a_driver_is_named(module: str) -> None:
+    code = BLOCK.replace("'torch',", "'franka_msgs',") + f"\nimport skimo_ros.{module}\nprint('imported')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.strip() == "imported", done.stderr
 

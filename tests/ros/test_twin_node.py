@@ -10,9 +10,7 @@ import pytest
 from contracts.backend import BackendContract, Rig
 from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move
 from rclpy.action.client import ActionClient
-from rclpy.context import Context
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
-from std_srvs.srv import Trigger
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
@@ -175,28 +173,3 @@ def test_a_second_gate_in_the_domain_ends_with_the_reason(arm: RosBackend, proce
     processes.running["gate_node"] = first
     assert second.wait(START_S) == 1
     assert f"(process {first.pid})" in processes.log("gate_node")
-
-
-def test_the_twin_also_starts_under_multipandas_names(arm: RosBackend, processes: Processes, context: Context) -> None:
-    processes.end("twin_node")
-    processes.end("gate_node")
-    processes.node("twin_node", driver="multipanda")
-    processes.node("gate_node", driver="multipanda")
-    other = RosBackend("multipanda", context=context)
-    try:
-        other.wait_until_up(90.0)
-        before = other.read().q_rad
-        actuator = Actuator(load_limits(), ACTION)
-        now_s = other.now_s()
-        actuator.reset(before, now_s)
-        other.write(actuator.command(np.full(ACTION.size, 0.3, np.float32), now_s))
-        wait_until(lambda: np.abs(other.read().q_rad - before).max() > 0.01, "the arm to move", ANSWER_S)
-        client = other._node.create_client(Trigger, load_adapter("multipanda").recovery)
-        assert client.wait_for_service(START_S)
-    finally:
-        other.close()
-        processes.end("twin_node")
-        processes.end("gate_node")
-        processes.node("twin_node")
-        processes.node("gate_node")
-        arm.wait_until_up(90.0)

@@ -13,6 +13,7 @@ Promises
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -25,8 +26,8 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from skimo_core.errors import SpecError
 from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.limits import RobotLimits, load_limits
-from skimo_core.types import JointCommand, JointTrajectory, RobotState, Verdict
+from skimo_core.safety.limits import RobotLimits
+from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 
 from . import conversions as convert
 from .adapters import load_adapter
@@ -35,6 +36,7 @@ from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .reports import GateReport
+from .robots import limits_of
 
 _DEFAULT = GateConfig()
 PARAMETERS = (
@@ -64,7 +66,7 @@ class GateNode(Node):
         values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         self.adapter = load_adapter(values["driver"], values["arm"])
-        self.limits = load_limits(values["robot"])
+        self.limits = limits_of(self.adapter, values["robot"])
         self.gate = Gate(self.limits, _config(values))
         _warm_up(self.gate, self.limits)
         self._stops = 0
@@ -73,7 +75,7 @@ class GateNode(Node):
         self._driver = self.create_publisher(TrajectoryMsg, self.adapter.command, COMMAND_QOS)
         self._events = self.create_publisher(GateEvent, Names.GATE, LATEST_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
-        self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m)
+        self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m, self._judge_hand)
         self._state = ArmState(self, self.adapter, objects=False)
         self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS)
         self.create_subscription(GripperMsg, Names.GRIPPER, self._propose_hand, EVENT_QOS)
@@ -106,10 +108,13 @@ class GateNode(Node):
         except SpecError as error:
             self.get_logger().warning(f"hand goal refused: {error}")
             return
+        self._hand.send(goal)
+
+    def _judge_hand(self, goal: GripperCommand) -> Decision:
+        """The gate's word on a goal, asked before each attempt to send it."""
         decision = self.gate.consider_hand(goal, self._robot(), now_s(self))
         self._pass_on(decision)
-        if decision.verdict is Verdict.PASS and not self._hand.send(goal):
-            self.get_logger().warning(f"no driver offers the hand's {goal.kind!r} action; the goal is dropped")
+        return decision
 
     def _pass_on(self, decision: Decision) -> None:
         """Send what may go on; tell what is worth telling."""
@@ -130,7 +135,7 @@ class GateNode(Node):
         now = now_s(self)
         robot, counts = self._robot(), self.gate.counts.by_verdict
         report = GateReport(
-            decision=decision,
+            decision=replace(decision, reasons=(*decision.reasons, *self._hand.complaints)),
             latched=self.gate.stopped,
             commands=sum(counts.values()),
             limited=counts[Verdict.LIMIT],
@@ -150,10 +155,11 @@ class GateNode(Node):
         decision = self.gate.watch(self._robot(), now)
         self._pass_on(decision)
         self._tell(decision)
-        level = "error" if self.gate.stopped else "ok"
+        level = "error" if self.gate.stopped else "warn" if self._hand.complaints else "ok"
         counts = {verdict.name.lower(): n for verdict, n in self.gate.counts.by_verdict.items()}
-        text = "; ".join(self.gate.stopped_for) or "ready"
+        text = "; ".join((*self.gate.stopped_for, *self._hand.complaints)) or "ready"
         values = {**counts, "generation": self.gate.generation, "robot_mode": self._state.mode.name}
+        values["hand"] = self._hand.report.words
         self._health.publish(convert.diagnostics(now, "skimo: gate", level, text, values))
 
     def _episode(self, message: EpisodeEvent) -> None:
@@ -161,6 +167,7 @@ class GateNode(Node):
         news = convert.from_episode_event(message)
         if news.kind == "start":
             self._resync_after_s = news.stamp_s
+            self._hand.drop("a new episode began")
             self._robot()
 
     def _robot(self) -> RobotState | None:
