@@ -142,3 +142,4 @@ def test_definitions_hold_everything_that_a_message_contains() -> None:
     text = full_definition("trajectory_msgs/msg/JointTrajectory")
     parts = ("std_msgs/Header", "trajectory_msgs/JointTrajectoryPoint", "builtin_interfaces/Duration")
     assert all(f"MSG: {part}\n" in text for part in parts)
+    assert "MSG: skimo_msgs/GripperCommand\n" in full_definition("skimo_msgs/msg/HandStatus")

@@ -192,13 +192,14 @@ class GripperClient:
 
     def _answered(self, attempt: Attempt, future: Future) -> None:
         """The driver took the goal, or did not."""
-        handle: Any = _value(future)
-        taken = handle is not None and handle.accepted
+        handle = _value(future)
+        if handle is not None and not handle.accepted:
+            handle = None
         if attempt is not self._attempt:
-            if taken:
+            if handle is not None:
                 self._refuse_late(handle)
             return
-        if taken:
+        if handle is not None:
             attempt.handle = handle
             handle.get_result_async().add_done_callback(partial(self._finished, attempt))
             if self._wanted(attempt) and self.report.goal is not None:
