@@ -143,7 +143,7 @@ class Bench:
 
     def ends(self, state: HandState) -> HandReport:
         """Spin until the newest goal has ended; return what was told of it."""
-        self.until(lambda: self.told and self.told[-1].state.ended, "the goal's end")
+        self.until(lambda: self.newest.state.ended, "the goal's end")
         assert self.told[-1].state is state, self.words()
         return self.told[-1]
 
@@ -151,10 +151,17 @@ class Bench:
         end_s = time.monotonic() + for_s
         self.until(lambda: time.monotonic() > end_s, "time to pass")
 
+    @property
+    def newest(self) -> HandReport:
+        """What was told last."""
+        return self.told[-1] if self.told else HandReport()
+
     def words(self) -> list[str]:
         return [report.words for report in self.told]
 
     def close(self) -> None:
+        for _ in range(20):  # what a goal's server still has to do
+            self.executor.spin_once(timeout_sec=0.0)
         for part in (self.client, self.driver):
             if part is not None:
                 part.close() if isinstance(part, GripperClient) else part.vanish()
@@ -198,7 +205,7 @@ def test_a_refused_goal_is_tried_again_after_a_pause_and_then_no_more(bench: Ben
     assert driver.seen == ["grasp"] * 3
     assert min(b - a for a, b in zip(driver.at_s, driver.at_s[1:])) >= PATIENT.pause_s
     hand.send(OPEN)
-    bench.until(lambda: bench.told[-1].state is HandState.REFUSED, "the last refusal")
+    bench.until(lambda: bench.newest.state is HandState.REFUSED, "the last refusal")
     assert driver.seen[3:] == ["move"] * PATIENT.attempts
     assert "franka_gripper/move refused the goal" in hand.complaints[0]
     bench.spin(3 * PATIENT.pause_s)
@@ -218,10 +225,10 @@ def test_a_failed_goal_is_told_in_the_drivers_words_and_not_repeated(bench: Benc
 def test_a_newer_goal_cancels_the_older_and_follows_when_that_has_ended(bench: Bench) -> None:
     hand, driver = bench.hand(), bench.drive("hang", "succeed")
     hand.send(CLOSE)
-    bench.until(lambda: bench.told and bench.told[-1].state is HandState.RUNNING, "the first goal to run")
+    bench.until(lambda: bench.newest.state is HandState.RUNNING, "the first goal to run")
     hand.send(OPEN)
-    bench.until(lambda: bench.told[-1].goal == OPEN and bench.told[-1].state.ended, "the second goal's end")
-    assert bench.told[-1].state is HandState.SUCCEEDED and bench.told[-1].goal_id == 2
+    bench.until(lambda: bench.newest.goal == OPEN and bench.newest.state.ended, "the second goal's end")
+    assert bench.newest.state is HandState.SUCCEEDED and bench.newest.goal_id == 2
     assert driver.seen == ["grasp", "cancel", "move"]
     assert [r.state for r in bench.told if r.goal_id == 1][-1] is HandState.SUPERSEDED
 
@@ -230,7 +237,7 @@ def test_of_many_goals_at_once_only_the_newest_is_sent_after_the_first(bench: Be
     hand, driver = bench.hand(), bench.drive("hang", "succeed")
     for goal in (CLOSE, OPEN, CLOSE, OPEN):
         hand.send(goal)
-    bench.until(lambda: bench.told[-1].goal_id == 4 and bench.told[-1].state.ended, "the newest goal's end")
+    bench.until(lambda: bench.newest.goal_id == 4 and bench.newest.state.ended, "the newest goal's end")
     assert driver.seen == ["grasp", "cancel", "move"]
 
 
@@ -243,7 +250,7 @@ def test_a_goal_that_hangs_is_given_up_and_does_not_block_the_next(bench: Bench,
     assert "franka_gripper/grasp gave no result within 0.2 s" in end.reason
     bench.until(lambda: driver.seen == ["grasp", "cancel"], "the cancel")
     hand.send(OPEN)
-    bench.until(lambda: bench.told[-1].goal == OPEN and bench.told[-1].state.ended, "the next goal's end")
+    bench.until(lambda: bench.newest.goal == OPEN and bench.newest.state.ended, "the next goal's end")
     assert driver.seen == ["grasp", "cancel", "move"]
 
 
@@ -254,17 +261,17 @@ def test_without_a_driver_the_goal_is_lost_and_one_that_appears_is_found(bench: 
     assert end.attempts == PATIENT.attempts and "no driver offers the action franka_gripper/grasp" in end.reason
     hand.send(CLOSE)
     bench.drive("succeed")
-    bench.until(lambda: bench.told[-1].goal_id == 2 and bench.told[-1].state.ended, "the second goal's end")
-    assert bench.told[-1].state is HandState.SUCCEEDED
+    bench.until(lambda: bench.newest.goal_id == 2 and bench.newest.state.ended, "the second goal's end")
+    assert bench.newest.state is HandState.SUCCEEDED
 
 
 def test_a_driver_that_goes_away_loses_the_goal_which_the_next_one_gets(bench: Bench) -> None:
     hand, driver = bench.hand(replace(PATIENT, attempts=50)), bench.drive("hang", "succeed")
     hand.send(CLOSE)
-    bench.until(lambda: bench.told and bench.told[-1].state is HandState.RUNNING, "the goal to run")
+    bench.until(lambda: bench.newest.state is HandState.RUNNING, "the goal to run")
     driver.vanish()
-    bench.until(lambda: bench.told[-1].state is HandState.WAITING, "the loss")
-    assert "the driver of franka_gripper/grasp went away" in bench.told[-1].reason
+    bench.until(lambda: bench.newest.state is HandState.WAITING, "the loss")
+    assert "the driver of franka_gripper/grasp went away" in bench.newest.reason
     driver.appear()
     assert bench.ends(HandState.SUCCEEDED).attempts > 1
     assert driver.seen == ["grasp", "grasp"]
@@ -290,12 +297,12 @@ def test_what_the_gate_holds_is_tried_again_and_what_it_stops_is_dropped(bench: 
     assert any("state_age: 0.2 s old" in words for words in bench.words())
     bench.verdict = lambda: Decision(verdict=Verdict.STOP, reasons=("asked: stop",), command=None, generation=1)
     hand.send(OPEN)
-    bench.until(lambda: bench.told[-1].goal == OPEN, "word of the second goal")
-    assert bench.told[-1].state is HandState.DROPPED and "asked: stop" in hand.complaints[0]
+    bench.until(lambda: bench.newest.goal_id == 2 and bench.newest.state.ended, "the second goal's end")
+    assert bench.newest.state is HandState.DROPPED and "asked: stop" in hand.complaints[0]
     bench.verdict = lambda: hold
     hand.send(OPEN)
-    bench.until(lambda: bench.told[-1].goal_id == 3 and bench.told[-1].state.ended, "the third goal's end")
-    assert bench.told[-1].attempts == PATIENT.attempts and driver.seen == ["grasp"]
+    bench.until(lambda: bench.newest.goal_id == 3 and bench.newest.state.ended, "the third goal's end")
+    assert bench.newest.attempts == PATIENT.attempts and driver.seen == ["grasp"]
 
 
 def test_a_dropped_goal_is_not_sent_any_more(bench: Bench) -> None:

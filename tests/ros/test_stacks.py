@@ -166,10 +166,7 @@ def test_a_reflex_stops_the_gate_until_recovered_and_reset(stack: Processes, bes
     code, said = skimo(stack, "reset")
     assert code == 1 and "REFLEX" in said
     code, said = skimo(stack, "reset", "--recover", "--driver", "multipanda")
-    assert "driver: recovered" in said
-    wait_until(lambda: skimo(stack, "reset")[0] == 0, "the reset", START_S)
-    code, said = skimo(stack, "reset", "--recover", "--driver", "multipanda")
-    assert code == 0 and "driver: not recovered: No errors" in said
+    assert code == 0 and "driver: recovered" in said, said
 
 
 def test_the_twin_takes_multipandas_names_and_types(multipanda: dict[str, str], tmp_path: Path) -> None:
@@ -184,10 +181,13 @@ def test_the_twin_takes_multipandas_names_and_types(multipanda: dict[str, str], 
             processes.end_all()
 
 
-@pytest.mark.parametrize("node", ["gate_node", "policy_node", "twin_node"])
 @pytest.mark.parametrize(
-    ("driver", "installed", "lacks"),
-    [("multipanda", "ours", "FrankaState"), ("twin", "multipanda's", "FrankaRobotState")],
+    ("node", "driver", "installed", "lacks"),
+    [
+        ("gate_node", "multipanda", "ours", "FrankaState"),
+        ("twin_node", "multipanda", "ours", "FrankaState"),
+        ("gate_node", "twin", "multipanda's", "FrankaRobotState"),
+    ],
 )
 def test_another_stacks_franka_msgs_refuses_to_start_in_words(
     multipanda: dict[str, str], tmp_path: Path, node: str, driver: str, installed: str, lacks: str

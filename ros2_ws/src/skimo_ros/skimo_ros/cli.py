@@ -29,6 +29,9 @@ from .adapters import Adapter, load_adapter, recovery_type
 from .nodes import LATEST_QOS, Names
 
 FAILED = 1
+AFTER_RECOVERY_S = 2.0
+"""How long a gate may go on refusing after a recovery: until the robot's state says so too."""
+AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,15 @@ class Caller:
     def trigger(self, name: str) -> tuple[bool, str]:
         """Call a Trigger service; raises SetupError if nobody answers."""
         return convert.from_trigger(self._call(Trigger, name))
+
+    def clear(self, patience_s: float) -> tuple[bool, str]:
+        """Reset the gate; asked again while it refuses, for so long."""
+        end_s = time.monotonic() + patience_s
+        while True:
+            cleared, text = self.trigger(Names.GATE_RESET)
+            if cleared or time.monotonic() > end_s:
+                return cleared, text
+            rclpy.spin_once(self.node, timeout_sec=AGAIN_S)
 
     def recover(self, adapter: Adapter) -> tuple[bool, str]:
         """Ask the driver to recover; return whether it says that it did, and its words.
@@ -125,7 +137,7 @@ def reset(argv: list[str]) -> int:
         if options.recover:
             recovered, text = caller.recover(load_adapter(options.driver))
             print(f"driver: {'recovered' if recovered else f'not recovered: {text}'}")  # the gate judges what is left
-        cleared, text = caller.trigger(Names.GATE_RESET)
+        cleared, text = caller.clear(AFTER_RECOVERY_S if options.recover else 0.0)
         print(f"gate: {text}")
         if not cleared:
             return False
