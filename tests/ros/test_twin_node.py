@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from action_msgs.msg import GoalStatus
 from contracts.backend import BackendContract, Rig
 from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move
 from rclpy.action.client import ActionClient
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
 
 from skimo_core.actuate import Actuator
@@ -150,6 +156,36 @@ def test_the_hand_moves_grasps_and_homes(home: RosBackend, watcher: Watcher) -> 
         assert result.success, result.error
         assert home.read().finger_m.sum() == pytest.approx(width_m, abs=0.01)
         client.destroy()
+
+
+def test_a_cancelled_goal_leaves_the_fingers_where_they_are(home: RosBackend, context: Context) -> None:
+    node, executor = Node("hand_client", context=context), SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    client = ActionClient(node, Move, load_adapter("twin").gripper_move)
+
+    def answer(future: Future) -> Any:
+        executor.spin_until_future_complete(future, ANSWER_S)
+        assert future.done(), "the hand's driver did not answer"
+        return future.result()
+
+    try:
+        assert client.wait_for_server(START_S)
+        home_m = home.read().finger_m.sum()
+        handle = answer(client.send_goal_async(Move.Goal(width=0.0, speed=0.02)))
+        wait_until(lambda: home.read().finger_m.sum() < home_m - 0.005, "the fingers to move", ANSWER_S)
+        ended = handle.get_result_async()
+        assert len(answer(handle.cancel_goal_async()).goals_canceling) == 1
+        end = answer(ended)
+    finally:
+        client.destroy()
+        executor.shutdown()
+        node.destroy_node()
+    assert end.status == GoalStatus.STATUS_CANCELED and not end.result.success
+    assert end.result.error.startswith("cancelled with the fingers 0.0")
+    let_pass(home, 0.3)
+    rest_m = home.read().finger_m.sum()
+    let_pass(home, 0.3)
+    assert home.read().finger_m.sum() == pytest.approx(rest_m, abs=1e-3) and rest_m > 0.005
 
 
 def test_a_user_stop_stops_the_gate_until_recovered_and_reset(home: RosBackend, watcher: Watcher) -> None:
