@@ -80,7 +80,7 @@ class HandConfig:
         cancel_s: longest wait for an older goal's end before the newer one is sent.
     """
 
-    attempts: int = 4
+    attempts: int = 6
     pause_s: float = 0.5
     accept_s: float = 1.0
     margin_s: float = 3.0
