@@ -11,6 +11,7 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from ros.ros_harness import Processes, Watcher
+from ros.whole_stack import WholeStack
 
 from skimo_core.up.isolation import free_domain
 from skimo_ros.backend import RosBackend
@@ -66,3 +67,15 @@ def arm(processes: Processes, context: Context) -> Iterator[RosBackend]:
     backend.wait_until_up(90.0)
     yield backend
     backend.close()
+
+
+@pytest.fixture(scope="session")
+def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
+    """Every node of the stack and a policy server, in a domain of their own: for tests that leave no stone unturned."""
+    with free_domain() as lock:
+        stack = WholeStack(Path(tmp_path_factory.mktemp("whole")), lock.domain)
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.close()

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
-from skimo_msgs.srv import StartEpisode
+from skimo_msgs.srv import ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -49,17 +50,25 @@ def wait_until(
     return value
 
 
+def nobody_publishes(watcher: Watcher, topic: str, *, but: int = 0) -> None:
+    """Wait until nobody (but so many) publishes a topic."""
+    wait_until(lambda: watcher.node.count_publishers(topic) == but, f"{but} publishers of {topic}", ANSWER_S)
+
+
 def clear_gate(arm: RosBackend) -> None:
     """Reset the gate; it refuses while robot states are old, as right after a pause of the machine."""
+
+    why: list[str] = []
 
     def cleared() -> bool:
         try:
             arm.reset_gate()
-        except BackendError:
+        except BackendError as error:
+            why.append(str(error))
             return False
         return True
 
-    wait_until(cleared, "the gate's reset", ANSWER_S)
+    wait_until(cleared, "the gate's reset", ANSWER_S, lambda: why[-1:])
 
 
 class Processes:
@@ -135,11 +144,13 @@ class Watcher:
         self.steps: list[EpisodeStep] = []
         self.events: list[EpisodeEvent] = []
         self.sent: list[JointTrajectory] = []
+        self.diagnostics: list[DiagnosticArray] = []
         for kind, topic, where, qos in (
             (PlanStatus, Names.PLAN_STATUS, self.status, LATEST_QOS),
             (GateEvent, Names.GATE, self.gate, LATEST_QOS),
             (EpisodeStep, Names.EPISODE_STEP, self.steps, EVENT_QOS),
             (EpisodeEvent, Names.EPISODE, self.events, EVENT_QOS),
+            (DiagnosticArray, Names.DIAGNOSTICS, self.diagnostics, EVENT_QOS),
             (JointTrajectory, "joint_trajectory_controller/joint_trajectory", self.sent, EVENT_QOS),
         ):
             self.node.create_subscription(kind, topic, where.append, qos)
@@ -168,6 +179,17 @@ class Watcher:
     def start_episode(self, task: str, seed: int, episode_id: str) -> tuple[bool, str, str]:
         request = convert.start_request(task, seed, episode_id)
         return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
+
+    def reset_twin(self, task: str, seed: int) -> tuple[bool, str, float]:
+        return convert.from_reset_response(self.call(ResetTwin, Names.TWIN_RESET, convert.reset_request(task, seed)))
+
+    def health(self, component: str) -> list[DiagnosticStatus]:
+        """What a component has said of its health, the newest first."""
+        return [s for array in reversed(self.diagnostics) for s in array.status if s.name == component]
+
+    def figures(self, component: str, key: str) -> list[str]:
+        """A component's figure as it was told, the newest first."""
+        return [row.value for status in self.health(component) for row in status.values if row.key == key]
 
     @property
     def state(self) -> str:

@@ -7,9 +7,12 @@ import pytest
 from franka_msgs.action import Grasp, Move
 from franka_msgs.msg import FrankaRobotState
 from franka_msgs.srv import SetLoad
+from ros.fuzz import Fuzzer
 from sensor_msgs.msg import JointState
+from skimo_msgs.msg import EpisodeEvent, GateEvent, PlanStatus
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from std_srvs.srv import Empty, Trigger
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import SpecError
@@ -25,6 +28,7 @@ from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport
 
 NOW_S = 1_795_230_000.123456
 ADAPTER = load_adapter("twin")
+HAND_GOAL = GripperCommand(kind="move", width_m=0.08, speed_m_s=0.1)
 RNG = np.random.default_rng(0)
 ROBOT = RobotState(
     stamp_s=NOW_S,
@@ -76,7 +80,7 @@ def test_a_trajectory_without_a_stamp_starts_now_and_one_for_another_arm_is_refu
     with pytest.raises(SpecError, match="fr3_joint1"):
         convert.from_trajectory(message, load_adapter("franka_ros2").joints, 0.0)
     message.points[0].velocities = []
-    with pytest.raises(SpecError, match="positions and velocities"):
+    with pytest.raises(SpecError, match="points hold 0, 7 velocities"):
         convert.from_trajectory(message, ADAPTER.joints, 0.0)
 
 
@@ -143,3 +147,165 @@ def test_definitions_hold_everything_that_a_message_contains() -> None:
     parts = ("std_msgs/Header", "trajectory_msgs/JointTrajectoryPoint", "builtin_interfaces/Duration")
     assert all(f"MSG: {part}\n" in text for part in parts)
     assert "MSG: skimo_msgs/GripperCommand\n" in full_definition("skimo_msgs/msg/HandStatus")
+
+
+def spoiled(change: str) -> TrajectoryMsg:
+    """A sound trajectory with one thing wrong."""
+    message = convert.to_trajectory(trajectory(), ADAPTER.joints)
+    point = message.points[-1]
+    if change == "three accelerations":
+        point.accelerations = [0.0] * 3
+    elif change == "accelerations in some":
+        point.accelerations = []
+    elif change == "no velocities":
+        for each in message.points:
+            each.velocities = []
+    elif change == "one joint twice":
+        message.joint_names = [*ADAPTER.joints[:6], ADAPTER.joints[0]]
+    elif change == "no points":
+        message.points = []
+    elif change == "many points":
+        message.points = message.points * 1000
+    elif change == "many names":
+        message.joint_names = ["x"] * 100_000
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("three accelerations", "points hold 3, 7 accelerations, must hold 7 (or 0 accelerations in all)"),
+        ("accelerations in some", "points hold 0, 7 accelerations"),
+        ("no velocities", "points hold 0 velocities, must hold 7"),
+        ("one joint twice", "'panda_joint1' stands twice"),
+        ("no points", "0 points, bounds 1 and 2000"),
+        ("many points", "points, bounds 1 and 2000"),
+        ("many names", "100000 names, bound 256"),
+    ],
+)
+def test_a_trajectory_that_is_not_sound_is_refused_in_words(change: str, words: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        convert.from_trajectory(spoiled(change), ADAPTER.joints, 0.0)
+    assert words in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_trajectories_come_back_whatever_the_order_of_joints() -> None:
+    sent = trajectory()
+    order = list(RNG.permutation(7))
+    message = convert.to_trajectory(sent, ADAPTER.joints, sender="/gate_node")
+    message.joint_names = [ADAPTER.joints[i] for i in order]
+    for point in message.points:
+        for name in ("positions", "velocities", "accelerations"):
+            setattr(point, name, [getattr(point, name)[i] for i in order])
+    back = convert.from_trajectory(message, ADAPTER.joints, 0.0)
+    np.testing.assert_array_equal(back.q_rad, sent.q_rad)
+    np.testing.assert_array_equal(back.ddq_rad_s2, sent.ddq_rad_s2)
+    assert convert.sender_of(message) == "/gate_node"
+
+
+def test_what_a_driver_leaves_out_is_not_known_rather_than_zero() -> None:
+    message = JointState(name=list(ADAPTER.joints), position=[0.1] * 7)
+    state = convert.robot_state(message, ADAPTER.joints, ADAPTER.fingers, RobotMode.IDLE)
+    assert len(state.finger_m) == 0 and np.isnan(state.dq_rad_s).all() and np.isnan(state.tau_nm).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("name", [*ADAPTER.joints, ADAPTER.joints[2]], "'panda_joint3' stands twice"),
+        ("name", ["x"] * 300, "300 names, bound 256"),
+        ("position", [0.0] * 3, "7 names but 3 of position"),
+        ("position", [], "lack 'all positions'"),
+        ("velocity", [0.0] * 8, "7 names but 8 of velocity"),
+        ("effort", [0.0], "7 names but 1 of effort"),
+    ],
+)
+def test_joint_states_that_contradict_themselves_are_refused(field: str, value: list, words: str) -> None:
+    message = JointState(name=list(ADAPTER.joints), position=[0.1] * 7, velocity=[0.0] * 7)
+    setattr(message, field, value)
+    if field == "name":
+        message.position, message.velocity = [0.1] * len(value), []
+    with pytest.raises(SpecError, match=words):
+        convert.robot_state(message, ADAPTER.joints, ADAPTER.fingers, RobotMode.IDLE)
+
+
+def test_the_controllers_reference_is_read_by_name_too() -> None:
+    message = FrankaRobotState()
+    order = list(RNG.permutation(7))
+    message.desired_joint_state.name = [ADAPTER.joints[i] for i in order]
+    message.desired_joint_state.position = [float(i) for i in order]
+    np.testing.assert_array_equal(convert.desired_positions(message, ADAPTER.joints)[1], np.arange(7.0))
+    message.desired_joint_state.name = []
+    np.testing.assert_array_equal(convert.desired_positions(message, ADAPTER.joints)[1], np.array(order, float))
+    message.desired_joint_state.position = [0.0] * 3
+    with pytest.raises(SpecError, match="3 positions for 7 names"):
+        convert.desired_positions(message, ADAPTER.joints)
+    message.desired_joint_state.position = []
+    assert convert.desired_positions(message, ADAPTER.joints)[1] is None
+
+
+def test_unknown_numbers_and_unequal_lengths_are_refused_in_words() -> None:
+    with pytest.raises(SpecError, match="verdict 9 is not known"):
+        convert.from_gate_event(GateEvent(verdict=9))
+    with pytest.raises(SpecError, match="episode event of kind 7"):
+        convert.from_episode_event(EpisodeEvent(kind=7))
+    with pytest.raises(SpecError, match="2 names but 1 values"):
+        convert.object_states(ObjectStatesMsg(names=["a", "b"], values=[1.0]))
+    with pytest.raises(SpecError, match="'a' stands twice"):
+        convert.object_states(ObjectStatesMsg(names=["a", "a"], values=[1.0, 2.0]))
+    with pytest.raises(SpecError, match="episode_id: 400 characters, bound 128"):
+        convert.from_start_request(convert.start_request("kitchen", 0, "x" * 400))
+    with pytest.raises(SpecError, match="task: 100000 characters, bound 1000"):
+        convert.from_reset_request(convert.reset_request("x" * 100_000, 0))
+    for time_s in (1e300, -1e300, np.nan, np.inf, 2.0**31):
+        with pytest.raises(SpecError, match="does not fit a ROS stamp"):
+            convert.to_time(time_s)
+
+
+def test_a_gates_endless_reasons_are_cut() -> None:
+    report = convert.from_gate_event(GateEvent(reasons=["y" * 10**6] * 1000))
+    assert sum(map(len, report.decision.reasons)) < 50_000
+
+
+def test_figures_beyond_float32_do_not_break_a_status() -> None:
+    report = PolicyReport(state="running", value=1e300, plan_ms=float("inf"), act_ms=float("nan"))
+    assert convert.to_plan_status(report, NOW_S, with_prediction=False).value > 3e38
+
+
+def test_whatever_a_message_holds_conversions_refuse_in_words_or_take_it() -> None:
+    """Seeded noise and mutations of sound messages, through every function that reads one."""
+    fuzzer = Fuzzer(5)
+    joint_state = convert.fill_joint_state(JointState(), ROBOT, ADAPTER.joints, ADAPTER.fingers)
+    sound = (
+        convert.to_trajectory(trajectory(), ADAPTER.joints),
+        joint_state,
+        FrankaRobotState(),
+        ObjectStatesMsg(names=["a", "b"], values=[1.0, 2.0]),
+        convert.to_gripper(GripperCommand(kind="move", width_m=0.08, speed_m_s=0.1), NOW_S),
+        GateEvent(reasons=["a"]),
+        EpisodeEvent(),
+        PlanStatus(),
+        convert.to_hand_status(
+            HandReport(goal_id=1, goal=GripperCommand(kind="move", width_m=0.0, speed_m_s=0.1)), 1.0
+        ),
+    )
+    read = (
+        lambda m: convert.from_trajectory(m, ADAPTER.joints, 0.0),
+        lambda m: convert.robot_state(m, ADAPTER.joints, ADAPTER.fingers, RobotMode.IDLE),
+        lambda m: (convert.robot_mode(m), convert.desired_positions(m, ADAPTER.joints)),
+        convert.object_states,
+        convert.from_gripper,
+        convert.from_gate_event,
+        convert.from_episode_event,
+        convert.from_plan_status,
+        convert.from_hand_status,
+    )
+    taken = refused = 0
+    for message, use in zip(sound, read):
+        for k in range(150):
+            try:
+                use(fuzzer.message(type(message)) if k % 2 else fuzzer.mutated(message))
+                taken += 1
+            except SpecError:
+                refused += 1
+    assert taken > 100 and refused > 100

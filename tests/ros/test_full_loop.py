@@ -54,6 +54,7 @@ def stack(
         return processes.command("server", command)
 
     serve()
+    arm.let_go()  # from here on the policy proposes
     processes.node("recorder_node", directory=folder / "recordings")
     processes.node("policy_node", endpoint=f"tcp://127.0.0.1:{port}", noise=True)
     wait_until(lambda: watcher.state == "idle", "the policy node to be ready", 2 * START_S)
@@ -156,7 +157,7 @@ def test_an_operators_stop_holds_the_policy_and_says_why(stack: Stack) -> None:
     assert "the gate is stopped" in held.reason
     resumed, why = watcher.trigger("policy/resume")
     assert not resumed and "skimo reset" in why
-    assert watcher.trigger("gate/reset")[0]
+    wait_until(lambda: watcher.trigger("gate/reset")[0], "the reset, once the stop has been told for a second", 10.0)
     wait_until(lambda: watcher.trigger("policy/resume")[0], "the policy to go on", 10.0)
 
 

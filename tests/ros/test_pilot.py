@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from skimo_core.control import StepKind
 from skimo_core.errors import BackendError, DeadlineError, MissingError
 from skimo_core.planning import ImmediatePlanning
 from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
@@ -16,6 +17,7 @@ from skimo_core.specs import SkillSpec
 from skimo_core.tasks import kitchen
 from skimo_core.trajectory import TrajectoryFollower
 from skimo_core.types import JOINTS, JointCommand, ObjectStates, RobotState, Verdict
+from skimo_ros.clocks import JumpWatch
 from skimo_ros.pilot import Arm, Audience, Pilot
 from skimo_ros.reports import Episode, EpisodeNews, StepRecord
 
@@ -67,7 +69,6 @@ class World:
 
     now_s: float = 0.0
     frozen_s: float | None = None
-    gated: bool = True
     sent: list[JointCommand] = field(default_factory=list)
     news: list[EpisodeNews] = field(default_factory=list)
     records: list[StepRecord] = field(default_factory=list)
@@ -77,18 +78,27 @@ class World:
         self.follower = TrajectoryFollower(LIMITS.home_q_rad)
         self.gate = Gate(LIMITS)
         self.refuse = False
+        self.objects_at: dict[int, float] = {}
+        self.finger_m = np.zeros(2)
+        self.make_pilot(None)
+
+    def make_pilot(self, jumps: JumpWatch | None) -> None:
         arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
         audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
-        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, ImmediatePlanning(self.policy, 1.0), arm, audience)
+        planning = ImmediatePlanning(self.policy, 1.0)
+        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps)
 
     def robot(self) -> RobotState:
         q, dq, _ = (x[0] for x in self.follower.sample(np.array([self.now_s])))
         stamp_s = self.now_s if self.frozen_s is None else self.frozen_s
-        return RobotState(stamp_s=stamp_s, q_rad=q, dq_rad_s=dq, tau_nm=np.zeros(JOINTS), finger_m=np.zeros(2))
+        return RobotState(stamp_s=stamp_s, q_rad=q, dq_rad_s=dq, tau_nm=np.zeros(JOINTS), finger_m=self.finger_m)
 
     def objects(self) -> ObjectStates:
         names = DOMAIN.observation.objects
-        return ObjectStates(stamp_s=self.now_s, names=names, values=np.full(len(names), 5.0))
+        values = np.full(len(names), 5.0)
+        for channel, value in self.objects_at.items():
+            values[channel] = value
+        return ObjectStates(stamp_s=self.now_s, names=names, values=values)
 
     def send(self, command: JointCommand) -> None:
         self.sent.append(command)
@@ -290,3 +300,114 @@ def test_cancelling_brakes(world: World) -> None:
     assert world.pilot.state == "done" and world.news[-1].detail == "test"
     world.now_s += 0.4
     assert world.speed < 1e-6
+
+
+def test_a_frozen_gate_is_noticed_after_two_commands_and_nothing_counts_as_applied(world: World) -> None:
+    world.run(5)
+    world.run(1)
+    before = len(world.records)
+    world.refuse = True  # nothing comes back: neither the command nor a verdict
+    world.run(2)
+    assert world.pilot.state == "running"
+    sent = len(world.sent)
+    world.run(1)
+    assert world.pilot.state == "held" and "is gate_node alive" in world.pilot.report().reason
+    world.run(3)
+    assert len(world.sent) == sent
+    silent = world.records[before + 1 : before + 3]
+    assert [r.step.kind for r in silent] == [StepKind.ACT] * 2
+    assert all(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in silent)
+    assert all("did not pass" in r.step.reason for r in silent)
+    assert world.records[before].applied_A.any() and world.records[before].verdict is Verdict.PASS
+    world.refuse = False
+    world.pilot.resume()
+    world.run(4)
+    assert world.pilot.state == "running" and world.records[-1].applied_A.any()
+
+
+def test_a_gate_that_refuses_is_not_frozen(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    for _ in range(6):
+        world.run(1)
+        world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("test: x",))
+    assert world.pilot.state == "running"
+
+
+def test_a_command_that_is_confirmed_late_counts_as_applied(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    world.run(1)
+    late = world.sent[-1].trajectory
+    world.now_s += PERIOD_S
+    world.pilot._withdraw_if_refused()
+    world.pilot.confirm(late)
+    world.refuse = False
+    world.pilot.tick(world.now_s)
+    assert world.records[-1].applied_A.any() and world.records[-1].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("broken", "names"), [(np.nan, "'kettle"), (np.inf, "'kettle"), (-np.inf, "'kettle")])
+def test_one_object_frame_that_is_not_finite_costs_one_tick_and_names_the_channel(
+    world: World, broken: float, names: str
+) -> None:
+    world.run(5)
+    channel = next(i for i, name in enumerate(DOMAIN.observation.objects) if name.startswith("kettle"))
+    world.objects_at = {channel: broken}
+    world.run(1)
+    report = world.pilot.report()
+    assert world.pilot.state == "missed" and report.missed_ticks == 1 and names in report.reason
+    world.objects_at = {}
+    world.run(3)
+    assert world.pilot.state == "running" and world.pilot.report().missed_ticks == 1
+    world.objects_at = {channel: broken}
+    world.run(2)
+    assert world.pilot.state == "held" and "2 actions missed in a row" in world.pilot.report().reason
+
+
+def test_absent_fingers_are_missing_and_not_closed(world: World) -> None:
+    world.run(5)
+    world.finger_m = np.zeros(0)
+    world.run(2)
+    assert world.pilot.state == "held" and "0 finger positions, 2 are wanted" in world.pilot.report().reason
+
+
+def test_somebody_elses_command_holds_and_says_whose(world: World) -> None:
+    world.run(5)
+    world.pilot.note_foreign("a trajectory on '/x' is not the gate's; there publishes /intruder")
+    sent = len(world.sent)
+    world.run(2)
+    assert world.pilot.state == "held" and "/intruder" in world.pilot.report().reason and len(world.sent) == sent
+
+
+@pytest.mark.parametrize("jump_s", [-10.0, 10.0, 0.2])
+def test_an_episode_in_which_time_jumps_ends_with_that_reason(jump_s: float) -> None:
+    world = World()
+    world.steady_offset_s = 100.0
+    watch = JumpWatch(lambda: world.now_s, lambda: world.now_s + world.steady_offset_s, 0.1)
+    world.make_pilot(watch)
+    world.start()
+    world.run(5)
+    world.now_s += jump_s
+    world.steady_offset_s -= jump_s
+    sent = len(world.sent)
+    world.pilot.tick(world.now_s)
+    assert world.pilot.state == "done" and len(world.sent) == sent
+    assert f"the ROS clock jumped by {jump_s:+.3f} s" in world.news[-1].detail and world.news[-1].kind == "end"
+
+
+def test_an_episode_that_begins_with_a_sub_task_done_ends_at_once_and_says_which() -> None:
+    world = World()
+    kettle = DOMAIN.subtasks["kettle"]
+    at = [c - DOMAIN.observation.joints - DOMAIN.observation.fingers for c in kettle.channels]
+    world.objects_at = dict(zip(at, kettle.goal))
+    world.start()
+    world.run(1)
+    assert world.pilot.state == "done" and not world.sent and [n.kind for n in world.news] == ["end"]
+    assert "already done at the start: kettle" in world.news[-1].detail and "twin/reset" in world.news[-1].detail
+
+
+def test_a_stop_while_the_arm_comes_to_rest_holds_the_episode_that_begins(world: World) -> None:
+    world.pilot.note_verdict(Verdict.STOP, latched=True, reasons=("test: y",))
+    world.run(2)
+    assert world.pilot.state == "held" and "test: y" in world.pilot.report().reason and not world.sent

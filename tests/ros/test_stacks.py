@@ -56,7 +56,7 @@ adapter = load_adapter("multipanda")
 q = np.arange(7.0)
 robot = RobotState(stamp_s=5.0, q_rad=q, dq_rad_s=2 * q, tau_nm=3 * q, finger_m=np.zeros(2), mode=RobotMode.REFLEX)
 message = convert.FrankaStateFiller(robot_state_type(adapter), adapter.joints, "base").fill(robot, 4 * q, 5 * q)
-stamp_s, desired = convert.desired_positions(message)
+stamp_s, desired = convert.desired_positions(message, adapter.joints)
 assert (stamp_s, desired.tolist(), convert.robot_mode(message)) == (5.0, (4 * q).tolist(), RobotMode.REFLEX)
 assert [a.tolist() for a in (message.q, message.dq, message.tau_j)] == [(k * q).tolist() for k in (1, 2, 3)]
 answer = recovery_type(adapter).Response(success=False, error="No errors")

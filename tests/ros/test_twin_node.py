@@ -44,6 +44,7 @@ def send_home(arm: RosBackend) -> None:
     """Put the arm at its start, at rest, its gate cleared."""
     if arm.verdict is Verdict.STOP:
         clear_gate(arm)
+    arm.take_charge()
     since_s = arm.reset_twin("kitchen", 0)
     wait_until(lambda: arm.read().stamp_s > since_s and arm.read_objects().stamp_s > since_s, "states after the reset")
     let_pass(arm, 0.3)

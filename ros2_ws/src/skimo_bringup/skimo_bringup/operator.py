@@ -15,12 +15,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus
-from skimo_msgs.srv import ResetTwin, StartEpisode
+from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
-from skimo_core.errors import BackendError, SetupError
+from skimo_core.errors import BackendError, SetupError, SkimoError
+from skimo_core.observe import object_values
 from skimo_core.tasks import Progress, kitchen
-from skimo_ros.conversions import stamp_of
+from skimo_ros.conversions import object_states, reset_stop_request, stamp_of
 from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
 SERVICE_S = 20.0
@@ -80,11 +81,10 @@ class Operator:
         node.create_subscription(EpisodeEvent, Names.EPISODE, self._on_event, EVENT_QOS)
         node.create_subscription(EpisodeStep, Names.EPISODE_STEP, self._on_step, EVENT_QOS)
         node.create_subscription(ObjectStates, "object_states", self._on_objects, STATE_QOS)
+        self._reset_stop = node.create_client(ResetGate, Names.GATE_RESET_STOP)
         self._reset_twin = node.create_client(ResetTwin, Names.TWIN_RESET)
         self._start = node.create_client(StartEpisode, Names.START_EPISODE)
-        self._triggers = {
-            name: node.create_client(Trigger, name) for name in (Names.GATE_RESET, Names.RESUME, Names.POLICY_HOLD)
-        }
+        self._triggers = {name: node.create_client(Trigger, name) for name in (Names.RESUME, Names.POLICY_HOLD)}
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -132,7 +132,7 @@ class Operator:
         """Reset and start, again if the gate stops in between; returns the episode's name."""
         refusal = ""
         for _ in range(STARTS):
-            self.trigger(Names.GATE_RESET)
+            self._clear_stop()
             self._call(self._reset_twin, ResetTwin.Request(task=task, seed=seed), "twin/reset")
             request = StartEpisode.Request(task=task, seed=seed)
             reply = self._call(self._start, request, "policy/start_episode", must_succeed=False)
@@ -140,6 +140,12 @@ class Operator:
                 return reply.episode_id
             refusal = reply.message
         raise BackendError(f"policy/start_episode refused {STARTS} times: {refusal}")
+
+    def _clear_stop(self) -> None:
+        """Clear the gate's stop that was seen last; a newer one is found when the episode is refused."""
+        seen = self.gate.generation if self.gate is not None else 0
+        request = reset_stop_request(seen)
+        self._call(self._reset_stop, request, Names.GATE_RESET_STOP, must_succeed=False)
 
     def trigger(self, name: str) -> str:
         """Call one of the Trigger services; return its message."""
@@ -184,7 +190,8 @@ class Operator:
         before, self.gate = self.gate, event
         if self._episode is None or event.verdict == GateEvent.PASS:
             return
-        word = {GateEvent.LIMIT: "LIMIT", GateEvent.HOLD: "HOLD", GateEvent.STOP: "STOP"}[event.verdict]
+        words = {GateEvent.LIMIT: "LIMIT", GateEvent.HOLD: "HOLD", GateEvent.STOP: "STOP"}
+        word = words.get(event.verdict, f"verdict {event.verdict}")
         if before is not None and before.verdict == event.verdict and before.generation == event.generation:
             return
         self._episode.verdicts[word] = self._episode.verdicts.get(word, 0) + 1
@@ -210,7 +217,12 @@ class Operator:
             return
         spec = kitchen().observation
         truth = np.zeros(spec.size, np.float32)
-        truth[spec.joints + spec.fingers :] = objects.values
+        try:
+            truth[spec.joints + spec.fingers :] = object_values(object_states(objects), spec.objects)
+        except SkimoError as error:
+            if str(error) not in self._episode.troubles:
+                self._trouble(self._episode, str(error))
+            return
         names = self._episode.task
         for index in range(self._progress.done, self._progress.done + self._progress.update(truth)):
             since_s = time.monotonic() - self._started_s

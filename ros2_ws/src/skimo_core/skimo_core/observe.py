@@ -1,7 +1,8 @@
 """Assembles the observation vector from robot state and object states, and adds the simulated sensor noise.
 
 The noise is uniform, seeded, and added here and nowhere else: never to the topics that the gate reads. An input that
-is absent or older than its bound raises; the caller holds. Units are the spec's.
+is absent, older than its bound or not finite raises an ObservationError that names it: this observation is missed, the
+next may be good again. Units are the spec's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .errors import MissingError, SpecError, StaleError
+from .errors import MissingError, ObservationError, SpecError, StaleError
 from .specs import ObservationSpec
 from .types import ObjectStates, RobotState
 
@@ -47,20 +48,36 @@ class Observer:
 
         Raises:
             StaleError: an input is older than `max_age_s`.
-            MissingError: a channel that the spec wants is not among the objects.
-            SpecError: a number is not finite.
+            MissingError: a channel that the spec wants is not among the objects, or fingers are not.
+            ObservationError: a channel is not finite, or beyond what float32 holds.
         """
         self._check_age("robot state", robot.stamp_s, now_s)
         self._check_age("object states", objects.stamp_s, now_s)
         joints, fingers = self.spec.joints, self.spec.fingers
-        observation = np.concatenate(
+        if len(robot.finger_m) < fingers:
+            raise MissingError(
+                f"robot state holds {len(robot.finger_m)} finger positions, {fingers} are wanted; "
+                "is the hand's driver running, and does it publish its joint states?"
+            )
+        exact = np.concatenate(
             [robot.q_rad[:joints], robot.finger_m[:fingers], objects.values[self._object_columns(objects.names)]]
-        ).astype(np.float32)
-        self.spec.check(observation)
+        )
+        with np.errstate(over="ignore"):
+            observation = exact.astype(np.float32)
+        self._check_finite(observation, exact)
         if self._noise is None or self._rng is None:
             return observation
         noise = self._noise * self._rng.uniform(-1.0, 1.0, self.spec.size)
         return (observation + noise).astype(np.float32)
+
+    def _check_finite(self, observation: npt.NDArray[np.float32], exact: npt.NDArray[np.float64]) -> None:
+        bad = np.flatnonzero(~np.isfinite(observation))
+        if bad.size:
+            at = int(bad[0])
+            sender = "robot state" if at < self.spec.joints + self.spec.fingers else "object states"
+            raise ObservationError(
+                f"{sender}: channel {self.spec.names[at]!r} is {exact[at]:g} ({bad.size} such in all); check its sender"
+            )
 
     def _check_age(self, what: str, stamp_s: float, now_s: float) -> None:
         age_s = now_s - stamp_s
@@ -71,10 +88,22 @@ class Observer:
 
     def _object_columns(self, names: tuple[str, ...]) -> npt.NDArray[np.intp]:
         if self._columns is None or self._columns[0] != names:
-            missing = [n for n in self.spec.objects if n not in names]
-            if missing:
-                raise MissingError(
-                    f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {names}"
-                )
-            self._columns = (names, np.array([names.index(n) for n in self.spec.objects], np.intp))
+            self._columns = (names, _columns(names, self.spec.objects))
         return self._columns[1]
+
+
+def object_values(objects: ObjectStates, wanted: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """The values of the channels `wanted`, by name, whatever the order in which they were sent.
+
+    Raises:
+        MissingError: one is not among them.
+    """
+    return objects.values[_columns(objects.names, wanted)]
+
+
+def _columns(names: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    missing = [n for n in wanted if n not in names]
+    if missing:
+        sent = f"{names[:12]}{' ...' if len(names) > 12 else ''}"
+        raise MissingError(f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {sent}")
+    return np.array([names.index(n) for n in wanted], np.intp)

@@ -2,6 +2,7 @@
 
 For evaluation through the full stack and for the contract that every backend keeps; the policy node does not need it.
 It is a node of its own with its own executor thread, so that a caller may simply sleep. Times are the node's clock.
+The gate lets only one node propose: a backend is one from its first `write` until `let_go`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import time
 from typing import Any
 
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from skimo_msgs.msg import GateEvent
 from skimo_msgs.msg import GripperCommand as GripperMsg
-from skimo_msgs.srv import ResetTwin
+from skimo_msgs.srv import ResetGate, ResetTwin
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
@@ -26,7 +28,8 @@ from skimo_core.types import JointCommand, ObjectStates, RobotState, Verdict
 from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
-from .nodes import COMMAND_QOS, EVENT_QOS, Names, now_s
+from .guarded import GuardedExecutor
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s
 from .reports import GateReport
 
 ANSWER_S = 5.0
@@ -46,15 +49,13 @@ class RosBackend:
         self._state = ArmState(self._node, self._adapter)
         self._gate: GateReport | None = None
         self._stopped_for = ""
-        self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
-        self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
-        self._node.create_subscription(GateEvent, Names.GATE, self._take_verdict, EVENT_QOS)
-        self._triggers = {
-            name: self._node.create_client(Trigger, name)
-            for name in (Names.GATE_HOLD, Names.GATE_STOP, Names.GATE_RESET)
-        }
+        self._proposals: Publisher | None = None
+        self._hand: Publisher | None = None
+        self._node.create_subscription(GateEvent, Names.GATE, self._take_verdict, LATEST_QOS)
+        self._triggers = {name: self._node.create_client(Trigger, name) for name in (Names.GATE_HOLD, Names.GATE_STOP)}
+        self._reset_stop = self._node.create_client(ResetGate, Names.GATE_RESET_STOP)
         self._reset_twin = self._node.create_client(ResetTwin, Names.TWIN_RESET)
-        self._executor = SingleThreadedExecutor(context=context)
+        self._executor = GuardedExecutor(context=context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="ros-backend", daemon=True)
         self._thread.start()
@@ -64,6 +65,32 @@ class RosBackend:
         self._executor.shutdown()
         self._thread.join(2.0)
         self._node.destroy_node()
+
+    def take_charge(self) -> tuple[Publisher, Publisher]:
+        """Our publishers to the gate: made and matched now, so that the first command need not wait for that.
+
+        Raises:
+            BackendError: no gate listens.
+        """
+        if self._proposals is None or self._hand is None:
+            self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
+            self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
+            end_s = time.monotonic() + ANSWER_S
+            while not (self._proposals.get_subscription_count() and self._hand.get_subscription_count()):
+                if time.monotonic() > end_s:
+                    self.let_go()
+                    raise BackendError(
+                        f"no gate listens on {Names.PROPOSED!r} (waited {ANSWER_S:g} s); is the stack up?"
+                    )
+                time.sleep(0.002)
+        return self._proposals, self._hand
+
+    def let_go(self) -> None:
+        """Propose nothing more, so that another node may."""
+        for publisher in (self._proposals, self._hand):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+        self._proposals = self._hand = None
 
     def wait_until_up(self, timeout_s: float = 20.0) -> None:
         """Wait for states, for the gate, and for the gate to listen; raises SetupError naming what is missing."""
@@ -91,9 +118,11 @@ class RosBackend:
         """
         if self._stopped_for:
             raise BackendError(f"the arm is stopped ({self._stopped_for}); reset the gate: `skimo reset`")
-        self._proposals.publish(convert.to_trajectory(check_trajectory(command.trajectory), self._adapter.joints))
+        message = convert.to_trajectory(check_trajectory(command.trajectory), self._adapter.joints)
+        proposals, hand = self.take_charge()
+        proposals.publish(message)
         if command.gripper is not None:
-            self._hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
+            hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
 
     def hold(self) -> None:
         self._call(self._triggers[Names.GATE_HOLD], Trigger.Request(), Names.GATE_HOLD)
@@ -103,9 +132,10 @@ class RosBackend:
         self._call(self._triggers[Names.GATE_STOP], Trigger.Request(), Names.GATE_STOP)
 
     def reset_gate(self) -> None:
-        """What an operator does after a stop; raises BackendError if the gate refuses."""
+        """Clear the stop that was told last, as an operator does; raises BackendError if the gate refuses."""
+        seen = self._gate.decision.generation if self._gate is not None else 0
         cleared, text = convert.from_trigger(
-            self._call(self._triggers[Names.GATE_RESET], Trigger.Request(), Names.GATE_RESET)
+            self._call(self._reset_stop, convert.reset_stop_request(seen), Names.GATE_RESET_STOP)
         )
         if not cleared:
             raise BackendError(f"the gate refuses its reset: {text}")
@@ -136,9 +166,8 @@ class RosBackend:
             self.read_objects()
         except MissingError as error:
             return str(error)
-        if self._gate is None or self._proposals.get_subscription_count() == 0:
-            return "the gate node"
-        return ""
+        there = self._node.count_subscribers(Names.PROPOSED)
+        return "the gate node" if self._gate is None or there == 0 else ""
 
     def _call(self, client: Any, request: Any, name: str) -> Any:
         if not client.wait_for_service(ANSWER_S):

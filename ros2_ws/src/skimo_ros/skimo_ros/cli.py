@@ -20,6 +20,7 @@ from rclpy.action.client import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from skimo_msgs.msg import GateEvent, HandStatus, PlanStatus
+from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 
 from skimo_core.errors import SetupError, SkimoError
@@ -75,11 +76,22 @@ class Caller:
         """Call a Trigger service; raises SetupError if nobody answers."""
         return convert.from_trigger(self._call(Trigger, name))
 
-    def clear(self, patience_s: float) -> tuple[bool, str]:
-        """Reset the gate; asked again while it refuses, for so long."""
+    def clear_stop(self, patience_s: float) -> tuple[bool, str]:
+        """Show the gate's stop and clear it, and no newer one; asked again for so long while the gate refuses.
+
+        Raises:
+            SetupError: nobody answers.
+        """
+        message = self.newest(GateEvent, Names.GATE, LATEST_QOS)
+        if message is None:
+            raise SetupError(_nobody(f"topic {Names.GATE}"))
+        report = convert.from_gate_event(message)
+        if report.latched:
+            print(f"gate: clearing STOP {report.decision.generation}: {'; '.join(report.decision.reasons)}")
+        request = convert.reset_stop_request(report.decision.generation)
         end_s = time.monotonic() + patience_s
         while True:
-            cleared, text = self.trigger(Names.GATE_RESET)
+            cleared, text = convert.from_trigger(self._call(ResetGate, Names.GATE_RESET_STOP, request))
             if cleared or time.monotonic() > end_s:
                 return cleared, text
             rclpy.spin_once(self.node, timeout_sec=AGAIN_S)
@@ -116,11 +128,14 @@ class Caller:
         self.node.destroy_subscription(subscription)
         return got[-1] if got else None
 
-    def _call(self, kind: Any, name: str) -> Any:
+    def _call(self, kind: Any, name: str, request: Any = None) -> Any:
         client = self.node.create_client(kind, name)
-        if not client.wait_for_service(self._timeout_s):
-            raise SetupError(_nobody(f"service {name}"))
-        return self._wait(client.call_async(kind.Request()), name)
+        try:
+            if not client.wait_for_service(self._timeout_s):
+                raise SetupError(_nobody(f"service {name}"))
+            return self._wait(client.call_async(request or kind.Request()), name)
+        finally:
+            self.node.destroy_client(client)
 
     def _wait(self, future: Any, name: str) -> Any:
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=self._timeout_s)
@@ -137,7 +152,7 @@ def reset(argv: list[str]) -> int:
         if options.recover:
             recovered, text = caller.recover(load_adapter(options.driver))
             print(f"driver: {'recovered' if recovered else f'not recovered: {text}'}")  # the gate judges what is left
-        cleared, text = caller.clear(AFTER_RECOVERY_S if options.recover else 0.0)
+        cleared, text = caller.clear_stop(AFTER_RECOVERY_S if options.recover else 0.0)
         print(f"gate: {text}")
         if not cleared:
             return False

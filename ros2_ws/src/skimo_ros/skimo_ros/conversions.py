@@ -1,9 +1,11 @@
 """Between ROS messages and the core's types: the only file that touches message fields.
 
 Joint vectors are picked by name, so the order in a message does not matter. Stamps become seconds of the node's clock
-(float, about 0.2 us of resolution in Unix time). A message that lacks what is needed raises SpecError.
-Units are those of both sides: rad, rad/s, Nm, m, s. A driver stack's own messages are told apart by their fields, so
-that none has to be installed here: franka_ros2's and multipanda_ros2's packages share the name franka_msgs.
+(float, about 0.2 us of resolution in Unix time). Units are those of both sides: rad, rad/s, Nm, m, s.
+A message that lacks what is needed, contradicts itself or is longer than anybody needs raises SpecError and nothing
+else, whatever it holds: `nodes` makes that a line in the log. Numbers may still be non-finite; who uses them checks.
+A driver stack's own messages are told apart by their fields, so that none has to be installed here: franka_ros2's and
+multipanda_ros2's packages share the name franka_msgs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, PlanStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
-from skimo_msgs.srv import ResetTwin, StartEpisode
+from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
@@ -41,6 +43,16 @@ from .hand import HandReport, HandState
 from .reports import Episode, EpisodeNews, GateReport, PolicyReport, StepRecord
 
 GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
+MAX_NAMES = 256
+"""Joints or object channels in one message; more is nonsense."""
+MAX_POINTS = 2000
+"""Points of one trajectory: one per ms over the longest motion that a gate lets through."""
+MAX_TEXT = 1000
+"""Characters of a name, a task or a reason that is taken from a message."""
+MAX_REASONS = 32
+MAX_EPISODE_ID = 128
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+STAMP_RANGE_S = (-(2**31), 2**31 - 1)
 LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
 
 
@@ -48,6 +60,9 @@ LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": Dia
 
 
 def to_time(time_s: float) -> Time:
+    """Raises SpecError where a stamp can't hold the time."""
+    if not STAMP_RANGE_S[0] <= time_s <= STAMP_RANGE_S[1]:
+        raise SpecError(f"time {time_s:g} s does not fit a ROS stamp, bounds {STAMP_RANGE_S} s")
     nanoseconds = round(time_s * 1e9)
     return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
 
@@ -88,30 +103,58 @@ def robot_state(
     mode: RobotMode,
     desired_q_rad: Array | None = None,
 ) -> RobotState:
-    """The robot state in a JointState; velocities and efforts that a driver leaves out are 0, and so are fingers.
+    """The robot state in a JointState. Velocities and efforts that a driver leaves out are NaN: nobody knows them.
+
+    Fingers that are not in the message leave `finger_m` empty.
 
     Raises:
-        SpecError: a joint's position is missing.
+        SpecError: a joint's position is missing, a name stands twice, or lengths differ.
     """
-    index = {name: i for i, name in enumerate(message.name)}
-    missing = [name for name in joints if name not in index or index[name] >= len(message.position)]
-    if missing:
-        raise SpecError(f"joint states lack {missing[0]!r}; sent are {list(message.name)}; check the adapter's prefix")
+    index = _index("joint states", message.name)
+    for field in ("position", "velocity", "effort"):
+        count = len(getattr(message, field))
+        if count not in (0, len(index)):
+            raise SpecError(f"joint states: {len(index)} names but {count} of {field}; its sender is broken")
+    missing = [name for name in joints if name not in index]
+    if missing or not message.position:
+        lacks = missing[0] if missing else "all positions"
+        raise SpecError(f"joint states lack {lacks!r}; sent are {_listed(message.name)}; check the adapter's prefix")
     arm = [index[name] for name in joints]
-    hand = [message.position[index[name]] if name in index else 0.0 for name in fingers]
+    hand = [index[name] for name in fingers if name in index]
     return RobotState(
         stamp_s=from_time(message.header.stamp),
-        q_rad=np.array([message.position[i] for i in arm]),
+        q_rad=_picked(message.position, arm),
         dq_rad_s=_picked(message.velocity, arm),
         tau_nm=_picked(message.effort, arm),
-        finger_m=np.array(hand),
+        finger_m=_picked(message.position, hand) if len(hand) == len(fingers) else np.zeros(0),
         mode=mode,
         desired_q_rad=desired_q_rad,
     )
 
 
+def _index(what: str, names: Sequence[str]) -> dict[str, int]:
+    """Where each name stands; raises SpecError for one that stands twice, and for more than anybody needs."""
+    if len(names) > MAX_NAMES:
+        raise SpecError(f"{what}: {len(names)} names, bound {MAX_NAMES}")
+    index = {name: i for i, name in enumerate(names)}
+    if len(index) != len(names):
+        twice = next(name for i, name in enumerate(names) if index[name] != i)
+        raise SpecError(f"{what}: {short(twice)!r} stands twice; which one holds is not known")
+    return index
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(short(name, 40) for name in names[:12])
+    return f"[{shown}{f', ... ({len(names)})' if len(names) > 12 else ''}]"
+
+
+def short(text: str, longest: int = MAX_TEXT) -> str:
+    """A text from a message, of bounded length."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
 def _picked(values: Sequence[float], at: Sequence[int]) -> Array:
-    return np.array([values[i] if i < len(values) else 0.0 for i in at])
+    return np.array([values[i] for i in at]) if len(values) else np.full(len(at), np.nan)
 
 
 def robot_mode(message: Any) -> RobotMode:
@@ -122,11 +165,26 @@ def robot_mode(message: Any) -> RobotMode:
         return RobotMode.OTHER
 
 
-def desired_positions(message: Any) -> tuple[float, Array | None]:
-    """Stamp and desired joint positions [7] in a FrankaRobotState or FrankaState; None where there are none."""
-    reference = message.desired_joint_state.position if hasattr(message, "desired_joint_state") else message.q_d
-    positions = np.array(reference, dtype=np.float64)
-    return from_time(message.header.stamp), positions if len(positions) else None
+def desired_positions(message: Any, joints: Sequence[str]) -> tuple[float, Array | None]:
+    """Stamp and desired joint positions [7] in a FrankaRobotState or FrankaState; None where there are none.
+
+    By name where the message names its joints; a FrankaState holds joints 1 to 7.
+
+    Raises:
+        SpecError: another number of positions than of names or joints, or a joint is missing.
+    """
+    stamp_s = from_time(message.header.stamp)
+    if not hasattr(message, "desired_joint_state"):
+        return stamp_s, np.array(message.q_d, dtype=np.float64)
+    names, positions = message.desired_joint_state.name, message.desired_joint_state.position
+    if not len(positions):
+        return stamp_s, None
+    index = _index("desired joint states", names or joints)
+    missing = [name for name in joints if name not in index]
+    if missing or len(positions) != len(index):
+        lacks = f"lack {missing[0]!r}" if missing else f"hold {len(positions)} positions for {len(index)} names"
+        raise SpecError(f"desired joint states {lacks}; sent are {_listed(names)}")
+    return stamp_s, _picked(positions, [index[name] for name in joints])
 
 
 class FrankaStateFiller:
@@ -176,8 +234,10 @@ def fill_object_states(message: ObjectStatesMsg, objects: ObjectStates) -> Objec
 
 
 def object_states(message: ObjectStatesMsg) -> ObjectStates:
-    if len(message.names) != len(message.values):
-        raise SpecError(f"object states: {len(message.names)} names but {len(message.values)} values")
+    """Raises SpecError where names and values do not fit together."""
+    names = _index("object states", message.names)
+    if len(names) != len(message.values):
+        raise SpecError(f"object states: {len(names)} names but {len(message.values)} values")
     return ObjectStates(
         stamp_s=from_time(message.header.stamp),
         names=tuple(message.names),
@@ -188,10 +248,12 @@ def object_states(message: ObjectStatesMsg) -> ObjectStates:
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
-def to_trajectory(trajectory: JointTrajectory, joints: Sequence[str]) -> TrajectoryMsg:
-    """header.stamp is the trajectory's start; its points count from there."""
+def to_trajectory(trajectory: JointTrajectory, joints: Sequence[str], sender: str = "") -> TrajectoryMsg:
+    """header.stamp is the trajectory's start; its points count from there. `sender` goes into header.frame_id, which
+    joint_trajectory_controller does not read: so a listener can tell the gate's trajectories from others'."""
     message = TrajectoryMsg(joint_names=list(joints))
     message.header.stamp = to_time(trajectory.start_s)
+    message.header.frame_id = sender
     rows = zip(trajectory.times_s, trajectory.q_rad, trajectory.dq_rad_s, trajectory.ddq_rad_s2)
     message.points = [
         JointTrajectoryPoint(
@@ -206,27 +268,43 @@ def from_trajectory(message: TrajectoryMsg, joints: Sequence[str], now_s: float)
     """A zero stamp means "from now on", as in joint_trajectory_controller; accelerations left out are 0.
 
     Raises:
-        SpecError: joints are missing, or points lack positions or velocities.
+        SpecError: other joints than this arm's, too many points or none, or points that lack numbers.
     """
     order = _order(message, joints)
     points = message.points
-    if not points or any(len(p.positions) != len(joints) or len(p.velocities) != len(joints) for p in points):
-        raise SpecError(f"trajectory: each of its {len(points)} points needs {len(joints)} positions and velocities")
-    still = [0.0] * len(joints)
+    if not 0 < len(points) <= MAX_POINTS:
+        raise SpecError(f"trajectory: {len(points)} points, bounds 1 and {MAX_POINTS}")
     return JointTrajectory(
         start_s=from_time(message.header.stamp) or now_s,
         times_s=np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points]),
-        q_rad=np.array([p.positions for p in points])[:, order],
-        dq_rad_s=np.array([p.velocities for p in points])[:, order],
-        ddq_rad_s2=np.array([p.accelerations if len(p.accelerations) else still for p in points])[:, order],
+        q_rad=_rows(points, "positions", order),
+        dq_rad_s=_rows(points, "velocities", order),
+        ddq_rad_s2=_rows(points, "accelerations", order, optional=True),
     )
 
 
+def _rows(points: Sequence[JointTrajectoryPoint], field: str, order: list[int], *, optional: bool = False) -> Array:
+    """One kind of number [K, 7] of all points, in our order of joints; what all leave out is 0 if `optional`."""
+    counts = {len(getattr(point, field)) for point in points}
+    if counts == {len(order)}:
+        return np.array([getattr(point, field) for point in points])[:, order]
+    if optional and counts == {0}:
+        return np.zeros((len(points), len(order)))
+    found = ", ".join(map(str, sorted(counts)))
+    alternative = f" (or 0 {field} in all)" if optional else ""
+    raise SpecError(f"trajectory: points hold {found} {field}, must hold {len(order)}{alternative}")
+
+
+def sender_of(message: TrajectoryMsg) -> str:
+    """Who a trajectory says it comes from (`to_trajectory`); empty where it does not say."""
+    return short(message.header.frame_id)
+
+
 def _order(message: TrajectoryMsg, joints: Sequence[str]) -> list[int]:
-    if sorted(message.joint_names) != sorted(joints):
-        raise SpecError(f"trajectory is for joints {list(message.joint_names)}, this arm has {list(joints)}")
-    names = list(message.joint_names)
-    return [names.index(name) for name in joints]
+    index = _index("trajectory", message.joint_names)
+    if set(index) != set(joints):
+        raise SpecError(f"trajectory is for joints {_listed(message.joint_names)}, this arm has {list(joints)}")
+    return [index[name] for name in joints]
 
 
 def _duration(time_s: float) -> Duration:
@@ -300,9 +378,12 @@ def to_gate_event(report: GateReport, now_s: float) -> GateEvent:
 
 
 def from_gate_event(message: GateEvent) -> GateReport:
+    """Raises SpecError for a verdict that is not known; of many or long reasons only the first are taken."""
+    if message.verdict not in tuple(Verdict):
+        raise SpecError(f"gate event: verdict {message.verdict} is not known; is the gate of another version?")
     decision = Decision(
         verdict=Verdict(message.verdict),
-        reasons=tuple(message.reasons),
+        reasons=tuple(short(reason) for reason in message.reasons[:MAX_REASONS]),
         command=None,
         generation=message.generation,
     )
@@ -328,13 +409,15 @@ def to_hand_status(report: HandReport, now_s: float) -> HandStatus:
 
 
 def from_hand_status(message: HandStatus) -> HandReport:
+    if message.state not in HandState.__members__.values():
+        raise SpecError(f"hand status: state {message.state} is unknown, bound {int(max(HandState))}")
     return HandReport(
         state=HandState(message.state),
         goal_id=message.goal_id,
         goal=from_gripper(message.goal) if message.goal_id else None,
         asked_s=from_time(message.goal.header.stamp),
         attempts=message.attempts,
-        reason=message.reason,
+        reason=short(message.reason),
     )
 
 
@@ -362,7 +445,12 @@ def to_episode_event(news: EpisodeNews) -> EpisodeEvent:
 
 
 def from_episode_event(message: EpisodeEvent) -> EpisodeNews:
+    """Raises SpecError for a kind that is not known, and for an episode whose name no file could bear."""
     kinds = {number: kind for kind, number in EVENT_KINDS.items()}
+    if message.kind not in kinds:
+        raise SpecError(f"episode event of kind {message.kind}; known are {EVENT_KINDS}")
+    if len(message.episode_id) > MAX_EPISODE_ID:
+        raise SpecError(f"episode event: episode_id has {len(message.episode_id)} characters, bound {MAX_EPISODE_ID}")
     return EpisodeNews(
         kind=kinds[message.kind],
         stamp_s=from_time(message.header.stamp),
@@ -402,6 +490,11 @@ def to_episode_step(record: StepRecord, episode_id: str) -> EpisodeStep:
     return message
 
 
+def _float32(value: float) -> float:
+    """A number that fits a float32 field; what is beyond its range counts as its end."""
+    return min(max(value, -FLOAT32_MAX), FLOAT32_MAX) if np.isfinite(value) else value
+
+
 def _floats(array: npt.NDArray[np.float32] | None) -> list[float]:
     return [] if array is None else array.ravel().tolist()
 
@@ -411,7 +504,8 @@ _REPORT_SCALARS = tuple(f for f in PolicyReport.__slots__ if f not in ("skill_Z"
 
 def to_plan_status(report: PolicyReport, now_s: float, *, with_prediction: bool) -> PlanStatus:
     """The plan's predictions go along with the first status that tells of it, and no other."""
-    message = PlanStatus(**{name: getattr(report, name) for name in _REPORT_SCALARS})
+    scalars = {name: getattr(report, name) for name in _REPORT_SCALARS}
+    message = PlanStatus(**{name: _float32(x) if isinstance(x, float) else x for name, x in scalars.items()})
     message.header.stamp = to_time(now_s)
     message.skill = _floats(report.skill_Z)
     message.predicted = _floats(report.predicted_PO if with_prediction else None)
@@ -441,8 +535,21 @@ def answer_trigger(response: Trigger.Response, success: bool, text: str) -> Trig
     return response
 
 
-def from_trigger(response: Trigger.Response) -> tuple[bool, str]:
+def from_trigger(response: Trigger.Response | ResetGate.Response) -> tuple[bool, str]:
     return response.success, response.message
+
+
+def reset_stop_request(generation: int) -> ResetGate.Request:
+    return ResetGate.Request(generation=generation)
+
+
+def from_reset_stop_request(request: ResetGate.Request) -> int:
+    return request.generation
+
+
+def answer_reset_stop(response: ResetGate.Response, success: bool, text: str) -> ResetGate.Response:
+    response.success, response.message = success, text
+    return response
 
 
 def reset_request(task: str, seed: int) -> ResetTwin.Request:
@@ -454,7 +561,14 @@ def start_request(task: str, seed: int, episode_id: str = "") -> StartEpisode.Re
 
 
 def from_reset_request(request: ResetTwin.Request) -> tuple[str, int]:
-    return request.task, request.seed
+    """Raises SpecError for a task's name that is too long."""
+    return _text("task", request.task), request.seed
+
+
+def _text(what: str, text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise SpecError(f"{what}: {len(text)} characters, bound {MAX_TEXT}")
+    return text
 
 
 def answer_reset(response: ResetTwin.Response, success: bool, text: str, stamp_s: float) -> ResetTwin.Response:
@@ -467,7 +581,10 @@ def from_reset_response(response: ResetTwin.Response) -> tuple[bool, str, float]
 
 
 def from_start_request(request: StartEpisode.Request) -> tuple[str, int, str]:
-    return request.task, request.seed, request.episode_id
+    """Raises SpecError for a task or an episode's name that is too long."""
+    if len(request.episode_id) > MAX_EPISODE_ID:
+        raise SpecError(f"episode_id: {len(request.episode_id)} characters, bound {MAX_EPISODE_ID}; it names a file")
+    return _text("task", request.task), request.seed, request.episode_id
 
 
 def answer_start(response: StartEpisode.Response, success: bool, text: str, episode_id: str) -> StartEpisode.Response:

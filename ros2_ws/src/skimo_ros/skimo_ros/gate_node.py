@@ -2,10 +2,13 @@
 
 Promises
   - A proposed trajectory goes on to the driver only if the gate lets it (skimo_core.safety.gate); so does a hand goal.
+  - While anybody else publishes to the driver, or a second node on what the gate listens to, nothing moves; if
+    something does, it is stopped (skimo_ros.company). The reason names the node.
   - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that is lost, or an error
     mode of the robot, stops the arm, whether commands come or not.
-  - A stop stays until gate/reset, which a human calls; it is refused while its cause lasts. Robot errors are never
-    cleared here.
+  - A stop stays until a human resets it; that is refused while its cause lasts. gate/reset_stop clears the stop whose
+    generation it names. gate/reset names none, so it clears a stop only if that has been told for TOLD_S: long enough
+    that whoever calls can have seen it. Robot errors are never cleared here.
   - Every verdict that is not PASS is told on skimo/gate as it happens, the newest also to those who join later, and
     once a second in any case.
 """
@@ -13,13 +16,16 @@ Promises
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from skimo_msgs.msg import EpisodeEvent, GateEvent
 from skimo_msgs.msg import GripperCommand as GripperMsg
+from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
@@ -32,6 +38,7 @@ from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, Robo
 from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
+from .company import Company
 from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
@@ -52,8 +59,13 @@ PARAMETERS = (
     ),
     Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the robot's own"),
     Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the robot's own"),
+    Parameter(
+        "settle_s", 1.0, "how long after the start nothing moves, so that others are discovered", low=0.0, high=30.0
+    ),
     Parameter("watch_rate_hz", 25.0, "how often the robot is looked at without a command", low=10.0, high=200.0),
 )
+TOLD_S = 1.0
+"""A stop that gate/reset may clear has been told for so long; gate/reset_stop, which names it, need not wait."""
 REST_RAD_S = 0.05
 """Joint speeds below this count as rest when the arm's position is taken over at an episode's start."""
 
@@ -70,6 +82,8 @@ class GateNode(Node):
         self.gate = Gate(self.limits, _config(values))
         _warm_up(self.gate, self.limits)
         self._stops = 0
+        self._stopped_at_s = -np.inf
+        self._rest_at_s = -np.inf
         self._told: Decision | None = None
         self._resync_after_s: float | None = None
         self._driver = self.create_publisher(TrajectoryMsg, self.adapter.command, COMMAND_QOS)
@@ -77,10 +91,14 @@ class GateNode(Node):
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
         self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m, self._judge_hand)
         self._state = ArmState(self, self.adapter, objects=False)
-        self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS)
-        self.create_subscription(GripperMsg, Names.GRIPPER, self._propose_hand, EVENT_QOS)
+        inputs = (
+            self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS),
+            self.create_subscription(GripperMsg, Names.GRIPPER, self._propose_hand, EVENT_QOS),
+        )
+        self._company = Company(self, self.adapter, self._state, inputs, values["settle_s"])
         self.create_subscription(EpisodeEvent, Names.EPISODE, self._episode, EVENT_QOS)
         self.create_service(Trigger, Names.GATE_RESET, self._reset)
+        self.create_service(ResetGate, Names.GATE_RESET_STOP, self._reset_stop)
         self.create_service(Trigger, Names.GATE_STOP, self._stop)
         self.create_service(Trigger, Names.GATE_HOLD, self._hold)
         self.create_timer(1.0 / values["watch_rate_hz"], self._watch)
@@ -95,40 +113,61 @@ class GateNode(Node):
 
     def _propose(self, message: TrajectoryMsg) -> None:
         now = now_s(self)
-        try:
-            trajectory = convert.from_trajectory(message, self.adapter.joints, now)
-        except SpecError as error:
-            self.get_logger().warning(f"proposal refused: {error}")
-            return
-        self._pass_on(self.gate.consider(JointCommand(trajectory=trajectory), self._robot(), now))
+        trajectory = convert.from_trajectory(message, self.adapter.joints, now)
+        decision = self._refusal(now)
+        if decision is None:
+            decision = self.gate.consider(JointCommand(trajectory=trajectory), self._robot(), now)
+        else:
+            self.gate.counts.by_verdict[decision.verdict] += 1
+        self._pass_on(decision)
 
     def _propose_hand(self, message: GripperMsg) -> None:
-        try:
-            goal = convert.from_gripper(message)
-        except SpecError as error:
-            self.get_logger().warning(f"hand goal refused: {error}")
-            return
-        self._hand.send(goal)
+        self._hand.send(convert.from_gripper(message))
 
     def _judge_hand(self, goal: GripperCommand) -> Decision:
         """The gate's word on a goal, asked before each attempt to send it."""
-        decision = self.gate.consider_hand(goal, self._robot(), now_s(self))
+        now = now_s(self)
+        decision = self._refusal(now) or self.gate.consider_hand(goal, self._robot(), now)
         self._pass_on(decision)
         return decision
+
+    # --- who else is there ------------------------------------------------------------------------------------------
+
+    def _refusal(self, now: float) -> Decision | None:
+        """HOLD or STOP while somebody else commands, or may do so unseen; None if nobody does."""
+        foreign = self._company.foreign_command()
+        if foreign:
+            return self.gate.stop(f"second_commander: {foreign}", now)
+        others = self._company.others()
+        if others and now < self._rest_at_s:
+            return self.gate.stop(f"second_commander: {others}", now)
+        if self.gate.stopped or not (others or self._company.settling):
+            return None
+        reason = f"second_commander: {others}" if others else "settling: looking who else is in the domain"
+        return Decision(verdict=Verdict.HOLD, reasons=(reason,), command=None, generation=self.gate.generation)
 
     def _pass_on(self, decision: Decision) -> None:
         """Send what may go on; tell what is worth telling."""
         if decision.command is not None:
-            self._driver.publish(convert.to_trajectory(decision.command.trajectory, self.adapter.joints))
+            self._send(decision.command.trajectory)
         told = self._told
         changed = told is None or decision.verdict is not told.verdict or decision.generation != told.generation
         if changed and decision.verdict is Verdict.STOP:
             self._stops += 1
+            self._stopped_at_s = time.monotonic()
             self.get_logger().error(
                 f"STOP {decision.generation}: {'; '.join(decision.reasons)}; reset with `skimo reset`"
             )
         if changed or (decision.verdict is not Verdict.PASS and decision.verdict is not Verdict.STOP):
             self._tell(decision)
+
+    def _send(self, trajectory: JointTrajectory) -> None:
+        """Publish to the driver, as bytes: the same that will come back to `Company`."""
+        message = convert.to_trajectory(trajectory, self.adapter.joints, sender=self.get_fully_qualified_name())
+        data = serialize_message(message)
+        self._company.sent(data)
+        self._rest_at_s = trajectory.start_s + float(trajectory.times_s[-1])
+        self._driver.publish(data)
 
     def _tell(self, decision: Decision) -> None:
         self._told = decision
@@ -145,21 +184,38 @@ class GateNode(Node):
         )
         self._events.publish(convert.to_gate_event(report, now))
 
+    def _look(self) -> Decision:
+        """Look at the robot, and at who else is there."""
+        now = now_s(self)
+        seen = self.gate.watch(self._robot(), now)
+        refusal = self._refusal(now)
+        return seen if refusal is None or seen.verdict >= refusal.verdict else refusal
+
     def _watch(self) -> None:
-        decision = self.gate.watch(self._robot(), now_s(self))
+        decision = self._look()
         if decision.verdict is Verdict.STOP:
             self._pass_on(decision)
 
     def _tell_health(self) -> None:
         now = now_s(self)
-        decision = self.gate.watch(self._robot(), now)
-        self._pass_on(decision)
-        self._tell(decision)
-        level = "error" if self.gate.stopped else "warn" if self._hand.complaints else "ok"
+        decision = self._look()
+        if not self._company.settling:  # whoever waits for a first word of the gate waits until it may be commanded
+            self._pass_on(decision)
+            self._tell(decision)
+        skew, skew_s = self._state.skew.words(), self._state.skew.skew_s
+        blocked = "; ".join(decision.reasons) if decision.verdict is Verdict.HOLD else ""
+        hand = "; ".join(self._hand.complaints)
+        level = "error" if self.gate.stopped or blocked else "warn" if skew or hand else "ok"
         counts = {verdict.name.lower(): n for verdict, n in self.gate.counts.by_verdict.items()}
-        text = "; ".join((*self.gate.stopped_for, *self._hand.complaints)) or "ready"
-        values = {**counts, "generation": self.gate.generation, "robot_mode": self._state.mode.name}
-        values["hand"] = self._hand.report.words
+        text = "; ".join(self.gate.stopped_for) or blocked or skew or hand or "ready"
+        values = {
+            **counts,
+            "generation": self.gate.generation,
+            "robot_mode": self._state.mode.name,
+            "hand": self._hand.report.words,
+            "others": self._company.others() or "none",
+            "driver_clock_behind_ms": "unknown" if skew_s is None else 1e3 * skew_s,
+        }
         self._health.publish(convert.diagnostics(now, "skimo: gate", level, text, values))
 
     def _episode(self, message: EpisodeEvent) -> None:
@@ -180,10 +236,28 @@ class GateNode(Node):
         return robot
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        cleared, text = self.gate.reset(self.gate.generation, self._robot(), now_s(self))
-        self.get_logger().info(f"reset asked: {text}")
+        told_s = time.monotonic() - self._stopped_at_s
+        if self.gate.stopped and told_s < TOLD_S:
+            text = (
+                f"stop {self.gate.generation} is {told_s:.1f} s old; gate/reset clears none younger than {TOLD_S:g} s: "
+                f"look again, or name it to {Names.GATE_RESET_STOP}: {'; '.join(self.gate.stopped_for)}"
+            )
+            return convert.answer_trigger(response, False, text)
+        return convert.answer_trigger(response, *self._clear(self.gate.generation))
+
+    def _reset_stop(self, request: ResetGate.Request, response: ResetGate.Response) -> ResetGate.Response:
+        return convert.answer_reset_stop(response, *self._clear(convert.from_reset_stop_request(request)))
+
+    def _clear(self, generation: int) -> tuple[bool, str]:
+        """Clear the stop of that generation, unless its cause lasts."""
+        others = "; ".join(reason for reason in (self._company.foreign_command(), self._company.others()) if reason)
+        if others and self.gate.stopped:
+            cleared, text = False, f"second_commander: {others}"
+        else:
+            cleared, text = self.gate.reset(generation, self._robot(), now_s(self))
+        self.get_logger().info(f"reset of stop {generation} asked: {text}")
         self._tell_health()
-        return convert.answer_trigger(response, cleared, text)
+        return cleared, text
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._pass_on(self.gate.stop("gate/stop was called", now_s(self)))

@@ -65,7 +65,7 @@ class HandReport:
             return "nothing asked yet"
         again = f" at attempt {self.attempts}" if self.attempts > 1 else ""
         reason = f": {self.reason}" if self.reason else ""
-        return f"{self.goal.kind} to {self.goal.width_m:.3f} m {self.state.name}{again}{reason}"
+        return f"{self.goal.kind} to {self.goal.width_m:.3g} m {self.state.name}{again}{reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,11 @@
 State-like topics are read best effort with depth 1 (which matches reliable publishers too); commands are reliable with
 depth 1, so that an old one is never delivered after a newer one. Events are reliable; the newest also reaches those
 who join later.
+
+A node ends on SIGINT and SIGTERM with exit code 0, whatever threads its imports made (the kernel gives a signal to any
+of them): Python's own C handler writes it down a pipe, which a thread of ours reads. A signal that comes again within
+REPEAT_S is the same wish (a terminal signals the whole group, and a launcher once more) and is ignored; later, it
+means that the goodbye hangs, and the process ends at once.
 """
 
 from __future__ import annotations
@@ -12,14 +17,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 import rclpy
 import rclpy.utilities
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import InvalidParameterValueException, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -29,9 +36,13 @@ from skimo_core.errors import SkimoError
 from skimo_core.heap import settle_heap
 from skimo_core.up.isolation import DomainLock
 
+from .guarded import GuardedExecutor
+
 log = logging.getLogger(__name__)
 
 STATE_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+POLLED_STATE_QOS = QoSProfile(depth=8, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For topics that are looked at now and then, and on which more than one node may publish."""
 COMMAND_QOS = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 EVENT_QOS = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 LATEST_QOS = QoSProfile(
@@ -42,6 +53,8 @@ LATEST_QOS = QoSProfile(
 )
 FAILED = 1
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_S = 3.0
+"""A second signal within this time is the first one's echo."""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
@@ -63,6 +76,7 @@ class Names:
     DIAGNOSTICS = "/diagnostics"
     CLOCK = "/clock"
     GATE_RESET = "gate/reset"
+    GATE_RESET_STOP = "gate/reset_stop"
     GATE_STOP = "gate/stop"
     GATE_HOLD = "gate/hold"
     START_EPISODE = "policy/start_episode"
@@ -90,17 +104,17 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     asked_to_end = Future()
-    threading.Thread(target=_await_signal, args=(asked_to_end,), name="signals", daemon=True).start()
+    _catch_signals(lambda: asked_to_end.set_result(True))
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
     try:
         node = make()
-        executor = SingleThreadedExecutor()
+        executor = GuardedExecutor()
         executor.add_node(node)
         settle_heap()
         executor.spin_until_future_complete(asked_to_end)
+        log.info("%s: from outside came %s", node.get_name(), executor.counts)
     except ExternalShutdownException:
         pass
     except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
@@ -114,11 +128,31 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     return _exit_code(node)
 
 
-def _await_signal(asked_to_end: Future) -> None:
-    signal.sigwait(ENDING_SIGNALS)
-    asked_to_end.set_result(True)
-    signal.sigwait(ENDING_SIGNALS)
-    os._exit(FAILED)  # asked twice: whatever hangs
+def _catch_signals(ask_to_end: Callable[[], Any]) -> None:
+    """Call `ask_to_end` in a thread of its own at the first ending signal, whichever thread of the process gets it."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)  # the C handler must not wait
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)  # a mask is inherited from whoever started us
+    threading.Thread(target=_await_signals, args=(heard, ask_to_end), name="signals", daemon=True).start()
+
+
+def _await_signals(heard: int, ask_to_end: Callable[[], Any]) -> None:
+    _next_signal(heard)
+    asked_s = time.monotonic()
+    ask_to_end()
+    while _next_signal(heard):
+        if time.monotonic() - asked_s > REPEAT_S:
+            os._exit(FAILED)  # asked again, and not in the same breath: whatever hangs
+
+
+def _next_signal(heard: int) -> int:
+    """Wait for an ending signal; others (a child's end, a timer) are not ours."""
+    while (number := os.read(heard, 1)[0]) not in ENDING_SIGNALS:
+        pass
+    return number
 
 
 def _exit_code(node: Node | None) -> int:

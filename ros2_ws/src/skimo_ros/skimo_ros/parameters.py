@@ -2,7 +2,8 @@
 
     PARAMETERS = (Parameter("rate_hz", 100.0, "how often joint states go out", low=1.0, high=250.0), ...)
     values = declare(node, PARAMETERS); rate = values["rate_hz"]
-A value out of its bounds is refused by ROS itself when the node starts.
+A value out of its bounds is refused by ROS itself when the node starts. They are read once: setting one on a running
+node is refused, and so is `use_sim_time`, because a clock that is exchanged makes every stamp and age wrong.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 
 Value = bool | int | float | str | list[float]
 
@@ -47,7 +49,16 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
         values[p.name] = node.declare_parameter(p.name, p.default, _descriptor(p)).value
         if p.choices and values[p.name] not in p.choices:
             raise ValueError(f"parameter {p.name} is {values[p.name]!r}, must be one of {', '.join(p.choices)}")
+    node.add_on_set_parameters_callback(_keep_the_clock)
     return values
+
+
+def _keep_the_clock(parameters: list[RosParameter]) -> SetParametersResult:
+    """Refuse another clock; the newest callback is asked first, so rclpy's own has not yet taken it."""
+    if any(p.name == "use_sim_time" for p in parameters):
+        reason = "use_sim_time is read at start; end the node and start it with the clock that it should have"
+        return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
 
 
 def _descriptor(p: Parameter) -> ParameterDescriptor:

@@ -8,19 +8,24 @@ time is an argument. One `tick` per control period; it takes at most the action'
 
 A tick counts as missed when no fresh action went out within ACT_DEADLINE_S of its due time, holds included; ticks that
 were slept through count too. Where the states are too old at the due time, newer ones are waited for a little: after a
-pause of the whole machine they are on their way. Times s in the node's clock.
+pause of the whole machine they are on their way.
+
+A command counts as applied once the gate has passed it on. One that it refused is recorded as not applied, with its
+verdict; one on which it neither passed on nor said anything, too; two of these in a row mean that the gate is frozen
+or gone, and hold. An episode in which the clock jumps, or whose sub-tasks are done before it begins, ends with that
+reason. Times s in the node's clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skimo_core.actuate import Actuator
 from skimo_core.control import SkillLoop, Step, StepKind
-from skimo_core.errors import BackendError, DeadlineError, ObservationError, SkimoError, StaleError
+from skimo_core.errors import BackendError, DeadlineError, SkimoError, StaleError
 from skimo_core.observe import Observer
 from skimo_core.planning import PlanSource
 from skimo_core.policy import FloatArray, Plan, SkillPolicy
@@ -28,6 +33,7 @@ from skimo_core.safety.limits import RobotLimits
 from skimo_core.tasks import Domain, Task
 from skimo_core.types import JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
 
+from .clocks import JumpWatch
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 
 ACT_DEADLINE_S = 0.04
@@ -40,6 +46,8 @@ SETTLE_S = 0.06
 RESET_WAIT_S = 3.0
 FIRST_PLAN_S = 3.0
 """Without a first plan by then the policy holds, and says what the planner said."""
+SILENT_TO_HOLD = 2
+"""So many commands in a row that the gate neither passed on nor refused, and it is taken for frozen or gone."""
 REST_RAD_S = 0.05
 MOVED_RAD = 0.001
 MEASURED_MOVED_RAD = 0.05
@@ -88,6 +96,7 @@ class Pilot:
         policy: asked for actions, in the caller's thread.
         planning: where plans come from.
         noise: whether the domain's simulated sensor noise is added.
+        jumps: notices when the clock jumps; None: nobody looks.
     """
 
     def __init__(
@@ -100,12 +109,14 @@ class Pilot:
         audience: Audience,
         *,
         noise: bool = False,
+        jumps: JumpWatch | None = None,
     ) -> None:
         self.state = "idle"
         self.timings = Timings()
         self.gate_stopped_for = ""
         self.episode: Episode | None = None
         self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
+        self._jumps = jumps
         self._actuator = Actuator(limits, domain.action)
         self._loop = SkillLoop(domain.task("kitchen"), policy.spec.skill, self._act, planning)
         self._observer = self._make_observer(0)
@@ -117,6 +128,9 @@ class Pilot:
         self._plan_late = False
         self._late_before = 0
         self._unconfirmed_s: float | None = None
+        self._withdrawn_s: float | None = None
+        self._gate_objected = False
+        self._silent = 0
         self._verdict = Verdict.PASS
         self._last: StepRecord | None = None
         self._seen_O: FloatArray = np.zeros(domain.observation.size, np.float32)
@@ -134,10 +148,13 @@ class Pilot:
             self._finish("superseded by a new episode")
         self.episode, self.state, self._reason = episode, "resetting", ""
         self._start_s = now_s
+        if self._jumps is not None:
+            self._jumps.restart()
         self._loop.start(seed=episode.seed, task=task)
         self._observer = self._make_observer(episode.seed)
         self.timings = Timings()
-        self._plan, self._unconfirmed_s, self._last = None, None, None
+        self._plan, self._unconfirmed_s, self._withdrawn_s, self._last = None, None, None, None
+        self._silent = 0
         self._plan_late, self._late_before = False, 0
 
     def hold(self, reason: str) -> None:
@@ -156,6 +173,7 @@ class Pilot:
         self._refuse_if_stopped()
         self._take_arm_where_it_is()
         self._loop.resume()
+        self._silent = 0
         self._reason, self.state = "", "running"
 
     def cancel(self, reason: str) -> None:
@@ -169,7 +187,10 @@ class Pilot:
 
     def confirm(self, trajectory: JointTrajectory) -> None:
         """Take note of what was really sent to the driver; go on from there if it was not what was proposed."""
-        if self._unconfirmed_s is not None and abs(trajectory.start_s - self._unconfirmed_s) < 1e-6:
+        self._silent = 0
+        if _same(trajectory.start_s, self._withdrawn_s):
+            self._withdrawn_s = None  # it came late: it is under way after all
+        if _same(trajectory.start_s, self._unconfirmed_s):
             self._unconfirmed_s = None
         elif self.state not in ("idle", "resetting", "done"):
             self._actuator.adopt(trajectory, trajectory.start_s)
@@ -178,9 +199,14 @@ class Pilot:
     def note_verdict(self, verdict: Verdict, *, latched: bool, reasons: tuple[str, ...]) -> None:
         """Take note of a verdict of the gate; its stop holds the loop."""
         self._verdict = max(self._verdict, verdict)
+        self._gate_objected |= verdict >= Verdict.HOLD
         self.gate_stopped_for = "; ".join(reasons) if latched else ""
         if latched:
             self.hold(f"the gate is stopped: {'; '.join(reasons)}")
+
+    def note_foreign(self, reason: str) -> None:
+        """Somebody else commands the arm: send nothing more until an operator has looked."""
+        self.hold(reason)
 
     # --- the beat ---------------------------------------------------------------------------------------------------
 
@@ -193,25 +219,28 @@ class Pilot:
         """
         if self.state in ("idle", "done"):
             return True
+        if self._jumps is not None and (jump := self._jumps.words()):
+            self._finish(f"{jump}; what was sent last ends at rest")
+            return True
         if self.state == "resetting":
             self._await_reset()
             return True
+        self._withdraw_if_refused()
         period_s = self._domain.action.period_s
         if self.state != "preparing":
             for missed in range(skipped, 0, -1):
                 step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
-                self._conclude(step, due_s - missed * period_s, self._execute(step))
+                self._do(step, due_s - missed * period_s)
                 if step.kind is StepKind.DONE:
                     return True
         seen = self._look()
         if isinstance(seen, StaleError) and not self._loop.held_for and self._arm.clock() < due_s + STATE_WAIT_S:
             return False
         self._due_s = due_s
-        self._withdraw_if_refused()
         if self.state == "preparing" and due_s - self._begun_s > FIRST_PLAN_S:
             self._loop.hold(f"no first plan within {FIRST_PLAN_S:g} s; {self._last_failure or 'the server is silent'}")
         step = self._decide(seen)
-        self._conclude(step, due_s, self._execute(step))
+        self._do(step, due_s)
         return True
 
     def report(self) -> PolicyReport:
@@ -273,11 +302,20 @@ class Pilot:
 
     def _begin(self, robot: RobotState, objects: ObjectStates, now_s: float) -> None:
         self._seen_O = self._observer.observe(robot, objects, now_s)
+        done = [subtask.name for subtask in self._loop.task.subtasks if subtask.complete(self._seen_O)]
+        if done:
+            self._finish(
+                f"already done at the start: {', '.join(done)}; put the scene back (twin/reset) first, or start with a "
+                "task that leaves them out"
+            )
+            return
         self._actuator.reset(robot.reference_q_rad, now_s)
         self._verdict = Verdict.PASS
         self._begun_s, self._last_failure = now_s, ""
         self.state = "preparing"
         self._tell("start")
+        if self.gate_stopped_for:
+            self._loop.hold(f"the gate is stopped: {self.gate_stopped_for}")
 
     def _look(self) -> FloatArray | SkimoError:
         """The observation of this moment, or why there is none."""
@@ -288,8 +326,6 @@ class Pilot:
 
     def _decide(self, seen: FloatArray | SkimoError) -> Step:
         if isinstance(seen, SkimoError):
-            if not isinstance(seen, ObservationError):
-                self._loop.hold(str(seen))
             return self._loop.miss(str(seen))
         self._seen_O = seen
         done = self._loop.progress.done
@@ -317,6 +353,11 @@ class Pilot:
         self._domain.action.check(action_A)
         return action_A
 
+    def _do(self, step: Step, due_s: float) -> None:
+        """Record the step before (what became of its command is known now), then carry this one out."""
+        self._record_last()
+        self._conclude(step, due_s, self._execute(step))
+
     def _execute(self, step: Step) -> FloatArray | None:
         """Send the action if there is one; return what was applied (zeros for nothing, None at the end)."""
         if step.kind is StepKind.DONE:
@@ -324,16 +365,16 @@ class Pilot:
         if step.kind is not StepKind.ACT or step.action_A is None:
             return np.zeros(self._domain.action.size, np.float32)
         command = self._actuator.command(step.action_A, self._due_s, self._arm.clock())
-        self._arm.send(command)
+        self._gate_objected = False
         self._unconfirmed_s = command.trajectory.start_s
+        self._arm.send(command)
         late_ms = 1e3 * (self._arm.clock() - self._due_s)
         self.timings.tick_late_ms = late_ms
         self.timings.worst_tick_late_ms = max(self.timings.worst_tick_late_ms, late_ms)
         return self._actuator.applied_action(step.action_A, command)
 
     def _conclude(self, step: Step, due_s: float, applied_A: FloatArray | None) -> None:
-        """Bookkeeping after a decision: the record of the step before (its verdict is known now), plan, state."""
-        self._record_last()
+        """Bookkeeping after a decision: plan, state, and what is to be recorded of it at the next."""
         self._reason = step.reason
         self._last_failure = step.reason or self._last_failure
         if step.new_plan is not None:
@@ -358,21 +399,16 @@ class Pilot:
 
     def _record_last(self) -> None:
         if self._last is not None and self.episode is not None:
-            last = self._last
-            refused = self._verdict >= Verdict.HOLD and last.applied_A is not None
+            last, step, verdict = self._last, self._last.step, self._verdict
+            unconfirmed = self._unconfirmed_s is not None or self._withdrawn_s is not None
+            if unconfirmed and last.applied_A is not None and step.kind is StepKind.ACT:
+                verdict = max(verdict, Verdict.HOLD)
+                step = replace(step, reason=step.reason or "the gate did not pass this command on")
+            refused = verdict >= Verdict.HOLD and last.applied_A is not None
             applied = np.zeros_like(last.applied_A) if refused else last.applied_A
-            self._audience.record(
-                self.episode.episode_id,
-                StepRecord(
-                    index=last.index,
-                    due_s=last.due_s,
-                    step=last.step,
-                    observation_O=last.observation_O,
-                    applied_A=applied,
-                    verdict=self._verdict,
-                ),
-            )
-        self._last, self._verdict = None, Verdict.PASS
+            record = replace(last, step=step, applied_A=applied, verdict=verdict)
+            self._audience.record(self.episode.episode_id, record)
+        self._last, self._verdict, self._withdrawn_s = None, Verdict.PASS, None
 
     def _finish(self, detail: str, *, success: bool = False) -> None:
         self._record_last()
@@ -396,9 +432,15 @@ class Pilot:
 
     def _withdraw_if_refused(self) -> None:
         """A command that the gate did not pass on by the next tick was refused: the one before it still runs."""
-        if self._unconfirmed_s is not None:
-            self._actuator.withdraw()
-            self._unconfirmed_s = None
+        if self._unconfirmed_s is None:
+            return
+        self._actuator.withdraw()
+        self._withdrawn_s, self._unconfirmed_s = self._unconfirmed_s, None
+        self._silent = 0 if self._gate_objected else self._silent + 1
+        if self._silent >= SILENT_TO_HOLD:
+            self._loop.hold(
+                f"the gate passed on none of the last {self._silent} commands and gave no verdict; is gate_node alive?"
+            )
 
     def _take_arm_where_it_is(self) -> None:
         now_s = self._arm.clock()
@@ -406,6 +448,10 @@ class Pilot:
         bound_rad = MEASURED_MOVED_RAD if robot.desired_q_rad is None else MOVED_RAD
         if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max() > bound_rad:
             self._actuator.reset(robot.reference_q_rad, now_s)
+
+
+def _same(time_s: float, other_s: float | None) -> bool:
+    return other_s is not None and abs(time_s - other_s) < 1e-6
 
 
 _STATES = {

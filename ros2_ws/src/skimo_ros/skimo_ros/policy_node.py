@@ -5,17 +5,22 @@ Promises
     accepts episodes; deactivate brakes and ends the episode. With `autostart` it does the first two by itself.
   - It commands nothing itself: proposals go to the gate, and what the gate lets through is where it goes on from.
   - Whatever fails (server, states, gate), it sends nothing more: the trajectory sent last ends at rest. Two missed
-    ticks in a row hold it until policy/resume; skimo/plan_status and /diagnostics say why.
-The executor has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
+    ticks in a row hold it until policy/resume; skimo/plan_status and /diagnostics say why. So do a gate that is silent
+    on two commands, and a trajectory at the driver that is not the gate's; a jump of the clock ends the episode.
+What the gate says and passes on is taken at each tick, before anything is decided (polled subscriptions). The executor
+has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle.node import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
@@ -33,9 +38,12 @@ from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
 from .beat import Beat
+from .clocks import JumpWatch
+from .guarded import Complaints, publishers_of
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STEADY, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .pilot import Arm, Audience, Pilot
+from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from .robots import check_bundle_limits, limits_of
 
@@ -43,15 +51,20 @@ PARAMETERS = (
     *DRIVER,
     *ROBOT,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
-    Parameter("bundle_id", "", "the bundle that the server must serve; empty: any that fits"),
+    Parameter("bundle_id", "", "the bundle that the server must serve: its id, or its folder; empty: any that fits"),
+    Parameter("task", "kitchen", "task of an episode whose start names none"),
+    Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
     Parameter("autostart", True, "configure and activate by itself"),
     Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),
     Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
+    Parameter("clock_jump_max_s", 0.1, "a jump of the clock beyond this ends the episode", low=0.005, high=10.0),
     Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
 )
 
 
+GATE = "gate_node"
+"""The node whose trajectories at the driver are meant to be there (`launch` gives it this name)."""
 LOOK_AGAIN_S = 0.004
 """How often a tick that waits for states looks for them."""
 
@@ -90,6 +103,7 @@ class PolicyNode(LifecycleNode):
     def close(self) -> None:
         """Brake if an episode runs, and let go of the server."""
         if self._pilot is not None and self.context.ok():
+            self._listen()
             self._pilot.cancel("the policy node was ended")
         self._disconnect()
 
@@ -112,6 +126,7 @@ class PolicyNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False
         if self._pilot is not None:
+            self._listen()
             self._pilot.cancel("the policy node was deactivated")
         self._tick_timer.cancel()
         return super().on_deactivate(state)
@@ -148,7 +163,10 @@ class PolicyNode(LifecycleNode):
         self._planning = BackgroundPlanning(planner, values["plan_deadline_s"])
         arm = Arm(robot=self._state.robot, objects=self._state.objects, send=self._send, clock=lambda: now_s(self))
         audience = Audience(news=self._tell_news, record=self._record)
-        self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=values["noise"])
+        simulated = self._beat.clock is not STEADY
+        jumps = JumpWatch(lambda: now_s(self), None if simulated else time.monotonic, values["clock_jump_max_s"])
+        noise = values["noise"]
+        self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=noise, jumps=jumps)
         self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
 
     def _make_client(self) -> PolicyClient:
@@ -156,7 +174,7 @@ class PolicyNode(LifecycleNode):
             self._values["endpoint"],
             observation=self._domain.observation,
             action=self._domain.action,
-            bundle_id=self._values["bundle_id"] or None,
+            bundle_id=_bundle_id(self._values["bundle_id"]),
         )
 
     def _expect_the_same_server(self) -> None:
@@ -187,8 +205,11 @@ class PolicyNode(LifecycleNode):
         self._events = self.create_publisher(EpisodeEvent, Names.EPISODE, EVENT_QOS)
         self._steps = self.create_publisher(EpisodeStep, Names.EPISODE_STEP, EVENT_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
-        self.create_subscription(TrajectoryMsg, self._adapter.command, self._confirm, COMMAND_QOS)
-        self.create_subscription(GateEvent, Names.GATE, self._take_verdict, EVENT_QOS)
+        self._complaints = Complaints(self.get_logger().warning)
+        self._gate_name = f"{self.get_namespace().rstrip('/')}/{GATE}"
+        group = PolledGroup()
+        self._passed_on = subscribe_polled(self, TrajectoryMsg, self._adapter.command, EVENT_QOS, group, raw=True)
+        self._verdicts = subscribe_polled(self, GateEvent, Names.GATE, EVENT_QOS, group, raw=True)
         self.create_service(StartEpisode, Names.START_EPISODE, self._start_episode)
         self.create_service(Trigger, Names.RESUME, self._resume)
         self.create_service(Trigger, Names.POLICY_HOLD, self._hold)
@@ -198,9 +219,35 @@ class PolicyNode(LifecycleNode):
         if command.gripper is not None:
             self._hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
 
+    def _listen(self) -> None:
+        """Take what the gate has said and passed on since the last time."""
+        for subscription, use in ((self._verdicts, self._take_verdict), (self._passed_on, self._confirm)):
+            for data, _ in take_all(subscription):
+                try:
+                    use(decode(subscription, data))
+                except SpecError as error:
+                    self._complain(subscription, error)
+
+    def _complain(self, subscription: Subscription, error: SpecError) -> None:
+        topic = subscription.topic_name
+        who = lambda: f" (published by {', '.join(publishers_of(self, topic))})"  # noqa: E731
+        self._complaints.about(f"message on {topic!r}", str(error), who)
+
     def _confirm(self, message: TrajectoryMsg) -> None:
-        if self._pilot is not None:
-            self._pilot.confirm(convert.from_trajectory(message, self._adapter.joints, now_s(self)))
+        if self._pilot is None:
+            return
+        if convert.sender_of(message) != self._gate_name:
+            self._note_foreign(message)
+            return
+        self._pilot.confirm(convert.from_trajectory(message, self._adapter.joints, now_s(self)))
+
+    def _note_foreign(self, message: TrajectoryMsg) -> None:
+        """Hold: the arm now follows somebody else. Only the graph knows whom; the message says what it likes."""
+        assert self._pilot is not None
+        topic = self._passed_on.topic_name
+        others = [name for name in publishers_of(self, topic) if name != self._gate_name]
+        who = ", ".join(others) or f"a publisher that has gone (it says it is {convert.sender_of(message)!r})"
+        self._pilot.note_foreign(f"a trajectory on {topic!r} is not the gate's; there publishes {who}")
 
     def _take_verdict(self, message: GateEvent) -> None:
         report = convert.from_gate_event(message)
@@ -233,6 +280,7 @@ class PolicyNode(LifecycleNode):
     def _fly(self, due_s: float, skipped: int = 0) -> None:
         if self._pilot is None:
             return
+        self._listen()
         if not self._pilot.tick(due_s, skipped):
             self._open_tick_s = due_s
             self._again_timer.reset()
@@ -257,9 +305,11 @@ class PolicyNode(LifecycleNode):
         return self._pilot.report()
 
     def _tell_health(self) -> None:
+        self._listen()
         self._tell_status(always=True)
-        report = self._report()
-        level = "error" if report.state in ("held", "unconfigured") else "warn" if report.missed_ticks else "ok"
+        report, skew = self._report(), self._state.skew
+        troubled = report.missed_ticks or skew.words()
+        level = "error" if report.state in ("held", "unconfigured") else "warn" if troubled else "ok"
         values: dict[str, object] = {
             "episode": report.episode_id,
             "step": report.step,
@@ -271,14 +321,17 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             values["worst_tick_late_ms"] = self._pilot.timings.worst_tick_late_ms
             values["worst_act_ms"] = self._pilot.timings.worst_act_ms
-        text = report.reason or report.state
+            values["driver_clock_behind_ms"] = "unknown" if skew.skew_s is None else 1e3 * skew.skew_s
+        text = report.reason or skew.words() or report.state
         self._health.publish(convert.diagnostics(now_s(self), "skimo: policy", level, text, values))
 
     # --- services ---------------------------------------------------------------------------------------------------
 
     def _start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
-        task_name, seed, episode_id = convert.from_start_request(request)
         try:
+            task_name, seed, episode_id = convert.from_start_request(request)
+            if not task_name:
+                task_name, seed = self._values["task"], self._values["seed"]
             if self._pilot is None or not self._active:
                 raise SetupError(f"the policy node is not active: {self._why_not}")
             task = self._domain.task(task_name)
@@ -292,6 +345,7 @@ class PolicyNode(LifecycleNode):
             bundle_id=self._policy_clients[0].spec.bundle_id,
         )
         try:
+            self._listen()
             self._pilot.start(episode, task, now_s(self))
         except SkimoError as error:
             return convert.answer_start(response, False, str(error), "")
@@ -305,6 +359,7 @@ class PolicyNode(LifecycleNode):
             return convert.answer_trigger(response, True, "nothing was held")
         try:
             self._expect_the_same_server()
+            self._listen()
             self._pilot.resume()
         except SkimoError as error:
             return convert.answer_trigger(response, False, str(error))
@@ -317,6 +372,21 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             self._pilot.hold("policy/hold was called")
         return convert.answer_trigger(response, True, "holds until policy/resume")
+
+
+def _bundle_id(asked: str) -> str | None:
+    """The id of the bundle asked for: as given, or from its folder's manifest; None for any.
+
+    Raises:
+        SpecError: a folder without a manifest that names an id.
+    """
+    manifest = Path(asked).expanduser() / "manifest.json"
+    if not asked or not manifest.parent.is_dir():
+        return asked or None
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["bundle_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"bundle {asked!r}: {manifest} names no bundle_id ({error}); give a bundle's folder") from None
 
 
 def main() -> int:

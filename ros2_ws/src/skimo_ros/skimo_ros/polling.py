@@ -11,11 +11,18 @@ from typing import Any
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
+
+from skimo_core.errors import SpecError
 
 
 class PolledGroup(CallbackGroup):
-    """Callbacks that no executor runs; their messages are taken by `take_newest`."""
+    """Callbacks that no executor runs; their messages are taken by `take_all`; `taken` counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = 0
 
     def can_execute(self, entity: Any) -> bool:
         return False
@@ -34,16 +41,28 @@ def subscribe_polled(
     return node.create_subscription(kind, topic, lambda message: None, qos, callback_group=group, raw=raw)
 
 
-def take_all(subscription: Subscription) -> list[tuple[Any, dict[str, int]]]:
-    """Every message that waits, oldest first, with its source and reception stamps in ns."""
+def take_all(subscription: Subscription) -> list[tuple[Any, dict[str, Any]]]:
+    """Every message that waits, oldest first, with what the middleware says of it (stamps in ns, sequence number).
+
+    Take raw ones and `decode` them: what can't be decoded is then one bad message, not the end of the queue.
+    """
     messages = []
     with subscription.handle:
         while (taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)) is not None:
             messages.append(taken)
+    if isinstance(subscription.callback_group, PolledGroup):
+        subscription.callback_group.taken += len(messages)
     return messages
 
 
-def take_newest(subscription: Subscription) -> Any:
-    """The newest message since the last call; None if none came."""
-    messages = take_all(subscription)
-    return messages[-1][0] if messages else None
+def decode(subscription: Subscription, data: bytes) -> Any:
+    """The message in CDR bytes of a raw subscription.
+
+    Raises:
+        SpecError: they hold none, or one of another definition.
+    """
+    try:
+        return deserialize_message(data, subscription.msg_type)
+    except Exception as error:  # rclpy's class for it is private; whatever it is, the bytes are no such message
+        reason = f"{len(data)} bytes are no {subscription.msg_type.__name__} ({error}); is its sender of this version?"
+        raise SpecError(reason) from None

@@ -22,12 +22,13 @@ from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, P
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.episodes.episode import EpisodeMeta
-from skimo_core.errors import SetupError
+from skimo_core.errors import SetupError, SpecError
 from skimo_core.tasks import kitchen
 
 from . import conversions as convert
 from .adapters import Adapter, load_adapter
 from .definitions import full_definition, type_name
+from .guarded import Complaints
 from .nodes import EVENT_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
 from .polling import PolledGroup, subscribe_polled, take_all
@@ -66,6 +67,7 @@ class RecorderNode(Node):
         self._values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         self._directory = Path(self._values["directory"]).expanduser()
+        self._complaints = Complaints(self.get_logger().warning)
         self._recording: Recording | None = None
         self._episode_id = ""
         self._end_news: EpisodeNews | None = None
@@ -104,11 +106,17 @@ class RecorderNode(Node):
         ]
         for sample in sorted(samples, key=lambda s: s.log_ns):
             if sample.topic == _absolute(Names.EPISODE):
-                self._take_event(convert.from_episode_event(deserialize_message(sample.data, EpisodeEvent)))
+                self._hear(sample)
             if self._recording is not None:
                 self._recording.put(sample)
         if ending and self._end_news is not None:
             self._end()  # one drain after the end: its last messages have come
+
+    def _hear(self, sample: Sample) -> None:
+        try:
+            self._take_event(convert.from_episode_event(deserialize_message(sample.data, EpisodeEvent)))
+        except SpecError as error:
+            self._complaints.about(f"message on {sample.topic!r}", str(error))
 
     def _take_event(self, news: EpisodeNews) -> None:
         if news.kind == "start":

@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 from rclpy.action.server import ActionServer, ServerGoalHandle
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -26,12 +27,13 @@ from skimo_msgs.srv import ResetTwin
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.errors import SimulationError, SkimoError
-from skimo_core.types import GripperCommand, JointCommand
+from skimo_core.errors import SimulationError, SkimoError, SpecError
+from skimo_core.types import GripperCommand, JointCommand, JointTrajectory
 
 from . import conversions as convert
 from .adapters import load_adapter, recovery_type, robot_state_type
 from .gripper_server import GripperServer
+from .guarded import Complaints
 from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .robots import check_twin_robot
@@ -47,6 +49,8 @@ PARAMETERS = (
     Parameter("object_rate_hz", 50.0, "how often object states go out", low=1.0, high=250.0),
     Parameter("real_time_factor", 1.0, "simulated seconds per second; 0: as fast as it goes", low=0.0, high=100.0),
 )
+MAX_RAD, MAX_RAD_S, MAX_RAD_S2 = 7.0, 50.0, 1000.0
+"""No arm has these; what asks for more is refused as a driver refuses it."""
 LONGEST_SLICE_S = 0.1
 """After a pause the twin catches up in slices, so that commands still get in between."""
 
@@ -93,6 +97,7 @@ class TwinNode(Node):
 
         self.adapter = load_adapter(self.values["driver"], self.values["arm"])
         self.failure = ""
+        self._complaints = Complaints(self.get_logger().warning)
         self._lock = threading.RLock()
         self._period_s = 1.0 / self.values["rate_hz"]
         factor = self.values["real_time_factor"]
@@ -205,13 +210,13 @@ class TwinNode(Node):
             with self._lock:
                 self._catch_up()
                 trajectory = convert.from_trajectory(message, self.adapter.joints, self.twin.now_s())
-                self.twin.write(JointCommand(trajectory=trajectory))
+                self.twin.write(JointCommand(trajectory=_followable(trajectory)))
         except SkimoError as error:
-            self.get_logger().warning(f"trajectory refused: {error}")
+            self._complaints.about(f"trajectory on {self.adapter.command!r}", str(error))
 
     def _reset(self, request: ResetTwin.Request, response: ResetTwin.Response) -> ResetTwin.Response:
-        task, seed = convert.from_reset_request(request)
         try:
+            task, seed = convert.from_reset_request(request)
             with self._lock:
                 self._catch_up()
                 self.twin.reset(task or self.values["task"], seed, now_s=self._simulated_s)
@@ -241,6 +246,25 @@ class TwinNode(Node):
     def _recover_service(self, request: Any, response: Any) -> Any:
         self._recover()
         return convert.answer_recovery(response, True, "")
+
+
+def _followable(trajectory: JointTrajectory) -> JointTrajectory:
+    """The trajectory, if any arm could follow it: a driver that is told nonsense does not move, and physics must not.
+
+    Raises:
+        SpecError: a position, velocity or acceleration that no arm has.
+    """
+    for what, array, bound in (
+        ("position", trajectory.q_rad, MAX_RAD),
+        ("velocity", trajectory.dq_rad_s, MAX_RAD_S),
+        ("acceleration", trajectory.ddq_rad_s2, MAX_RAD_S2),
+    ):
+        worst = np.abs(array).max()
+        if not worst <= bound:
+            raise SpecError(
+                f"trajectory: a {what} of {worst:g} is beyond what any arm follows, bound {bound:g} (rad, s)"
+            )
+    return trajectory
 
 
 def main() -> int:
