@@ -29,6 +29,8 @@ from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .scenes.arm import FINGERS
 from .scenes.kitchen import Scene, build_kitchen
 
+CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
+"""The first of the constraints' types that are contacts; they come last."""
 SPEED_BOUND = 500.0
 """rad/s or m/s; beyond it the simulation has diverged."""
 
@@ -83,6 +85,7 @@ class Twin:
             tau_nm=data.qfrc_actuator[:JOINTS].copy(),
             finger_m=data.qpos[JOINTS : JOINTS + FINGERS].copy(),
             mode=self._mode(),
+            tau_ext_nm=self.external_torque(),
         )
 
     def read_objects(self) -> ObjectStates:
@@ -209,6 +212,19 @@ class Twin:
         """Position [3] and rotation matrix [3, 3] of the point between the fingers, in the world."""
         site = self.data.site(self.scene.arm.tcp_site)
         return site.xpos.copy(), site.xmat.reshape(3, 3).copy()
+
+    def external_torque(self) -> Array:
+        """Torques [7] that contacts put on the arm's joints, at the newest physics step, Nm.
+
+        J^T f over the contacts' rows of the solver's constraints alone: what joint friction, joint limits and the
+        fingers' belt contribute is left out, as Franka's estimate leaves out what its model of the arm explains. A link
+        pressed against another of the arm's own counts, as there. Franka's is low-pass filtered, this is not.
+        """
+        data, torque = self.data, np.zeros(self.model.nv)
+        if data.ncon:
+            contacts = np.where(data.efc_type[: data.nefc] >= CONTACT, data.efc_force[: data.nefc], 0.0)
+            mujoco.mj_mulJacTVec(self.model, data, torque, contacts)
+        return torque[:JOINTS]
 
     def arm_mass(self) -> Array:
         """The arm's joint-space mass matrix [7, 7], rotors and hand included, at the newest physics step."""

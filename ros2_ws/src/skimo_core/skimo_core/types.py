@@ -47,6 +47,7 @@ class RobotState:
         finger_m: positions of the two fingers [2], 0 closed .. 0.04 open.
         mode: what the robot says it is doing.
         desired_q_rad: [7] the positions that the robot's controller is told to be at, where it tells.
+        tau_ext_nm: [7] torques that contacts put on the joints, where the robot tells (Franka's tau_ext_hat_filtered).
     """
 
     stamp_s: float
@@ -56,6 +57,7 @@ class RobotState:
     finger_m: Array
     mode: RobotMode = RobotMode.IDLE
     desired_q_rad: Array | None = None
+    tau_ext_nm: Array | None = None
 
     @property
     def reference_q_rad(self) -> Array:
