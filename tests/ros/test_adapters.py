@@ -11,7 +11,7 @@ import yaml
 from skimo_core.errors import SetupError, SpecError
 from skimo_core.safety.limits import load_limits
 from skimo_ros.adapters import adapter_names, interface, load_adapter, recovery_type, robot_state_type
-from skimo_ros.robots import check_bundle_limits, check_twin_robot, robot_of
+from skimo_ros.robots import check_bundle_limits, check_twin_robot, limits_of, robot_of
 
 SHIPPED = ("franka_ros2", "multipanda", "twin")
 LAB = """
@@ -132,6 +132,19 @@ def test_the_driver_chooses_the_robot_and_a_contradiction_is_refused() -> None:
         robot_of(load_adapter("franka_ros2"), "panda")
     with pytest.raises(SpecError, match=r"robot:=fr3 contradicts driver:=multipanda, which drives panda"):
         robot_of(load_adapter("multipanda"), "fr3")
+
+
+def test_each_driver_s_robot_has_its_own_limits() -> None:
+    for name in SHIPPED:
+        adapter = load_adapter(name)
+        for robot in adapter.robots:
+            assert limits_of(adapter, robot).name == robot
+    fr3, panda = limits_of(load_adapter("franka_ros2")), limits_of(load_adapter("multipanda"))
+    assert (fr3.q_min_rad[5], fr3.q_max_rad[0]) == (0.5445, 2.7437)
+    assert (panda.q_min_rad[5], panda.q_max_rad[0]) == (-0.0175, 2.8973)
+    assert fr3.joint_names == load_adapter("franka_ros2").joints and panda.joint_names == load_adapter("twin").joints
+    with pytest.raises(SpecError, match="was made within other robot limits"):
+        check_bundle_limits("b" * 64, panda.digest, fr3)
 
 
 def test_a_twin_does_not_stand_for_another_robot() -> None:

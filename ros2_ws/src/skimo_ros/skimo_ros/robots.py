@@ -50,7 +50,7 @@ def check_bundle_limits(bundle_id: str, bundle_digest: str, limits: RobotLimits)
     """
     if not bundle_digest:
         return f"bundle {bundle_id[:12]} does not say which robot it was made for; {limits.name}'s limits hold"
-    if bundle_digest != limits.digest:
+    if not limits.accepts(bundle_digest):
         raise SpecError(
             f"bundle {bundle_id[:12]} was made within other robot limits (digest {bundle_digest[:12]}) than those of "
             f"robot {limits.name!r} here ({limits.digest[:12]}): its motions are not this arm's; serve a bundle made "
