@@ -48,6 +48,7 @@ lint: setup
 	@$(BIN)/pyright
 
 test: lint
+	@$(BIN)/python ros2_ws/build.py --quiet --tests
 	@$(BIN)/python -m pytest -q
 
 format: setup

@@ -73,3 +73,24 @@ def test_franka_msgs_carries_upstream_s_constants_defaults_and_counts() -> None:
         ["header", "collision_indicators", "measured_joint_state"],
         ["robot_mode", "current_errors", "last_motion_errors"],
     )
+
+
+def definition(path: Path) -> list[str]:
+    """The lines of an interface's definition, without comments."""
+    lines = [line.split("#")[0].split() for line in path.read_text().splitlines()]
+    return [" ".join(words) for words in lines if words]
+
+
+def test_the_stand_in_for_multipanda_s_package_has_its_shape() -> None:
+    shape, ours = ROOT / "tests/support/multipanda_shape", SOURCES / "franka_msgs"
+    assert sorted(p.relative_to(shape).as_posix() for p in shape.glob("*/*")) == [
+        "msg/Errors.msg",
+        "msg/FrankaState.msg",
+        "srv/ErrorRecovery.srv",
+    ]
+    errors, state = definition(shape / "msg/Errors.msg"), definition(shape / "msg/FrankaState.msg")
+    assert errors[:36] == definition(ours / "msg/Errors.msg") and len(errors) == 41
+    assert state[3:6] == ["float64[7] q", "float64[7] q_d", "float64[7] dq"]
+    assert state[-3:] == ["uint8 robot_mode", "Errors current_errors", "Errors last_motion_errors"]
+    assert definition(shape / "srv/ErrorRecovery.srv") == ["---", "bool success", "string error"]
+    assert (shape / "COLCON_IGNORE").is_file()  # a second franka_msgs is nobody's business but the tests'

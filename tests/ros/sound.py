@@ -50,7 +50,7 @@ def sound_messages(watcher: Watcher) -> dict[str, Callable[[], Any]]:
         return convert.fill_object_states(ObjectStatesMsg(), ObjectStates(stamp_s=now(), names=names, values=values))
 
     def franka() -> FrankaRobotState:
-        filler = convert.FrankaStateFiller(ADAPTER.joints, ADAPTER.base_frame)
+        filler = convert.FrankaStateFiller(FrankaRobotState, ADAPTER.joints, ADAPTER.base_frame)
         return filler.fill(robot(), LIMITS.home_q_rad, np.zeros(7))
 
     def gate() -> Any:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from franka_msgs.action import Grasp, Move
 from franka_msgs.msg import FrankaRobotState
+from franka_msgs.srv import SetLoad
 from ros.fuzz import Fuzzer
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, GateEvent, PlanStatus
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
+from std_srvs.srv import Empty, Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.actuate import Actuator
@@ -19,12 +21,14 @@ from skimo_core.safety.limits import load_limits
 from skimo_core.tasks import kitchen
 from skimo_core.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
 from skimo_ros import conversions as convert
-from skimo_ros.adapters import adapter_names, load_adapter, robot_state_type
+from skimo_ros.adapters import load_adapter
 from skimo_ros.definitions import full_definition
+from skimo_ros.hand import HandReport, HandState
 from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport
 
 NOW_S = 1_795_230_000.123456
 ADAPTER = load_adapter("twin")
+HAND_GOAL = GripperCommand(kind="move", width_m=0.08, speed_m_s=0.1)
 RNG = np.random.default_rng(0)
 ROBOT = RobotState(
     stamp_s=NOW_S,
@@ -90,7 +94,8 @@ def test_objects_and_hand_goals_come_back() -> None:
         GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0),
     ):
         assert convert.from_gripper(convert.to_gripper(goal, NOW_S)) == goal
-        assert convert.from_gripper_goal(convert.gripper_goal(goal, 0.08)) == goal
+        kind = {"move": Move, "grasp": Grasp}[goal.kind]
+        assert convert.from_gripper_goal(convert.gripper_goal(kind, goal, 0.08)) == goal
 
 
 def test_a_grasp_succeeds_within_its_epsilon_as_libfranka_judges_it() -> None:
@@ -102,7 +107,7 @@ def test_a_grasp_succeeds_within_its_epsilon_as_libfranka_judges_it() -> None:
 
 
 def test_franka_state_is_filled_in_place() -> None:
-    filler = convert.FrankaStateFiller(ADAPTER.joints, "panda_link0")
+    filler = convert.FrankaStateFiller(FrankaRobotState, ADAPTER.joints, "panda_link0")
     message = filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
     assert message is filler.fill(ROBOT, ROBOT.q_rad, ROBOT.dq_rad_s)
     assert convert.robot_mode(message) is RobotMode.MOVE
@@ -115,6 +120,10 @@ def test_reports_come_back() -> None:
     decision = Decision(verdict=Verdict.STOP, reasons=("a: b",), command=None, generation=3)
     gate = GateReport(decision=decision, latched=True, commands=9, limited=1, held=2, stops=3, state_age_s=0.5)
     assert convert.from_gate_event(convert.to_gate_event(gate, NOW_S)) == gate
+    goal = GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0)
+    hand = HandReport(state=HandState.FAILED, goal_id=3, goal=goal, asked_s=7.5, attempts=2, reason="r")
+    assert convert.from_hand_status(convert.to_hand_status(hand, NOW_S)) == hand
+    assert convert.from_hand_status(convert.to_hand_status(HandReport(), NOW_S)) == HandReport()
     episode = Episode(episode_id="e", task="t", subtasks=("a", "b"), seed=5, bundle_id="x")
     news = EpisodeNews(kind="end", stamp_s=NOW_S, episode=episode, success=True, subtasks_done=2, steps=7, detail="d")
     back = convert.from_episode_event(convert.to_episode_event(news))
@@ -126,19 +135,18 @@ def test_reports_come_back() -> None:
     assert len(message.predicted) == 90 and convert.from_plan_status(message).reason == "r"
 
 
-def test_adapters_are_data() -> None:
-    assert adapter_names() == ["franka_ros2", "multipanda", "twin"]
-    assert robot_state_type(load_adapter("multipanda")) is FrankaRobotState  # upstream's FrankaState is not installed
-    assert load_adapter("franka_ros2", arm="fer").joints[0] == "fer_joint1"
-    assert load_adapter("multipanda").recovery_kind == "service"
-    with pytest.raises(SpecError, match="known are"):
-        load_adapter("ur5")
+def test_recovery_services_answer_in_their_own_words() -> None:
+    for kind in (Trigger, SetLoad):
+        answer = convert.answer_recovery(kind.Response(), False, "No errors")
+        assert convert.from_recovery(answer) == (False, "No errors")
+    assert convert.from_recovery(Empty.Response()) == (True, "")
 
 
 def test_definitions_hold_everything_that_a_message_contains() -> None:
     text = full_definition("trajectory_msgs/msg/JointTrajectory")
     parts = ("std_msgs/Header", "trajectory_msgs/JointTrajectoryPoint", "builtin_interfaces/Duration")
     assert all(f"MSG: {part}\n" in text for part in parts)
+    assert "MSG: skimo_msgs/GripperCommand\n" in full_definition("skimo_msgs/msg/HandStatus")
 
 
 def spoiled(change: str) -> TrajectoryMsg:
@@ -280,6 +288,9 @@ def test_whatever_a_message_holds_conversions_refuse_in_words_or_take_it() -> No
         GateEvent(reasons=["a"]),
         EpisodeEvent(),
         PlanStatus(),
+        convert.to_hand_status(
+            HandReport(goal_id=1, goal=GripperCommand(kind="move", width_m=0.0, speed_m_s=0.1)), 1.0
+        ),
     )
     read = (
         lambda m: convert.from_trajectory(m, ADAPTER.joints, 0.0),
@@ -290,6 +301,7 @@ def test_whatever_a_message_holds_conversions_refuse_in_words_or_take_it() -> No
         convert.from_gate_event,
         convert.from_episode_event,
         convert.from_plan_status,
+        convert.from_hand_status,
     )
     taken = refused = 0
     for message, use in zip(sound, read):

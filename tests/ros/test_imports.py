@@ -1,4 +1,4 @@
-"""The nodes that run beside a robot need neither torch nor ONNX Runtime nor MuJoCo."""
+"""The nodes that run beside a robot need neither torch nor ONNX Runtime nor MuJoCo, nor one stack's franka_msgs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,24 @@ class Absent:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 """
+EVERY_MODULE = """
+import importlib, pkgutil, skimo_ros
+for module in pkgutil.walk_packages(skimo_ros.__path__, 'skimo_ros.'):
+    importlib.import_module(module.name)
+print('imported')
+"""
 
 
 @pytest.mark.parametrize("module", ["policy_node", "gate_node", "recorder_node", "twin_node", "backend", "cli"])
 def test_nodes_import_without_the_heavy_libraries(module: str) -> None:
     code = f"{BLOCK}\nimport skimo_ros.{module}\nprint('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "imported", done.stderr
+
+
+def test_nothing_needs_a_driver_stacks_messages_before_a_driver_is_named() -> None:
+    """Every module of the package, whatever it is called."""
+    code = BLOCK.replace("'torch',", "'franka_msgs',") + EVERY_MODULE
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.strip() == "imported", done.stderr
 

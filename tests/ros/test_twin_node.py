@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from action_msgs.msg import GoalStatus
 from contracts.backend import BackendContract, Rig
 from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move
 from rclpy.action.client import ActionClient
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
-from std_srvs.srv import Trigger
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
@@ -157,6 +161,36 @@ def test_the_hand_moves_grasps_and_homes(home: RosBackend, watcher: Watcher) -> 
         client.destroy()
 
 
+def test_a_cancelled_goal_leaves_the_fingers_where_they_are(home: RosBackend, context: Context) -> None:
+    node, executor = Node("hand_client", context=context), SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    client = ActionClient(node, Move, load_adapter("twin").gripper_move)
+
+    def answer(future: Future) -> Any:
+        executor.spin_until_future_complete(future, ANSWER_S)
+        assert future.done(), "the hand's driver did not answer"
+        return future.result()
+
+    try:
+        assert client.wait_for_server(START_S)
+        home_m = home.read().finger_m.sum()
+        handle = answer(client.send_goal_async(Move.Goal(width=0.0, speed=0.02)))
+        wait_until(lambda: home.read().finger_m.sum() < home_m - 0.005, "the fingers to move", ANSWER_S)
+        ended = handle.get_result_async()
+        assert len(answer(handle.cancel_goal_async()).goals_canceling) == 1
+        end = answer(ended)
+    finally:
+        client.destroy()
+        executor.shutdown()
+        node.destroy_node()
+    assert end.status == GoalStatus.STATUS_CANCELED and not end.result.success
+    assert end.result.error.startswith("cancelled with the fingers 0.0")
+    let_pass(home, 0.3)
+    rest_m = home.read().finger_m.sum()
+    let_pass(home, 0.3)
+    assert home.read().finger_m.sum() == pytest.approx(rest_m, abs=1e-3) and rest_m > 0.005
+
+
 def test_a_user_stop_stops_the_gate_until_recovered_and_reset(home: RosBackend, watcher: Watcher) -> None:
     assert watcher.trigger(Names.USER_STOP)[0]
     wait_until(lambda: watcher.gate[-1].latched, "the gate to stop", ANSWER_S)
@@ -178,33 +212,3 @@ def test_a_second_gate_in_the_domain_ends_with_the_reason(arm: RosBackend, proce
     processes.running["gate_node"] = first
     assert second.wait(START_S) == 1
     assert f"(process {first.pid})" in processes.log("gate_node")
-
-
-def test_the_twin_also_starts_under_multipandas_names(arm: RosBackend, processes: Processes, context: Context) -> None:
-    arm.let_go()
-    processes.end("twin_node")
-    processes.end("gate_node")
-    processes.node("twin_node", driver="multipanda")
-    processes.node("gate_node", driver="multipanda")
-    other = RosBackend("multipanda", context=context)
-    try:
-        other.wait_until_up(90.0)
-        other.take_charge()
-        before = other.read().q_rad
-        actuator = Actuator(load_limits(), ACTION)
-
-        def moved() -> bool:  # on a busy machine a command may come too late to be followed
-            actuator.reset(other.read().q_rad, other.now_s())
-            other.write(actuator.command(np.full(ACTION.size, 0.3, np.float32), other.now_s()))
-            return np.abs(other.read().q_rad - before).max() > 0.01
-
-        wait_until(moved, "the arm to move", ANSWER_S, poll_s=0.3)
-        client = other._node.create_client(Trigger, load_adapter("multipanda").recovery)
-        assert client.wait_for_service(START_S)
-    finally:
-        other.close()
-        processes.end("twin_node")
-        processes.end("gate_node")
-        processes.node("twin_node")
-        processes.node("gate_node")
-        arm.wait_until_up(90.0)

@@ -15,21 +15,24 @@ from typing import Annotated, Any
 import rclpy
 import rclpy.utilities
 import tyro
-from franka_msgs.action import ErrorRecovery
+from action_msgs.msg import GoalStatus
 from rclpy.action.client import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from skimo_msgs.msg import GateEvent, PlanStatus, RecorderStatus
+from skimo_msgs.msg import GateEvent, HandStatus, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 
 from skimo_core.errors import SetupError, SkimoError
 
 from . import conversions as convert
-from .adapters import Adapter, load_adapter, recovery_service_type
+from .adapters import Adapter, load_adapter, recovery_type
 from .nodes import LATEST_QOS, Names
 
 FAILED = 1
+AFTER_RECOVERY_S = 2.0
+"""How long a gate may go on refusing after a recovery: until the robot's state says so too."""
+AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Reset:
     recover: bool = False
     """first ask the driver to recover from its errors (reflex, released user stop)"""
     driver: str = "twin"
-    """driver stack whose recovery is asked"""
+    """driver stack whose recovery is asked: its name, or the path of its file"""
     timeout_s: Annotated[float, tyro.conf.arg(help="longest wait for each answer, s")] = 5.0
 
 
@@ -52,7 +55,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Print where the policy, the gate and the recorder stand."""
+    """Print where the policy, the gate, the hand and the recorder stand."""
 
     timeout_s: Annotated[float, tyro.conf.arg(help="longest wait for each, s")] = 3.0
 
@@ -69,15 +72,16 @@ class Caller:
         self.node.destroy_node()
         rclpy.utilities.try_shutdown()
 
-    def trigger(self, name: str, kind: Any = Trigger) -> tuple[bool, str]:
-        """Call a service without arguments; raises SetupError if nobody answers."""
-        client = self.node.create_client(kind, name)
-        if not client.wait_for_service(self._timeout_s):
-            raise SetupError(_nobody(f"service {name}"))
-        return convert.from_trigger(self._wait(client.call_async(kind.Request()), name))
+    def trigger(self, name: str) -> tuple[bool, str]:
+        """Call a Trigger service; raises SetupError if nobody answers."""
+        return convert.from_trigger(self._call(Trigger, name))
 
-    def clear_stop(self) -> tuple[bool, str]:
-        """Show the gate's stop and clear it, and no newer one; raises SetupError if nobody answers."""
+    def clear_stop(self, patience_s: float) -> tuple[bool, str]:
+        """Show the gate's stop and clear it, and no newer one; asked again for so long while the gate refuses.
+
+        Raises:
+            SetupError: nobody answers.
+        """
         message = self.newest(GateEvent, Names.GATE, LATEST_QOS)
         if message is None:
             raise SetupError(_nobody(f"topic {Names.GATE}"))
@@ -85,22 +89,34 @@ class Caller:
         if report.latched:
             print(f"gate: clearing STOP {report.decision.generation}: {'; '.join(report.decision.reasons)}")
         request = convert.reset_stop_request(report.decision.generation)
-        client = self.node.create_client(ResetGate, Names.GATE_RESET_STOP)
-        if not client.wait_for_service(self._timeout_s):
-            raise SetupError(_nobody(f"service {Names.GATE_RESET_STOP}"))
-        return convert.from_trigger(self._wait(client.call_async(request), Names.GATE_RESET_STOP))
+        end_s = time.monotonic() + patience_s
+        while True:
+            cleared, text = convert.from_trigger(self._call(ResetGate, Names.GATE_RESET_STOP, request))
+            if cleared or time.monotonic() > end_s:
+                return cleared, text
+            rclpy.spin_once(self.node, timeout_sec=AGAIN_S)
 
-    def recover(self, adapter: Adapter) -> None:
-        """Ask the driver to recover; raises SetupError if nobody answers."""
+    def recover(self, adapter: Adapter) -> tuple[bool, str]:
+        """Ask the driver to recover; return whether it says that it did, and its words.
+
+        Raises:
+            SetupError: nobody answers, or the driver's types are not installed.
+        """
+        kind = recovery_type(adapter)
         if adapter.recovery_kind == "service":
-            self.trigger(adapter.recovery, recovery_service_type())
-            return
-        client = ActionClient(self.node, ErrorRecovery, adapter.recovery)
-        if not client.wait_for_server(self._timeout_s):
-            raise SetupError(_nobody(f"action {adapter.recovery}"))
-        handle = self._wait(client.send_goal_async(ErrorRecovery.Goal()), adapter.recovery)
-        self._wait(handle.get_result_async(), adapter.recovery)
-        client.destroy()
+            return convert.from_recovery(self._call(kind, adapter.recovery))
+        client = ActionClient(self.node, kind, adapter.recovery)
+        try:
+            if not client.wait_for_server(self._timeout_s):
+                raise SetupError(_nobody(f"action {adapter.recovery}"))
+            handle = self._wait(client.send_goal_async(kind.Goal()), adapter.recovery)
+            if not handle.accepted:
+                return False, "the driver refused to try"
+            answer = self._wait(handle.get_result_async(), adapter.recovery)
+            recovered = answer.status == GoalStatus.STATUS_SUCCEEDED
+            return recovered, "" if recovered else "the driver tried and failed; its log says why"
+        finally:
+            client.destroy()
 
     def newest(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """The newest message of a topic that keeps its last; None if nobody publishes it."""
@@ -111,6 +127,15 @@ class Caller:
             rclpy.spin_once(self.node, timeout_sec=0.1)
         self.node.destroy_subscription(subscription)
         return got[-1] if got else None
+
+    def _call(self, kind: Any, name: str, request: Any = None) -> Any:
+        client = self.node.create_client(kind, name)
+        try:
+            if not client.wait_for_service(self._timeout_s):
+                raise SetupError(_nobody(f"service {name}"))
+            return self._wait(client.call_async(request or kind.Request()), name)
+        finally:
+            self.node.destroy_client(client)
 
     def _wait(self, future: Any, name: str) -> Any:
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=self._timeout_s)
@@ -125,9 +150,9 @@ def reset(argv: list[str]) -> int:
 
     def ask(caller: Caller) -> bool:
         if options.recover:
-            caller.recover(load_adapter(options.driver))
-            print("driver: recovery asked")
-        cleared, text = caller.clear_stop()
+            recovered, text = caller.recover(load_adapter(options.driver))
+            print(f"driver: {'recovered' if recovered else f'not recovered: {text}'}")  # the gate judges what is left
+        cleared, text = caller.clear_stop(AFTER_RECOVERY_S if options.recover else 0.0)
         print(f"gate: {text}")
         if not cleared:
             return False
@@ -151,13 +176,15 @@ def stop(argv: list[str]) -> int:
 
 
 def status(argv: list[str]) -> int:
-    """Print where the policy, the gate and the recorder stand."""
+    """Print where the policy, the gate, the hand and the recorder stand."""
     options = tyro.cli(Status, args=argv, prog="skimo status")
 
     def ask(caller: Caller) -> bool:
         gate = caller.newest(GateEvent, Names.GATE, LATEST_QOS)
+        hand = caller.newest(HandStatus, Names.HAND, LATEST_QOS)
         plan = caller.newest(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
         print(f"gate: {_gate_words(gate)}" if gate else f"gate: {_nobody('topic ' + Names.GATE)}")
+        print(f"hand: {convert.from_hand_status(hand).words}" if hand else f"hand: {_nobody('topic ' + Names.HAND)}")
         print(f"policy: {_policy_words(plan)}" if plan else f"policy: {_nobody('topic ' + Names.PLAN_STATUS)}")
         recorder = caller.newest(RecorderStatus, Names.RECORDER, LATEST_QOS)
         print(

@@ -4,6 +4,8 @@ Joint vectors are picked by name, so the order in a message does not matter. Sta
 (float, about 0.2 us of resolution in Unix time). Units are those of both sides: rad, rad/s, Nm, m, s.
 A message that lacks what is needed, contradicts itself or is longer than anybody needs raises SpecError and nothing
 else, whatever it holds: `nodes` makes that a line in the log. Numbers may still be non-finite; who uses them checks.
+A driver stack's own messages are told apart by their fields, so that none has to be installed here: franka_ros2's and
+multipanda_ros2's packages share the name franka_msgs.
 """
 
 from __future__ import annotations
@@ -15,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from franka_msgs.action import Grasp, Move
-from franka_msgs.msg import FrankaRobotState
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus, RecorderStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
@@ -39,6 +39,7 @@ from skimo_core.types import (
     Verdict,
 )
 
+from .hand import HandReport, HandState
 from .reports import Episode, EpisodeNews, GateReport, PolicyReport, RecorderReport, StepRecord
 
 GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
@@ -200,29 +201,38 @@ def _by_name(what: str, names: Any, values: Any, joints: Sequence[str]) -> Array
 
 
 class FrankaStateFiller:
-    """Fills one FrankaRobotState again and again; building it anew takes longer than publishing it."""
+    """Fills one FrankaRobotState or FrankaState again and again; building it anew takes longer than publishing it.
 
-    def __init__(self, joints: Sequence[str], frame: str) -> None:
-        self.message = FrankaRobotState()
+    Args:
+        kind: the message's type.
+        joints: names of the arm's joints.
+        frame: of the arm's base.
+    """
+
+    def __init__(self, kind: Any, joints: Sequence[str], frame: str) -> None:
+        self.message = kind()
         self.message.header.frame_id = frame
-        self._joint_states = (self.message.measured_joint_state, self.message.desired_joint_state)
-        for state in self._joint_states:
-            state.name = list(joints)
-            state.effort = [0.0] * len(joints)
+        self._nested = hasattr(self.message, "desired_joint_state")
+        if self._nested:
+            for state in (self.message.measured_joint_state, self.message.desired_joint_state):
+                state.name = list(joints)
+                state.effort = [0.0] * len(joints)
 
-    def fill(self, robot: RobotState, q_desired_rad: Array, dq_desired_rad_s: Array) -> FrankaRobotState:
+    def fill(self, robot: RobotState, q_desired_rad: Array, dq_desired_rad_s: Array) -> Any:
         message, stamp = self.message, to_time(robot.stamp_s)
         message.header.stamp = stamp
-        measured, desired = self._joint_states
+        message.time = robot.stamp_s
+        message.control_command_success_rate = 1.0
+        message.robot_mode = int(robot.mode)
+        if not self._nested:  # flat arrays, as libfranka has them
+            message.q, message.dq, message.tau_j = robot.q_rad, robot.dq_rad_s, robot.tau_nm
+            message.q_d, message.dq_d = q_desired_rad, dq_desired_rad_s
+            return message
+        measured, desired = message.measured_joint_state, message.desired_joint_state
         measured.header.stamp = desired.header.stamp = stamp
         measured.position, measured.velocity = robot.q_rad.tolist(), robot.dq_rad_s.tolist()
         measured.effort = robot.tau_nm.tolist()
         desired.position, desired.velocity = q_desired_rad.tolist(), dq_desired_rad_s.tolist()
-        message.time = robot.stamp_s
-        message.control_command_success_rate = 1.0
-        message.robot_mode = int(robot.mode)
-        if robot.tau_ext_nm is not None:
-            message.tau_ext_hat_filtered.effort = robot.tau_ext_nm.tolist()
         return message
 
 
@@ -332,24 +342,25 @@ def from_gripper(message: GripperMsg) -> GripperCommand:
     )
 
 
-def gripper_goal(goal: GripperCommand, width_max_m: float) -> Move.Goal | Grasp.Goal:
-    """The driver's action goal; a grasp takes whatever lies between the fingers."""
+def gripper_goal(kind: Any, goal: GripperCommand, width_max_m: float) -> Any:
+    """The goal of a driver's action type `kind`; a grasp takes whatever lies between the fingers."""
     if goal.kind == "move":
-        return Move.Goal(width=goal.width_m, speed=goal.speed_m_s)
-    message = Grasp.Goal(width=goal.width_m, speed=goal.speed_m_s, force=goal.force_n)
+        return kind.Goal(width=goal.width_m, speed=goal.speed_m_s)
+    message = kind.Goal(width=goal.width_m, speed=goal.speed_m_s, force=goal.force_n)
     message.epsilon.inner = message.epsilon.outer = width_max_m
     return message
 
 
-def from_gripper_goal(message: Move.Goal | Grasp.Goal) -> GripperCommand:
-    if isinstance(message, Grasp.Goal):
+def from_gripper_goal(message: Any) -> GripperCommand:
+    """The goal in a driver's Move or Grasp goal."""
+    if hasattr(message, "epsilon"):
         return GripperCommand(kind="grasp", width_m=message.width, speed_m_s=message.speed, force_n=message.force)
     return GripperCommand(kind="move", width_m=message.width, speed_m_s=message.speed)
 
 
-def gripper_outcome(message: Move.Goal | Grasp.Goal, width_m: float) -> tuple[bool, str]:
-    """Whether the goal counts as reached with the fingers at rest `width_m` apart, as libfranka judges it."""
-    if isinstance(message, Grasp.Goal):
+def gripper_outcome(message: Any, width_m: float) -> tuple[bool, str]:
+    """Whether a Move or Grasp goal is reached with the fingers at rest `width_m` apart, as libfranka judges it."""
+    if hasattr(message, "epsilon"):
         low, high = message.width - message.epsilon.inner, message.width + message.epsilon.outer
         held = low < width_m < high
         return held, "" if held else f"the object is {width_m:.4f} m wide, outside {low:.4f} to {high:.4f} m"
@@ -397,6 +408,29 @@ def from_gate_event(message: GateEvent) -> GateReport:
         held=message.held,
         stops=message.stops,
         state_age_s=message.state_age_s,
+    )
+
+
+def to_hand_status(report: HandReport, now_s: float) -> HandStatus:
+    message = HandStatus(
+        state=int(report.state), goal_id=report.goal_id, attempts=report.attempts, reason=report.reason
+    )
+    message.header.stamp = to_time(now_s)
+    if report.goal is not None:
+        message.goal = to_gripper(report.goal, report.asked_s)
+    return message
+
+
+def from_hand_status(message: HandStatus) -> HandReport:
+    if message.state not in HandState.__members__.values():
+        raise SpecError(f"hand status: state {message.state} is unknown, bound {int(max(HandState))}")
+    return HandReport(
+        state=HandState(message.state),
+        goal_id=message.goal_id,
+        goal=from_gripper(message.goal) if message.goal_id else None,
+        asked_s=from_time(message.goal.header.stamp),
+        attempts=message.attempts,
+        reason=short(message.reason),
     )
 
 
@@ -584,13 +618,23 @@ def gripper_result(kind: Any, success: bool, text: str) -> Any:
 
 
 def from_gripper_result(message: Any) -> tuple[bool, str]:
-    return message.success, message.error
+    """Whether a driver's gripper action succeeded, and its words."""
+    return bool(message.success), str(message.error)
 
 
-def answer_recovery(response: Any) -> Any:
-    """The reply of a recovery service, whatever its type calls success."""
+def from_recovery(response: Any) -> tuple[bool, str]:
+    """Whether a driver's recovery service says that it recovered, and its words; one that says nothing did."""
+    words = getattr(response, "error", "") or getattr(response, "message", "")
+    return bool(getattr(response, "success", True)), str(words)
+
+
+def answer_recovery(response: Any, success: bool, text: str) -> Any:
+    """The reply of a recovery service, whatever its type calls its words."""
     if hasattr(response, "success"):
-        response.success = True
+        response.success = success
+    for words in ("error", "message"):
+        if hasattr(response, words):
+            setattr(response, words, text)
     return response
 
 

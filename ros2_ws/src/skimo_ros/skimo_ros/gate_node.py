@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -31,8 +32,8 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from skimo_core.errors import SpecError
 from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.limits import RobotLimits, load_limits
-from skimo_core.types import JointCommand, JointTrajectory, RobotState, Verdict
+from skimo_core.safety.limits import RobotLimits
+from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 
 from . import conversions as convert
 from . import ending
@@ -44,6 +45,7 @@ from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .reports import GateReport
+from .robots import limits_of
 
 _DEFAULT = GateConfig()
 PARAMETERS = (
@@ -80,7 +82,7 @@ class GateNode(Node):
         values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         self.adapter = load_adapter(values["driver"], values["arm"])
-        self.limits = load_limits(values["robot"])
+        self.limits = limits_of(self.adapter, values["robot"])
         self.gate = Gate(self.limits, _config(values))
         _warm_up(self.gate, self.limits)
         self._stops = 0
@@ -91,7 +93,7 @@ class GateNode(Node):
         self._driver = self.create_publisher(TrajectoryMsg, self.adapter.command, COMMAND_QOS)
         self._events = self.create_publisher(GateEvent, Names.GATE, LATEST_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
-        self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m)
+        self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m, self._judge_hand)
         self._state = ArmState(self, self.adapter, objects=False)
         inputs = (
             self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS),
@@ -131,12 +133,14 @@ class GateNode(Node):
         self._pass_on(decision)
 
     def _propose_hand(self, message: GripperMsg) -> None:
-        goal = convert.from_gripper(message)
+        self._hand.send(convert.from_gripper(message))
+
+    def _judge_hand(self, goal: GripperCommand) -> Decision:
+        """The gate's word on a goal, asked before each attempt to send it."""
         now = now_s(self)
         decision = self._refusal(now) or self.gate.consider_hand(goal, self._robot(), now)
         self._pass_on(decision)
-        if decision.verdict is Verdict.PASS and not self._hand.send(goal):
-            self.get_logger().warning(f"no driver offers the hand's {goal.kind!r} action; the goal is dropped")
+        return decision
 
     # --- who else is there ------------------------------------------------------------------------------------------
 
@@ -181,7 +185,7 @@ class GateNode(Node):
         now = now_s(self)
         robot, counts = self._robot(), self.gate.counts.by_verdict
         report = GateReport(
-            decision=decision,
+            decision=replace(decision, reasons=(*decision.reasons, *self._hand.complaints)),
             latched=self.gate.stopped,
             commands=sum(counts.values()),
             limited=counts[Verdict.LIMIT],
@@ -211,13 +215,15 @@ class GateNode(Node):
             self._tell(decision)
         skew, skew_s = self._state.skew.words(), self._state.skew.skew_s
         blocked = "; ".join(decision.reasons) if decision.verdict is Verdict.HOLD else ""
-        level = "error" if self.gate.stopped or blocked else "warn" if skew else "ok"
+        hand = "; ".join(self._hand.complaints)
+        level = "error" if self.gate.stopped or blocked else "warn" if skew or hand else "ok"
         counts = {verdict.name.lower(): n for verdict, n in self.gate.counts.by_verdict.items()}
-        text = "; ".join(self.gate.stopped_for) or blocked or skew or "ready"
+        text = "; ".join(self.gate.stopped_for) or blocked or skew or hand or "ready"
         values = {
             **counts,
             "generation": self.gate.generation,
             "robot_mode": self._state.mode.name,
+            "hand": self._hand.report.words,
             "others": self._company.others() or "none",
             "driver_clock_behind_ms": "unknown" if skew_s is None else 1e3 * skew_s,
         }
@@ -228,6 +234,7 @@ class GateNode(Node):
         news = convert.from_episode_event(message)
         if news.kind == "start":
             self._resync_after_s = news.stamp_s
+            self._hand.drop("a new episode began")
             self._robot()
 
     def _robot(self) -> RobotState | None:

@@ -75,6 +75,7 @@ class Names:
     PROPOSED = "skimo/proposed"
     GRIPPER = "skimo/gripper"
     GATE = "skimo/gate"
+    HAND = "skimo/hand"
     PLAN_STATUS = "skimo/plan_status"
     EPISODE = "skimo/episode"
     EPISODE_STEP = "skimo/episode_step"

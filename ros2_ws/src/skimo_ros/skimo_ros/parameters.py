@@ -73,9 +73,10 @@ def _descriptor(p: Parameter) -> ParameterDescriptor:
 
 
 DRIVER = (
-    Parameter("driver", "twin", "driver stack whose names are used: a file in adapters/"),
+    Parameter("driver", "twin", "driver stack whose names are used: a file in adapters/, or a path"),
     Parameter("arm", "", "arm id, prefix of the joint names; empty: the driver's own"),
 )
 """What every node that speaks to the driver declares."""
 
-ROBOT = (Parameter("robot", "panda", "robot whose limits hold: a file in skimo_core's robots/"),)
+ROBOT = (Parameter("robot", "", "robot whose limits hold: a file in skimo_core's robots/; empty: the driver's own"),)
+"""What every node declares that judges, makes or is an arm's motion."""

@@ -31,7 +31,6 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from skimo_core.client import DEFAULT_ENDPOINT, PolicyClient
 from skimo_core.errors import PolicyError, SetupError, SkimoError, SpecError
 from skimo_core.planning import BackgroundPlanning
-from skimo_core.safety.limits import load_limits
 from skimo_core.tasks import kitchen
 from skimo_core.types import JointCommand
 
@@ -46,6 +45,7 @@ from .parameters import DRIVER, ROBOT, Parameter, declare
 from .pilot import Arm, Audience, Pilot
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from .robots import check_bundle_limits, limits_of
 
 PARAMETERS = (
     *DRIVER,
@@ -79,7 +79,7 @@ class PolicyNode(LifecycleNode):
         self.failure = ""
         self._adapter = load_adapter(self._values["driver"], self._values["arm"])
         self._domain = kitchen()
-        self._limits = load_limits(self._values["robot"])
+        self._limits = limits_of(self._adapter, self._values["robot"])
         self._pilot: Pilot | None = None
         self._planning: BackgroundPlanning | None = None
         self._policy_clients: tuple[PolicyClient, ...] = ()
@@ -158,6 +158,8 @@ class PolicyNode(LifecycleNode):
         acting, planner = self._policy_clients
         spec = acting.connect(values["hello_timeout_s"])
         planner.connect(values["hello_timeout_s"])
+        if warning := check_bundle_limits(spec.bundle_id, spec.limits_digest, self._limits):
+            self.get_logger().warning(warning)
         self._planning = BackgroundPlanning(planner, values["plan_deadline_s"])
         arm = Arm(robot=self._state.robot, objects=self._state.objects, send=self._send, clock=lambda: now_s(self))
         audience = Audience(news=self._tell_news, record=self._record)
@@ -166,11 +168,6 @@ class PolicyNode(LifecycleNode):
         noise = values["noise"]
         self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=noise, jumps=jumps)
         self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
-        if spec.limits_digest not in ("", self._limits.digest):
-            self.get_logger().warning(
-                f"the bundle's data obeyed other robot limits (digest {spec.limits_digest[:12]}) than those of "
-                f"{values['robot']!r} here ({self._limits.digest[:12]}): motions may be clipped that it counts on"
-            )
 
     def _make_client(self) -> PolicyClient:
         return PolicyClient(

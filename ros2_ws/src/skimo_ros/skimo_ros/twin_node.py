@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
-from franka_msgs.action import ErrorRecovery
 from rclpy.action.server import ActionServer, ServerGoalHandle
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -31,15 +31,17 @@ from skimo_core.errors import SimulationError, SkimoError, SpecError
 from skimo_core.types import GripperCommand, JointCommand, JointTrajectory
 
 from . import conversions as convert
-from .adapters import load_adapter, recovery_service_type, robot_state_type
+from .adapters import load_adapter, recovery_type, robot_state_type
 from .ending import AFTER_GATE, REST_RAD_S
 from .gripper_server import GripperServer
 from .guarded import Complaints
 from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, only_one, run
-from .parameters import DRIVER, Parameter, declare
+from .parameters import DRIVER, ROBOT, Parameter, declare
+from .robots import check_twin_robot
 
 PARAMETERS = (
     *DRIVER,
+    *ROBOT,
     Parameter("model", "panda", "the arm that is simulated", choices=("panda", "kitchen")),
     Parameter("task", "kitchen", "task whose initial state the twin starts in"),
     Parameter("seed", 0, "seed of that state", low=0, high=2**31),
@@ -104,6 +106,7 @@ class TwinNode(Node):
         factor = self.values["real_time_factor"]
         self._clock_s = TwinClock(self, factor, self._period_s if factor == 0 else self._period_s * factor)
         self.twin = Twin(arm=self.values["model"])
+        check_twin_robot(self.adapter, self.values["robot"], self.twin.limits)
         self._simulated_s = self.twin.now_s()
         self._publish_to()
         self._serve()
@@ -153,7 +156,7 @@ class TwinNode(Node):
         self._joint_state = JointState()
         self._object_state = ObjectStatesMsg()
         self._object_state.header.frame_id = "world"
-        self._franka_state = convert.FrankaStateFiller(a.joints, a.base_frame)
+        self._franka_state = convert.FrankaStateFiller(robot_state_type(a), a.joints, a.base_frame)
         self._every = {
             name: max(1, round(self.values["rate_hz"] / self.values[f"{name}_rate_hz"]))
             for name in ("robot_state", "object")
@@ -167,9 +170,9 @@ class TwinNode(Node):
         opened = GripperCommand(kind="move", width_m=limits.hand_width_max_m, speed_m_s=limits.hand_speed_m_s)
         self._hand = GripperServer(self, a, self, opened)
         if a.recovery_kind == "action":
-            self._recovery = ActionServer(self, ErrorRecovery, a.recovery, self._recover_action)
+            self._recovery = ActionServer(self, recovery_type(a), a.recovery, self._recover_action)
         else:
-            self.create_service(recovery_service_type(), a.recovery, self._recover_service)
+            self.create_service(recovery_type(a), a.recovery, self._recover_service)
 
     def _physics(self) -> None:
         count = 0
@@ -243,14 +246,14 @@ class TwinNode(Node):
             self.twin.recover()
         self.get_logger().info("errors recovered")
 
-    def _recover_action(self, handle: ServerGoalHandle) -> ErrorRecovery.Result:
+    def _recover_action(self, handle: ServerGoalHandle) -> Any:
         self._recover()
         handle.succeed()
-        return ErrorRecovery.Result()
+        return recovery_type(self.adapter).Result()
 
-    def _recover_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _recover_service(self, request: Any, response: Any) -> Any:
         self._recover()
-        return convert.answer_recovery(response)
+        return convert.answer_recovery(response, True, "")
 
 
 def _followable(trajectory: JointTrajectory) -> JointTrajectory:

@@ -1,0 +1,50 @@
+"""Nodes of which driver, robot, twin and bundle contradict each other refuse to start, and name both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ros.ros_harness import START_S, Processes
+from support.policy_server import running
+
+from skimo_core.safety.limits import load_limits
+from skimo_core.tasks import kitchen
+from skimo_core.up.isolation import free_domain
+from skimo_server.inprocess import InProcessPolicy
+from skimo_server.testing import make_bundle
+
+pytestmark = pytest.mark.ros
+LAB_DRIVER = "like: franka_ros2\nsource: ours\nrobots: [panda, fr3]\narm: panda\ncomand: x\n"
+
+
+def test_a_mismatch_of_driver_robot_twin_and_bundle_refuses_to_start(tmp_path: Path) -> None:
+    domain, panda = kitchen(), load_limits("panda")
+    make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action, limits_digest="0" * 64)
+    (tmp_path / "lab.yaml").write_text(LAB_DRIVER)
+    policy = InProcessPolicy.load(str(tmp_path / "bundle"))
+    bundle = policy.spec.bundle_id[:12]
+    cases = {
+        "gate_node": ({"robot": "fr3"}, "robot:=fr3 contradicts driver:=twin, which drives panda"),
+        "twin_node": (
+            {"driver": "franka_ros2"},
+            "driver:=franka_ros2 stands for a fr3, and the twin simulates a panda",
+        ),
+        "recorder_node": (
+            {"driver": tmp_path / "lab.yaml"},
+            f"{tmp_path}/lab.yaml: keys missing [], unknown ['comand']",
+        ),
+        "policy_node": (
+            {},
+            f"bundle {bundle} was made within other robot limits (digest 000000000000) than those of robot 'panda' "
+            f"here ({panda.digest[:12]})",
+        ),
+    }
+    with free_domain() as lock, running(policy) as endpoint:
+        processes = Processes(tmp_path, lock.domain)
+        cases["policy_node"][0]["endpoint"] = endpoint
+        started = {name: processes.node(name, **parameters) for name, (parameters, _) in cases.items()}
+        for name, (_, words) in cases.items():
+            assert started[name].wait(START_S) == 1, name
+            said = processes.log(name)
+            assert words in said and "Traceback" not in said, said
