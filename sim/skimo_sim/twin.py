@@ -193,6 +193,11 @@ class Twin:
         return q[0], dq[0]
 
     @property
+    def path_at_rest(self) -> bool:
+        """Whether the commanded motion has come to its end."""
+        return self.now_s() >= self._follower.end_s
+
+    @property
     def hand_width_m(self) -> float:
         """Distance between the fingers."""
         return float(np.clip(self.data.qpos[JOINTS : JOINTS + FINGERS].sum(), 0.0, WIDTH_MAX_M))

@@ -18,6 +18,7 @@ LAB = """
 like: franka_ros2
 source: our own driver (gitlab.example.org/arm)
 robots: [panda]
+cell: open
 arm: left
 recovery: left_recovery/recover
 recovery_type: std_srvs/srv/Trigger

@@ -112,7 +112,7 @@ class ArmState:
             self._guarded(self._joint_topic, lambda data=data, info=info: self._take_joints(data, info, alone))
 
     def _take_joints(self, data: bytes, info: dict[str, Any], alone: bool) -> None:
-        message = decode(self._joint_topic, data)
+        message = decode(self._joint_topic.msg_type, data)
         if not set(self._adapter.joints) <= set(message.name):
             return
         joints, fingers = self._adapter.joints, self._adapter.fingers
@@ -138,7 +138,7 @@ class ArmState:
         """Use the newest message that waits, if one does."""
         waiting = take_all(subscription)
         if waiting:
-            self._guarded(subscription, lambda: use(decode(subscription, waiting[-1][0])))
+            self._guarded(subscription, lambda: use(decode(subscription.msg_type, waiting[-1][0])))
 
     def _guarded(self, subscription: Subscription, use: Callable[[], None]) -> None:
         try:

@@ -30,6 +30,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.errors import SpecError
+from skimo_core.safety.cell import load_cell
 from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.limits import RobotLimits
@@ -59,8 +60,17 @@ PARAMETERS = (
     Parameter(
         "start_gap_rad", _DEFAULT.start_gap_rad, "bound on a trajectory's jump at its start", low=0.001, high=0.5
     ),
-    Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the robot's own"),
-    Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the robot's own"),
+    Parameter("cell", "", "what stands around the arm: a file in skimo_core's cells/, or a path; empty: the driver's"),
+    Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
+    Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
+    Parameter(
+        "tracking_hold_rad", list(_DEFAULT.tracking_hold_rad), "how far each joint may lie from where it was told to be"
+    ),
+    Parameter("tracking_stop_rad", list(_DEFAULT.tracking_stop_rad), "with a joint further off the arm is stopped"),
+    Parameter(
+        "torque_hold_share", _DEFAULT.torque_hold_share, "external torque, of the reflex torques", low=0.1, high=10.0
+    ),
+    Parameter("torque_stop_share", _DEFAULT.torque_stop_share, "with more the arm is stopped", low=0.1, high=10.0),
     Parameter(
         "settle_s", 1.0, "how long after the start nothing moves, so that others are discovered", low=0.0, high=30.0
     ),
@@ -83,7 +93,7 @@ class GateNode(Node):
         self._only_one = only_one(self)
         self.adapter = load_adapter(values["driver"], values["arm"])
         self.limits = limits_of(self.adapter, values["robot"])
-        self.gate = Gate(self.limits, _config(values))
+        self.gate = Gate(self.limits, _config(values), cell=load_cell(values["cell"] or self.adapter.cell))
         _warm_up(self.gate, self.limits)
         self._stops = 0
         self._stopped_at_s = -np.inf
@@ -290,11 +300,12 @@ def _warm_up(gate: Gate, limits: RobotLimits) -> None:
 
 
 def _config(values: dict) -> GateConfig:
+    named = ("state_age_max_s", "state_lost_s", "command_age_max_s", "start_gap_rad")
+    shares = ("torque_hold_share", "torque_stop_share")
     return GateConfig(
-        state_age_max_s=values["state_age_max_s"],
-        state_lost_s=values["state_lost_s"],
-        command_age_max_s=values["command_age_max_s"],
-        start_gap_rad=values["start_gap_rad"],
+        **{name: values[name] for name in (*named, *shares)},
+        tracking_hold_rad=tuple(values["tracking_hold_rad"]),  # type: ignore[arg-type]
+        tracking_stop_rad=tuple(values["tracking_stop_rad"]),  # type: ignore[arg-type]
         workspace_low_m=_corner(values, "workspace_low_m"),
         workspace_high_m=_corner(values, "workspace_high_m"),
     )

@@ -37,6 +37,7 @@ from skimo_core.heap import settle_heap
 from skimo_core.up.isolation import DomainLock
 from skimo_core.up.parent import end_with_parent
 
+from .conversions import to_seconds
 from .ending import come_to_rest, role, wait_for_turn
 from .guarded import GuardedExecutor
 from .overrides import refuse_unknown
@@ -65,8 +66,8 @@ STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 def now_s(node: Node) -> float:
-    """The node's clock (simulated time where use_sim_time is set), s."""
-    return node.get_clock().now().nanoseconds * 1e-9
+    """The node's clock (simulated time where use_sim_time is set) in this process's seconds."""
+    return to_seconds(node.get_clock().now().nanoseconds)
 
 
 class Names:

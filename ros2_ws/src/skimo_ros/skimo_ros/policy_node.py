@@ -226,7 +226,7 @@ class PolicyNode(LifecycleNode):
         for subscription, use in ((self._verdicts, self._take_verdict), (self._passed_on, self._confirm)):
             for data, _ in take_all(subscription):
                 try:
-                    use(decode(subscription, data))
+                    use(decode(subscription.msg_type, data))
                 except SpecError as error:
                     self._complain(subscription, error)
 

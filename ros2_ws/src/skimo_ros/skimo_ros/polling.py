@@ -55,14 +55,14 @@ def take_all(subscription: Subscription) -> list[tuple[Any, dict[str, Any]]]:
     return messages
 
 
-def decode(subscription: Subscription, data: bytes) -> Any:
-    """The message in CDR bytes of a raw subscription.
+def decode(kind: Any, data: bytes) -> Any:
+    """The message of type `kind` in CDR bytes.
 
     Raises:
         SpecError: they hold none, or one of another definition.
     """
     try:
-        return deserialize_message(data, subscription.msg_type)
+        return deserialize_message(data, kind)
     except Exception as error:  # rclpy's class for it is private; whatever it is, the bytes are no such message
-        kind = getattr(subscription.msg_type, "__name__", "message")
-        raise SpecError(f"{len(data)} bytes are no {kind} ({error}); is its sender of this version?") from None
+        name = getattr(kind, "__name__", "message")
+        raise SpecError(f"{len(data)} bytes are no {name} ({error}); is its sender of this version?") from None

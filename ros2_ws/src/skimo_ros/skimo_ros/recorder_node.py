@@ -25,9 +25,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus, RecorderStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, ObjectStates, PlanStatus, RecorderStatus
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.episodes.episode import EpisodeMeta
@@ -42,7 +41,7 @@ from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
 from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, Parameter, declare
-from .polling import PolledGroup, subscribe_polled, take_all
+from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .recording import Channel, Sample
 from .reports import EpisodeNews, PolicyReport
 
@@ -74,6 +73,7 @@ def recorded_topics(adapter: Adapter) -> dict[str, tuple[Any, QoSProfile]]:
         Names.EPISODE: (EpisodeEvent, RECORD_QOS),
         Names.EPISODE_STEP: (EpisodeStep, RECORD_QOS),
         Names.GATE: (GateEvent, RECORD_QOS),
+        Names.HAND: (HandStatus, EVENT_QOS),
         adapter.joint_states: (JointState, STATE_QUEUE_QOS),
         adapter.object_states: (ObjectStates, STATE_QUEUE_QOS),
         adapter.command: (JointTrajectory, COMMAND_QUEUE_QOS),
@@ -163,17 +163,24 @@ class RecorderNode(Node):
         samples = sorted([*strays, *self._take()], key=lambda s: s.log_ns)
         self._recent.append(samples)
         for sample in samples:
-            if sample.topic == _absolute(Names.EPISODE):
-                self._take_event(sample, now)
-            elif sample.topic == _absolute(Names.PLAN_STATUS):
-                self._note_status(sample)
-            self._record(sample, may_wait=sample not in strays)
+            self._hear(sample, now, may_wait=sample not in strays)
         if ending and self._end_news is not None:
             self._end()  # one drain after the end: its last messages have come
         if self._stranger is not None and now - self._stranger[1] > ADOPT_S:
             self._adopt(now)
         self._log.poll(now)
         self._tell_status()
+
+    def _hear(self, sample: Sample, now: float, *, may_wait: bool) -> None:
+        """Take note of one message and record it; one that can't be read is left out, and told."""
+        try:
+            if sample.topic == _absolute(Names.EPISODE):
+                self._take_event(sample, now)
+            elif sample.topic == _absolute(Names.PLAN_STATUS):
+                self._note_status(sample)
+            self._record(sample, may_wait=may_wait)
+        except SkimoError as error:
+            self.get_logger().warning(f"{sample.topic}: {error}; left out", throttle_duration_sec=1.0)
 
     def _take(self) -> list[Sample]:
         samples = []
@@ -195,7 +202,7 @@ class RecorderNode(Node):
 
     def _record(self, sample: Sample, *, may_wait: bool = False) -> None:
         if sample.topic == _absolute(Names.EPISODE_STEP):
-            episode_id, number = convert.step_place(deserialize_message(sample.data, EpisodeStep))
+            episode_id, number = convert.step_place(decode(EpisodeStep, sample.data))
             if episode_id != self._log.episode_id:
                 if may_wait:
                     self._strays.append(sample)  # its episode's start may come with the next drain
@@ -205,11 +212,7 @@ class RecorderNode(Node):
         self._log.put(sample)
 
     def _take_event(self, sample: Sample, now: float) -> None:
-        try:
-            news = convert.from_episode_event(deserialize_message(sample.data, EpisodeEvent))
-        except (SkimoError, KeyError) as error:
-            self.get_logger().warning(f"an episode event can't be read ({error}); it is left out")
-            return
+        news = convert.from_episode_event(decode(EpisodeEvent, sample.data))
         if news.kind == "start":
             self._end()
             self._begin(_meta_of(news), now)
@@ -218,7 +221,7 @@ class RecorderNode(Node):
 
     def _note_status(self, sample: Sample) -> None:
         """Remember since when an episode runs whose start was not heard."""
-        report = convert.from_plan_status(deserialize_message(sample.data, PlanStatus))
+        report = convert.from_plan_status(decode(PlanStatus, sample.data))
         unknown = report.episode_id not in ("", self._last_id)
         if report.state not in RUNNING or not unknown:
             self._stranger = None

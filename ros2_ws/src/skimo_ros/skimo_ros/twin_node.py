@@ -12,6 +12,7 @@ Physics run in a thread of their own; the executor only serves what comes in.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -27,8 +28,8 @@ from skimo_msgs.srv import ResetTwin
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.errors import SimulationError, SkimoError, SpecError
-from skimo_core.types import GripperCommand, JointCommand, JointTrajectory
+from skimo_core.errors import BackendError, SimulationError, SkimoError, SpecError
+from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState
 
 from . import conversions as convert
 from .adapters import load_adapter, recovery_type, robot_state_type
@@ -52,6 +53,11 @@ PARAMETERS = (
 )
 MAX_RAD, MAX_RAD_S, MAX_RAD_S2 = 7.0, 50.0, 1000.0
 """No arm has these; what asks for more is refused as a driver refuses it."""
+FILTER_S = 0.02
+"""Time constant of the external torques' filter."""
+RESET_WAIT_S = 3.0
+SEEN_S = 0.3
+"""Longer than the gate takes to see that the arm has arrived."""
 LONGEST_SLICE_S = 0.1
 """After a pause the twin catches up in slices, so that commands still get in between."""
 
@@ -110,6 +116,7 @@ class TwinNode(Node):
         self._simulated_s = self.twin.now_s()
         self._publish_to()
         self._serve()
+        self._torque_nm = np.zeros(len(self.adapter.joints))
         self._running = True
         self.twin.reset(self.values["task"], self.values["seed"], now_s=self._clock_s.now())
         self._simulated_s = self.twin.now_s()
@@ -201,7 +208,7 @@ class TwinNode(Node):
 
     def _publish(self, count: int) -> None:
         with self._lock:
-            robot = self.twin.read()
+            robot = self._felt(self.twin.read())
             objects = self.twin.read_objects() if count % self._every["object"] == 0 else None
             desired = self.twin.desired()
         if self._clocks is not None:
@@ -212,6 +219,13 @@ class TwinNode(Node):
             self._object_states.publish(convert.fill_object_states(self._object_state, objects))
         if count % self._every["robot_state"] == 0:
             self._robot_states.publish(self._franka_state.fill(robot, *desired))
+
+    def _felt(self, robot: RobotState) -> RobotState:
+        """The state with its external torques low-pass filtered, as Franka's estimate is; one publisher calls this."""
+        if robot.tau_ext_nm is None:
+            return robot
+        self._torque_nm += (robot.tau_ext_nm - self._torque_nm) * self._period_s / (self._period_s + FILTER_S)
+        return dataclasses.replace(robot, tau_ext_nm=self._torque_nm.copy())
 
     def _follow(self, message: TrajectoryMsg) -> None:
         try:
@@ -225,6 +239,7 @@ class TwinNode(Node):
     def _reset(self, request: ResetTwin.Request, response: ResetTwin.Response) -> ResetTwin.Response:
         try:
             task, seed = convert.from_reset_request(request)
+            self._await_rest()
             with self._lock:
                 self._catch_up()
                 self.twin.reset(task or self.values["task"], seed, now_s=self._simulated_s)
@@ -233,6 +248,23 @@ class TwinNode(Node):
             return convert.answer_reset(response, False, str(error), 0.0)
         self.get_logger().info(f"reset: task {task!r} seed {seed}")
         return convert.answer_reset(response, True, "", stamp_s)
+
+    def _await_rest(self) -> None:
+        """Let the arm come to rest first, and be seen there: one that is put elsewhere in mid-motion looks, to whoever
+        watches it, like one that does not follow.
+
+        Raises:
+            BackendError: it does not come to rest.
+        """
+        end_s, rests_s = time.monotonic() + RESET_WAIT_S, time.monotonic()
+        while time.monotonic() - rests_s < SEEN_S:
+            with self._lock:
+                moving = not self.twin.path_at_rest
+            if moving:
+                rests_s = time.monotonic()
+            if rests_s > end_s:
+                raise BackendError(f"the arm is still led somewhere after {RESET_WAIT_S:g} s; stop its commander first")
+            time.sleep(self._period_s)
 
     def _user_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:

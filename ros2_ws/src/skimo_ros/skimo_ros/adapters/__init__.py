@@ -43,6 +43,7 @@ class Adapter:
         name: of the stack, or the path of its file.
         source: where the stack's packages come from, for a person who lacks them.
         robots: the robots (files in skimo_core's robots/) that the stack drives; the first unless another is asked for.
+        cell: what stands around the arm unless the gate is told otherwise (a file in skimo_core's cells/).
         arm: the arm's id, prefix of its joint names.
         joint_states, robot_state, command, object_states: topics.
         robot_state_type: a message with `robot_mode` and with `desired_joint_state` or `q_d`.
@@ -53,6 +54,7 @@ class Adapter:
     name: str
     source: str
     robots: tuple[str, ...]
+    cell: str
     arm: str
     joint_states: str
     robot_state: str
