@@ -43,8 +43,14 @@ def main() -> int:
         say({"refused": text, "known": known, "memory": any(word in text for word in OUT_OF_MEMORY)})
     else:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        say({"passed": {"cpu_s": used.ru_utime + used.ru_stime, "peak_bytes": used.ru_maxrss * 1024, "answers": found}})
+        say({"passed": {"cpu_s": used.ru_utime + used.ru_stime, "peak_bytes": peak_bytes(), "answers": found}})
     return 0
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held; getrusage would tell its parent's where that held more at the fork."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 def vet(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:

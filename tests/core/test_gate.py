@@ -224,8 +224,9 @@ def test_whatever_actuation_makes_passes_however_late(
         robot = state(now_s, q_rad=actuator.commanded(now_s)[0])
         decision = gate.consider(actuator.command(action, k * PERIOD_S, sent_s), robot, now_s)
         assert names(decision) <= unknown, decision.reasons
-        if decision.verdict is not Verdict.PASS:
+        if decision.verdict is not Verdict.PASS or decision.command is None:
             return
+        actuator.adopt(decision.command.trajectory)
 
 
 def test_what_arrives_within_the_reaction_time_goes_on_as_it_was_meant() -> None:
@@ -240,6 +241,7 @@ def test_what_arrives_within_the_reaction_time_goes_on_as_it_was_meant() -> None
         decision = gate.consider(command, state(now_s, q_rad=led.at(now_s)[0]), now_s)
         assert decision.verdict is Verdict.PASS and decision.command is not None, decision.reasons
         assert decision.command.trajectory.start_s == command.trajectory.start_s  # by which its sender knows it
+        actuator.adopt(decision.command.trajectory)
         led.set(decision.command.trajectory, now_s + rng.uniform(0, ARRIVAL_S))
         meant.set(command.trajectory, due_s)
         times_s = np.linspace(due_s + 0.02, due_s + PERIOD_S, 20)

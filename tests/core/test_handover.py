@@ -1,25 +1,21 @@
-"""What a real controller makes of our commands: no step where one trajectory takes over from another."""
+"""What a real controller makes of what leaves the gate: no step where one trajectory takes over from another."""
 
 from __future__ import annotations
-
-import copy
 
 import numpy as np
 import pytest
 from support.joint_trajectory_controller import PERIOD_S, JointTrajectoryController
 
 from skimo_core.actuate import Actuator
-from skimo_core.handover import with_path_under_way
+from skimo_core.safety.gate import Gate
 from skimo_core.safety.limits import load_limits
+from skimo_core.safety.path import ARRIVAL_S
 from skimo_core.tasks import kitchen
-from skimo_core.trajectory import TrajectoryFollower, check_trajectory
-from skimo_core.types import JOINTS, JointTrajectory
+from skimo_core.trajectory import TrajectoryFollower
+from skimo_core.types import JOINTS, JointTrajectory, RobotState
 
 LIMITS, ACTION = load_limits(), kitchen().action
 STEPS, PERIODS_PER_STEP = 12, 80
-TRAVEL_S = (0.002, 0.009)
-"""How long a command takes to the controller."""
-LEAVE_S = 0.01
 
 
 def actions_HA(seed: int) -> np.ndarray:
@@ -27,28 +23,33 @@ def actions_HA(seed: int) -> np.ndarray:
     return np.clip(walk, -0.6, 0.6).astype(np.float32)
 
 
-def commanded(distribution: str, seed: int, *, in_front: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [K, 7] at 1 kHz that a controller commands, and those of our own follower of the same commands."""
+def commanded(distribution: str, seed: int, *, gated: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [K, 7] at 1 kHz that a controller commands, and those that were foreseen."""
     rng = np.random.default_rng(seed)
-    actuator, follower = Actuator(LIMITS, ACTION), TrajectoryFollower(LIMITS.home_q_rad, 0.5)
+    actuator, gate, foreseen = Actuator(LIMITS, ACTION), Gate(LIMITS), TrajectoryFollower(LIMITS.home_q_rad, 0.5)
     actuator.reset(LIMITS.home_q_rad, 0.5)
     controller = JointTrajectoryController(distribution, LIMITS.home_q_rad)
     sent: list[tuple[float, JointTrajectory]] = []
     path, reference = [], []
+    still = np.zeros(JOINTS)
     for k, action in enumerate(actions_HA(seed)):
         due_s = 1.0 + k * ACTION.period_s
-        trajectory = actuator.command(action, due_s).trajectory
-        if in_front:
-            trajectory = check_trajectory(with_path_under_way(trajectory, follower, due_s, due_s + LEAVE_S))
-        follower.set(trajectory, due_s)
-        sent.append((due_s + rng.uniform(*TRAVEL_S), trajectory))
+        command = actuator.command(action, due_s, due_s)
+        q = foreseen.at(due_s)[0]
+        robot = RobotState(stamp_s=due_s, q_rad=q, dq_rad_s=still, tau_nm=still, finger_m=np.zeros(2))
+        if gated:
+            decision = gate.consider(command, robot, due_s)
+            assert decision.command is not None, decision.reasons
+            command = decision.command
+        foreseen.set(command.trajectory, due_s)
+        sent.append((due_s + rng.uniform(0.0, ARRIVAL_S), command.trajectory))
         last = PERIODS_PER_STEP if k < STEPS - 1 else 400
         for n in range(last):
             time_s = due_s + n * PERIOD_S
             while sent and sent[0][0] <= time_s:
                 assert controller.receive(sent.pop(0)[1], time_s) == ""
             path.append(controller.update(time_s))
-        reference.append(follower.sample(due_s + np.arange(last) * PERIOD_S)[0])
+        reference.append(foreseen.sample(due_s + np.arange(last) * PERIOD_S)[0])
     return np.array(path), np.concatenate(reference)
 
 
@@ -60,51 +61,16 @@ def worst(path: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize("distribution", ["humble", "jazzy"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_with_the_path_under_way_in_front_a_controller_takes_over_without_a_step(distribution: str, seed: int) -> None:
-    path, reference = commanded(distribution, seed, in_front=True)
+def test_a_controller_takes_over_what_leaves_the_gate_without_a_step(distribution: str, seed: int) -> None:
+    path, reference = commanded(distribution, seed, gated=True)
     acceleration, jerk = worst(path)
-    print(f"{distribution}: acceleration {acceleration:.2f}, jerk {jerk:.2f} limits")
-    assert acceleration < 1.1 and jerk < 1.0
+    assert acceleration < 1.0 and jerk < 1.0
     ahead = 1 if distribution == "jazzy" else 0  # Jazzy commands what is due one period later
     gap = np.abs(path[20 : len(path) - ahead] - reference[20 + ahead :])
     assert gap.max() < 1e-6
 
 
 @pytest.mark.parametrize("distribution", ["humble", "jazzy"])
-def test_without_it_every_command_is_a_step(distribution: str) -> None:
-    acceleration, _ = worst(commanded(distribution, 0, in_front=False)[0])
+def test_what_was_not_spliced_would_be_a_step_at_every_command(distribution: str) -> None:
+    acceleration, _ = worst(commanded(distribution, 0, gated=False)[0])
     assert acceleration > 10
-
-
-def test_our_own_follower_makes_the_same_path_whenever_it_takes_it() -> None:
-    rng = np.random.default_rng(0)
-    actuator = Actuator(LIMITS, ACTION)
-    actuator.reset(LIMITS.home_q_rad, 0.5)
-    plain = TrajectoryFollower(LIMITS.home_q_rad, 0.5)
-    for k in range(30):
-        due_s = 1.0 + k * ACTION.period_s
-        trajectory = actuator.command(rng.uniform(-1, 1, ACTION.size).astype(np.float32), due_s).trajectory
-        since_s = due_s + rng.uniform(0, 0.03)  # so late, some of them, that points have passed
-        fronted = copy.copy(plain)
-        longer = check_trajectory(with_path_under_way(trajectory, plain, since_s, since_s + LEAVE_S))
-        fronted.set(longer, since_s + rng.uniform(0, 0.9 * LEAVE_S))
-        plain.set(trajectory, since_s + LEAVE_S)
-        times = since_s + LEAVE_S + np.linspace(0, 0.3, 50)
-        for a, b in zip(plain.sample(times), fronted.sample(times)):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
-
-
-def test_a_trajectory_that_ends_before_it_can_be_joined_comes_back_as_it_is() -> None:
-    still = np.zeros((2, JOINTS))
-    trajectory = JointTrajectory(
-        start_s=1.0, times_s=np.array([0.01, 0.5]), q_rad=still, dq_rad_s=still, ddq_rad_s2=still
-    )
-    follower = TrajectoryFollower(np.zeros(JOINTS), 0.5)
-    assert with_path_under_way(trajectory, follower, 1.5, 1.51) is trajectory
-
-
-def test_what_a_controller_refuses() -> None:
-    still = np.zeros((2, JOINTS))
-    good = JointTrajectory(start_s=1.0, times_s=np.array([0.1, 0.5]), q_rad=still, dq_rad_s=still, ddq_rad_s2=still)
-    controller = JointTrajectoryController("jazzy", still[0])
-    assert controller.receive(good, 1.4) == "" and "0.100 s ago" in controller.receive(good, 1.6)

@@ -200,7 +200,7 @@ def test_an_id_that_is_no_file_name_is_recorded(recorder: tuple[Player, Path], e
 def test_an_event_of_unknown_kind_is_left_out(recorder: tuple[Player, Path], processes: Processes) -> None:
     player, folder = recorder
     player.events.publish(EpisodeEvent(kind=99, episode_id="odd"))
-    processes.wait_for_log("recorder_node", "an episode event can't be read")
+    processes.wait_for_log("recorder_node", "episode event of kind")
     player.tell("start", "after")
     wait_until((folder / "after.mcap").exists, "the next episode's file", ANSWER_S)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skimo_core.trajectory import _quintics
+from skimo_core.trajectory import quintics
 from skimo_core.types import Array, JointTrajectory
 
 PERIOD_S = 0.001
@@ -53,7 +53,7 @@ class JointTrajectoryController:
             # the point before is looked at only while the first of the message lies ahead (sample)
             first = 0 if time_s < self._knots_s[1] else 1
             self._knots_s, self._states = self._knots_s[first:], self._states[first:]
-            self._coefficients = _quintics(np.diff(self._knots_s), self._states)
+            self._coefficients = quintics(np.diff(self._knots_s), self._states)
         if self._knots_s is None:
             return self._last[0]
         self._last = self._sample(time_s + PERIOD_S if self._jazzy else time_s)  # Jazzy: command_next_

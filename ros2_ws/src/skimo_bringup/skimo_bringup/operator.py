@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 from skimo_core.errors import BackendError, SetupError, SkimoError
 from skimo_core.observe import object_values
 from skimo_core.tasks import Progress, kitchen
-from skimo_ros.conversions import object_states, reset_stop_request, stamp_of
+from skimo_ros.conversions import ORIGIN_S, object_states, reset_stop_request, stamp_of
 from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
 SERVICE_S = 20.0
@@ -210,7 +210,7 @@ class Operator:
 
     def _on_step(self, step: EpisodeStep) -> None:
         if self._episode is not None and step.episode_id == self._episode.episode_id:
-            self._episode.ticks.append((stamp_of(step), step.kind))
+            self._episode.ticks.append((stamp_of(step) + ORIGIN_S, step.kind))
 
     def _on_objects(self, objects: ObjectStates) -> None:
         if self._progress is None or self._episode is None or not self._episode.episode_id:

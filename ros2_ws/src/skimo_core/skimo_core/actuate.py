@@ -133,10 +133,14 @@ class Actuator:
         self._follower.set(trajectory, due_s)
         return JointCommand(trajectory=trajectory, gripper=self._gripper(action_A[self.spec.joints :], due_s))
 
-    def adopt(self, trajectory: JointTrajectory, now_s: float) -> None:
-        """Go on from what was really sent, where a gate limited or braked what `command` gave."""
+    def adopt(self, trajectory: JointTrajectory) -> None:
+        """Go on from what a gate really sent: what `command` gave, spliced or limited, or a brake of the gate's own.
+
+        It begins with the state of the path under way at the moment of the gate's decision.
+        """
         self._follower = copy.copy(self._sent)
-        self._follower.set(trajectory, now_s)
+        self._follower.set(trajectory, trajectory.start_s + float(trajectory.times_s[0]))
+        self._sent = copy.copy(self._follower)
 
     def withdraw(self) -> None:
         """Forget the last command's motion: a gate refused it, so the one before it still runs."""

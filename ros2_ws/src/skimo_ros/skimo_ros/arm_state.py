@@ -52,7 +52,7 @@ class ArmState:
         self.senders = SenderWatch()
         self._node, self._adapter = node, adapter
         self._robot: RobotState | None = None
-        self._mode_stamp_s = 0.0
+        self._mode_stamp_s: float | None = None
         self._desired_q_rad: Array | None = None
         self._tau_ext_nm: Array | None = None
         self._objects: ObjectStates | None = None
@@ -71,11 +71,12 @@ class ArmState:
                 f"no joint states on {self._adapter.joint_states!r} yet; is the driver (or twin) running?"
             )
         robot = self._robot
-        together = abs(robot.stamp_s - self._mode_stamp_s) < TOGETHER_S
+        told_s = self._mode_stamp_s
+        together = told_s is not None and abs(robot.stamp_s - told_s) < TOGETHER_S
         return replace(
             robot,
             mode=self.mode,
-            mode_stamp_s=self._mode_stamp_s,
+            mode_stamp_s=told_s,
             desired_q_rad=self._desired_q_rad if together else None,
             tau_ext_nm=self._tau_ext_nm if together else None,
         )

@@ -52,6 +52,8 @@ MAX_TEXT = 1000
 """Characters of a name, a task or a reason that is taken from a message."""
 MAX_REASONS = 32
 MAX_EPISODE_ID = 128
+"""Characters of an id that an episode may be started with; one that is told may be longer, and is recorded."""
+MAX_TOLD_ID = 4096
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 STAMP_RANGE_S = (-(2**31), 2**31 - 1)
 LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
@@ -443,7 +445,7 @@ def from_hand_status(message: HandStatus) -> HandReport:
         state=HandState(message.state),
         goal_id=message.goal_id,
         goal=from_gripper(message.goal) if message.goal_id else None,
-        asked_s=from_time(message.goal.header.stamp),
+        asked_s=0.0 if message.goal.header.stamp == Time() else from_time(message.goal.header.stamp),
         attempts=message.attempts,
         reason=short(message.reason),
     )
@@ -477,8 +479,8 @@ def from_episode_event(message: EpisodeEvent) -> EpisodeNews:
     kinds = {number: kind for kind, number in EVENT_KINDS.items()}
     if message.kind not in kinds:
         raise SpecError(f"episode event of kind {message.kind}; known are {EVENT_KINDS}")
-    if len(message.episode_id) > MAX_EPISODE_ID:
-        raise SpecError(f"episode event: episode_id has {len(message.episode_id)} characters, bound {MAX_EPISODE_ID}")
+    if len(message.episode_id) > MAX_TOLD_ID:
+        raise SpecError(f"episode event: episode_id has {len(message.episode_id)} characters, bound {MAX_TOLD_ID}")
     return EpisodeNews(
         kind=kinds[message.kind],
         stamp_s=from_time(message.header.stamp),

@@ -40,6 +40,7 @@ from . import conversions as convert
 from . import ending
 from .adapters import load_adapter
 from .arm_state import ArmState
+from .clocks import JumpWatch
 from .company import Company
 from .ending import AFTER_POLICY
 from .gripper_client import GripperClient
@@ -78,6 +79,8 @@ PARAMETERS = (
 )
 TOLD_S = 1.0
 """A stop that gate/reset may clear has been told for so long; gate/reset_stop, which names it, need not wait."""
+JUMP_S = 0.1
+"""Between two looks, 40 ms apart, no clock that is merely slewed goes so far from the steady one."""
 REST_RAD_S = 0.05
 """Joint speeds below this count as rest when the arm's position is taken over at an episode's start."""
 
@@ -96,6 +99,7 @@ class GateNode(Node):
         self.gate = Gate(self.limits, _config(values), cell=load_cell(values["cell"] or self.adapter.cell))
         _warm_up(self.gate, self.limits)
         self._stops = 0
+        self._heard = False
         self._stopped_at_s = -np.inf
         self._rest_at_s = -np.inf
         self._told: Decision | None = None
@@ -109,6 +113,8 @@ class GateNode(Node):
             self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS),
             self.create_subscription(GripperMsg, Names.GRIPPER, self._propose_hand, EVENT_QOS),
         )
+        simulated = self.get_parameter("use_sim_time").value
+        self._jumps = JumpWatch(lambda: now_s(self), None if simulated else time.monotonic, JUMP_S)
         self._company = Company(self, self.adapter, self._state, inputs, values["settle_s"])
         self.create_subscription(EpisodeEvent, Names.EPISODE, self._episode, EVENT_QOS)
         self.create_service(Trigger, Names.GATE_RESET, self._reset)
@@ -155,16 +161,22 @@ class GateNode(Node):
     # --- who else is there ------------------------------------------------------------------------------------------
 
     def _refusal(self, now: float) -> Decision | None:
-        """HOLD or STOP while somebody else commands, or may do so unseen; None if nobody does."""
+        """STOP for a clock that jumped; HOLD or STOP while somebody else commands, or may do so unseen; else None."""
+        jumped = self._jumps.words()
+        self._jumps.restart()
+        if jumped:
+            return self.gate.stop(f"clock_jumped: {jumped}; commands and states are from another time", now)
         foreign = self._company.foreign_command()
         if foreign:
             return self.gate.stop(f"second_commander: {foreign}", now)
         others = self._company.others()
         if others and now < self._rest_at_s:
             return self.gate.stop(f"second_commander: {others}", now)
-        if self.gate.stopped or not (others or self._company.settling):
+        self._heard = self._heard or self._robot() is not None
+        if self.gate.stopped or not (others or self._company.settling or not self._heard):
             return None
-        reason = f"second_commander: {others}" if others else "settling: looking who else is in the domain"
+        waits_for = "who else is in the domain" if self._company.settling else "for the robot's first state"
+        reason = f"second_commander: {others}" if others else f"settling: looking {waits_for}"
         return Decision(verdict=Verdict.HOLD, reasons=(reason,), command=None, generation=self.gate.generation)
 
     def _pass_on(self, decision: Decision) -> None:

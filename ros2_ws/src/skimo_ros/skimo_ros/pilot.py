@@ -188,15 +188,13 @@ class Pilot:
     # --- what the gate answers --------------------------------------------------------------------------------------
 
     def confirm(self, trajectory: JointTrajectory) -> None:
-        """Take note of what was really sent to the driver; go on from there if it was not what was proposed."""
+        """Take note of what was really sent to the driver, and go on from there."""
         self._silent = 0
         if _same(trajectory.start_s, self._withdrawn_s):
             self._withdrawn_s = None  # it came late: it is under way after all
-        if _same(trajectory.start_s, self._unconfirmed_s):
-            self._unconfirmed_s = None
-        elif self.state not in ("idle", "resetting", "done"):
-            self._actuator.adopt(trajectory, trajectory.start_s)
-            self._unconfirmed_s = None
+        self._unconfirmed_s = None
+        if self.state not in ("idle", "resetting", "done"):
+            self._actuator.adopt(trajectory)
 
     def note_verdict(self, verdict: Verdict, *, latched: bool, reasons: tuple[str, ...]) -> None:
         """Take note of a verdict of the gate; its stop holds the loop."""

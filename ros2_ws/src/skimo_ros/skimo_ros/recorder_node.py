@@ -137,7 +137,8 @@ class RecorderNode(Node):
         until_s = time.monotonic() + ASK_S
         while self._stranger is None and time.monotonic() < until_s:
             for sample in self._take():
-                self._note_status(sample)
+                if sample.topic == _absolute(Names.PLAN_STATUS):
+                    self._hear(sample, time.monotonic(), may_wait=False)
             time.sleep(DRAIN_S)
         if self._stranger is None:
             raise SetupError(f"recordings can't go to {self._folder.path}: {why}")
