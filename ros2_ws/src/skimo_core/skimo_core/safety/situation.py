@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import SpecError
 from ..trajectory import SHORTEST_S, TrajectoryFollower
@@ -47,7 +46,8 @@ class GateConfig:
         torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque. Opening the
             twin's kitchen takes up to 2.5 of them; narrow these where less is needed.
         workspace_low_m, workspace_high_m: box in the base frame; None: the cell's.
-        travel_m: the motion is looked at so densely that no point of the arm goes further between two looks.
+        travel_m: the motion is looked at so densely that no point of the arm goes further between two looks;
+        glance_m: the same where collisions are looked for, which are looked at closer where need be.
         retreat_m: how much nearer an arm that is too near already may come on its way out; covers the looks.
     """
 
@@ -75,6 +75,7 @@ class GateConfig:
     workspace_low_m: tuple[float, float, float] | None = None
     workspace_high_m: tuple[float, float, float] | None = None
     travel_m: float = 0.03
+    glance_m: float = 0.15
     retreat_m: float = 0.002
 
     def __post_init__(self) -> None:
@@ -111,6 +112,7 @@ _POSITIVE = (
     "reference_hold_rad",
     "torque_hold_share",
     "travel_m",
+    "glance_m",
     "retreat_m",
 )
 
@@ -125,7 +127,8 @@ class Motion:
         q_rad: [K, 7] the positions then.
         points_m: [K, 4, 3] the arm's `POINTS` then, in the base frame.
         stray_m: no point of the arm is further than this from where it is at the nearest look.
-        collision, room: the arm in its cell, and what room it has at each look and between; None: not looked at.
+        collision, room: the arm in its cell, and what room it has on the way; None: not looked at, because nobody
+            asked, or because the motion is too fast by far.
     """
 
     q: Extent
@@ -183,8 +186,8 @@ Check = Callable[[Situation, RobotLimits, GateConfig], "Finding | None"]
 
 LOOKS_MAX = 200
 """In one segment; a motion that needs more is too fast by far, and refused for that."""
-REFINEMENTS = 3
-"""How often the looks are doubled where the arm passes something closely."""
+REFINEMENTS, CLOSER = 3, 4
+"""How often, and by how much, the looks get denser where the arm passes something closely."""
 HAND_M = 0.12
 """The hand reaches this far around the tool's axis."""
 
@@ -197,9 +200,13 @@ def foresee(
     q, dq, ddq, dddq = extents(follower.coefficients, durations_s)
     fastest_rad_s = dq.size.reshape(-1, len(durations_s), JOINTS).max(axis=0)
     travel_m = (fastest_rad_s @ _levers(limits)) * durations_s
-    looks = np.clip(np.ceil(travel_m / config.travel_m), 1, LOOKS_MAX).astype(np.intp)
-    times_s = np.append(_looks(follower.knots_s, looks), follower.end_s)
-    times_s, q_rad, room = _looked_at(follower, times_s, collision)
+    times_s, stray_m = _looks(follower.knots_s, travel_m, config.travel_m)
+    q_rad = follower.sample(times_s)[0]
+    hopeless = any(
+        (extent.size > limit * (1 + config.excess_max)).any()
+        for extent, limit in ((dq, limits.dq_max_rad_s), (ddq, limits.ddq_max_rad_s2), (dddq, limits.dddq_max_rad_s3))
+    )
+    room = None if collision is None or hopeless else _room(follower, travel_m, config, collision)
     return Motion(
         q=q,
         dq=dq,
@@ -208,38 +215,36 @@ def foresee(
         times_s=times_s,
         q_rad=q_rad,
         points_m=arm_points(limits, q_rad),
-        stray_m=float((travel_m / looks).max()) / 2,
+        stray_m=stray_m,
         collision=collision,
         room=room,
     )
 
 
-def _looked_at(
-    follower: TrajectoryFollower, times_s: Array, collision: Collision | None
-) -> tuple[Array, Array, Room | None]:
-    """The looks, with more of them where the room at two neighbours does not tell that there is room between."""
-    q_rad = follower.sample(times_s)[0]
-    if collision is None:
-        return times_s, q_rad, None
-    room = collision.room(q_rad)
+def _room(follower: TrajectoryFollower, travel_m: Array, config: GateConfig, collision: Collision) -> Room:
+    """The room along the motion, looked at closer where two neighbours do not tell that there is room between."""
+    times_s, _ = _looks(follower.knots_s, travel_m, config.glance_m)
+    room = collision.room(follower.sample(times_s)[0])
     for _ in range(REFINEMENTS):
         least_m = np.minimum(room.self_m, room.obstacle_m)
         between_m = np.minimum(room.self_between_m, room.obstacle_between_m)
         unsure = (between_m < 0) & (least_m[:-1] >= 0) & (least_m[1:] >= 0)
-        if not unsure.any():
+        if not unsure.any() or (least_m < 0).any():
             break
-        middle_s = (times_s[:-1] + times_s[1:])[unsure] / 2
-        times_s = np.sort(np.concatenate([times_s, middle_s]))
-        q_rad = follower.sample(times_s)[0]
-        room = collision.room(q_rad)
-    return times_s, q_rad, room
+        start_s, step_s = times_s[:-1][unsure], np.diff(times_s)[unsure]
+        times_s = np.sort(np.concatenate([times_s, *(start_s + step_s * k / CLOSER for k in range(1, CLOSER))]))
+        room = collision.room(follower.sample(times_s)[0])
+    return room
 
 
-def _looks(knots_s: Array, looks: npt.NDArray[np.intp]) -> Array:
-    """Times [sum of looks]: `looks` [S] in each segment, evenly, the first at its start."""
+def _looks(knots_s: Array, travel_m: Array, apart_m: float) -> tuple[Array, float]:
+    """Times from the first knot to the last, evenly in each segment, so that no point of the arm goes further than
+    `apart_m` between two, and how far one can be from where it is at the nearest."""
+    looks = np.clip(np.ceil(travel_m / apart_m), 1, LOOKS_MAX).astype(np.intp)
     segment = np.repeat(np.arange(len(looks)), looks)
     index = np.arange(len(segment)) - np.repeat(np.cumsum(looks) - looks, looks)
-    return knots_s[segment] + np.diff(knots_s)[segment] * index / looks[segment]
+    times_s = knots_s[segment] + np.diff(knots_s)[segment] * index / looks[segment]
+    return np.append(times_s, knots_s[-1]), float((travel_m / looks).max()) / 2
 
 
 def _levers(limits: RobotLimits) -> Array:
