@@ -161,7 +161,20 @@ def test_every_node_runs_beside_multipanda(stack: Processes, beside: Watcher) ->
     assert [stack.running[name].poll() for name in NODES] == [None] * len(NODES)
 
 
+def test_a_reflex_stops_the_gate_until_recovered_and_reset(stack: Processes, beside: Watcher) -> None:
+    clear(beside)
+    beside.call(Trigger, "driver/reflex", Trigger.Request())
+    wait_until(lambda: any("REFLEX" in r for r in beside.gate[-1].reasons), "the gate to say so", ANSWER_S)
+    assert beside.gate[-1].latched
+    code, said = skimo(stack, "reset")
+    assert code == 1 and "REFLEX" in said
+    code, said = skimo(stack, "reset", "--recover", "--driver", "multipanda")
+    assert "driver: recovered" in said, said
+    clear(beside)
+
+
 def test_the_hand_is_asked_under_multipandas_names(stack: Processes, beside: Watcher) -> None:
+    stack.end("policy_node")  # two that ask the hand would both be refused
     told: list[HandReport] = []
     beside.node.create_subscription(
         HandStatus, Names.HAND, lambda m: told.append(convert.from_hand_status(m)), LATEST_QOS
@@ -179,18 +192,6 @@ def test_the_hand_is_asked_under_multipandas_names(stack: Processes, beside: Wat
 
     wait_until(done, "the goal to succeed", START_S, lambda: [report.words for report in told])
     assert told[-1].goal == goal
-
-
-def test_a_reflex_stops_the_gate_until_recovered_and_reset(stack: Processes, beside: Watcher) -> None:
-    clear(beside)
-    beside.call(Trigger, "driver/reflex", Trigger.Request())
-    wait_until(lambda: any("REFLEX" in r for r in beside.gate[-1].reasons), "the gate to say so", ANSWER_S)
-    assert beside.gate[-1].latched
-    code, said = skimo(stack, "reset")
-    assert code == 1 and "REFLEX" in said
-    code, said = skimo(stack, "reset", "--recover", "--driver", "multipanda")
-    assert "driver: recovered" in said, said
-    clear(beside)
 
 
 def test_the_twin_takes_multipandas_names_and_types(multipanda: dict[str, str], tmp_path: Path) -> None:
