@@ -10,7 +10,6 @@ from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, wait_until
 
 from skimo_core.tasks import kitchen
-from skimo_core.up.isolation import free_port
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
@@ -34,15 +33,15 @@ class WholeStack:
 
     def start(self) -> None:
         """Start everything and wait until an episode may begin."""
-        domain, port = kitchen(), free_port()
+        domain, endpoint = kitchen(), f"ipc://{self._folder}/socket"
         bundle = self._folder / "bundle"
         make_bundle(bundle, observation=domain.observation, action=domain.action)
-        command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(bundle), "--port", str(port)]
+        command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(bundle), "--endpoint", endpoint]
         self.processes.command("server", command)
         self.processes.node("twin_node")
         self.processes.node("gate_node")
         self.processes.node("recorder_node", directory=self._folder / "recordings")
-        self.processes.node("policy_node", endpoint=f"tcp://127.0.0.1:{port}", task="kettle", seed=7)
+        self.processes.node("policy_node", endpoint=endpoint, task="kettle", seed=7)
         self.processes.wait_for_log("twin_node", "ready under the names")
         wait_until(lambda: self.watcher.state == "idle" and self.watcher.gate, "the stack to be up", 3 * START_S)
 
