@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.errors import BackendError
+from skimo_core.types import Verdict
 from skimo_ros import conversions as convert
 from skimo_ros.backend import RosBackend
 from skimo_ros.guarded import GuardedExecutor
@@ -70,6 +71,24 @@ def clear_gate(arm: RosBackend) -> None:
         return True
 
     wait_until(cleared, "the gate's reset", ANSWER_S, lambda: why[-1:])
+
+
+def let_pass(backend: RosBackend, duration_s: float) -> None:
+    """Let time pass in the twin's clock: until a state is that much newer."""
+    until_s = backend.now_s() + duration_s
+    wait_until(lambda: backend.read().stamp_s >= until_s, f"{duration_s:g} s of the twin's time", duration_s + ANSWER_S)
+
+
+def send_home(arm: RosBackend) -> None:
+    """Put the arm at its start, at rest, its gate cleared."""
+    if arm.verdict is Verdict.STOP:
+        clear_gate(arm)
+    arm.take_charge()
+    since_s = arm.reset_twin("kitchen", 0)
+    wait_until(lambda: arm.read().stamp_s > since_s and arm.read_objects().stamp_s > since_s, "states after the reset")
+    let_pass(arm, 0.3)
+    if arm.verdict is Verdict.STOP:  # the arm was put elsewhere while the gate had it on its way
+        clear_gate(arm)
 
 
 class Processes:

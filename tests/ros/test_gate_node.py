@@ -7,10 +7,11 @@ import sys
 from functools import lru_cache
 
 import numpy as np
+import pytest
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, nobody_publishes, wait_until
+from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, nobody_publishes, send_home, wait_until
 from sensor_msgs.msg import JointState
 from skimo_msgs.srv import ResetGate
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
@@ -22,6 +23,13 @@ from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names
 
 COMMAND_TOPIC = load_adapter("twin").command
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_home(arm: RosBackend) -> None:
+    """Whatever flew before may have left the arm where every move brings it too near something."""
+    send_home(arm)
+    arm.let_go()
 
 
 def propose(arm: RosBackend, watcher: Watcher, trajectory: JointTrajectory) -> None:

@@ -16,13 +16,13 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
+from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, let_pass, send_home, wait_until
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
 from skimo_core.safety.limits import load_limits
 from skimo_core.tasks import kitchen
-from skimo_core.types import JOINTS, RobotMode, Verdict
+from skimo_core.types import JOINTS, RobotMode
 from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import Names
@@ -32,24 +32,6 @@ STEPS = 25
 ATTEMPTS = 8
 SAME_PATH_RAD = 0.005
 """In process and over ROS: what is measured at 100 Hz, with stamps, differs by less (resting poses by a tenth)."""
-
-
-def let_pass(backend: RosBackend, duration_s: float) -> None:
-    """Let time pass in the twin's clock: until a state is that much newer."""
-    until_s = backend.now_s() + duration_s
-    wait_until(lambda: backend.read().stamp_s >= until_s, f"{duration_s:g} s of the twin's time", duration_s + ANSWER_S)
-
-
-def send_home(arm: RosBackend) -> None:
-    """Put the arm at its start, at rest, its gate cleared."""
-    if arm.verdict is Verdict.STOP:
-        clear_gate(arm)
-    arm.take_charge()
-    since_s = arm.reset_twin("kitchen", 0)
-    wait_until(lambda: arm.read().stamp_s > since_s and arm.read_objects().stamp_s > since_s, "states after the reset")
-    let_pass(arm, 0.3)
-    if arm.verdict is Verdict.STOP:  # the arm was put elsewhere while the gate had it on its way
-        clear_gate(arm)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class ActuatorConfig:
     acceleration_fraction: float = 0.9
     position_margin_rad: float = 0.05
     reaction_periods: float = 0.2
-    transit_periods: float = 0.15
+    transit_periods: float = 0.1
     grace_periods: float = 0.5
     open_above: float = 0.3
     close_below: float = -0.3
