@@ -17,6 +17,7 @@ from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
 from skimo_core.episodes.recording import read_episode
 from skimo_core.tasks import kitchen
 from skimo_ros.backend import RosBackend
+from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
 REST_RAD_S = 0.02
@@ -70,11 +71,19 @@ def start(stack: Stack, episode_id: str) -> None:
     watcher = stack.watcher
     if "server" not in stack.processes.running:
         stack.serve()
-    clear_gate(stack.arm)
-    stack.arm.reset_twin("kitchen", 1)
-    wait_until(lambda: watcher.gate[-1].latched is False, "the gate to be clear")
-    started, why, _ = watcher.start_episode("kitchen", 1, episode_id)
-    assert started, why
+    watcher.trigger(Names.POLICY_HOLD)  # an arm that is put elsewhere while it is led looks like one that won't follow
+    why = ""
+
+    def started() -> bool:
+        """As an operator: clear the gate, put the scene back, start; again where the gate stopped in between."""
+        nonlocal why
+        clear_gate(stack.arm)
+        stack.arm.reset_twin("kitchen", 1)
+        clear_gate(stack.arm)
+        begun, why, _ = watcher.start_episode("kitchen", 1, episode_id)
+        return begun
+
+    wait_until(started, "the episode to start", shows=lambda: why, poll_s=0.5)
     acts(stack, episode_id, 15)
 
 

@@ -29,8 +29,9 @@ STRIDE = 4
 """Samples in the millisecond over which differences are formed."""
 LOOK_STRIDE = 32
 """Collisions are looked for every 8 ms."""
-OVERLAP_M = 1e-3
-"""What 8 ms of motion may hide of the margins that the gate keeps."""
+OVERLAP_M = 3e-3
+"""The 2 mm that an arm which is too near may come nearer on its way out (`retreat_m`), and what 8 ms of motion hide.
+Capsules lie 9 to 16 mm outside the arm (`robots/`), so this is no contact."""
 TRIES = 20
 REST_S = 2.5
 """Longer than any trajectory may last: after this much silence the arm must rest."""
