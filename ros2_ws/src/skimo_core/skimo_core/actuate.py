@@ -117,7 +117,7 @@ class Actuator:
 
     def commanded(self, now_s: float) -> tuple[Array, Array]:
         """The commanded joint position and velocity, each [7], at `now_s`."""
-        q, dq, _ = self._under_way(now_s)
+        q, dq, _ = self._follower.at(now_s)
         return q, dq
 
     def command(self, action_A: npt.NDArray[np.float32], due_s: float, sent_s: float | None = None) -> JointCommand:
@@ -155,7 +155,9 @@ class Actuator:
     def hold(self, now_s: float) -> JointCommand | None:
         """Return a command that brakes to rest from the commanded state; None at rest."""
         limits, share = self._limits, self._config.acceleration_fraction
-        stop = braking_trajectory(self._under_way(now_s), now_s, limits.ddq_max_rad_s2 * share, limits.dddq_max_rad_s3)
+        stop = braking_trajectory(
+            self._follower.at(now_s), now_s, limits.ddq_max_rad_s2 * share, limits.dddq_max_rad_s3
+        )
         if stop is None:
             return None
         self._sent = copy.copy(self._follower)
@@ -164,7 +166,7 @@ class Actuator:
 
     def _departure(self, due_s: float, sent_s: float | None) -> _Departure:
         config, period = self._config, self.spec.period_s
-        q, dq, ddq = self._under_way(due_s)
+        q, dq, ddq = self._follower.at(due_s)
         steady = np.abs(ddq).max() < STEADY_RAD_S2
         wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else config.reaction_periods * period
         travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_periods * period
@@ -172,14 +174,11 @@ class Actuator:
         if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
             ddq = np.zeros(JOINTS)
         else:
-            q, dq, ddq = self._under_way(due_s + late_s + wait_s)
+            q, dq, ddq = self._follower.at(due_s + late_s + wait_s)
             q = q - dq * wait_s
         knots_s = self._follower.knots_s - due_s
         via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s - SHORTEST_S)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
-
-    def _under_way(self, time_s: float) -> tuple[Array, Array, Array]:
-        return self._follower.at(time_s)
 
     def _reachable(self, departure: _Departure, action_A: npt.NDArray[np.float32]) -> Array:
         """Clip a velocity [7] to what speed, acceleration and the room left before the joint limits allow.

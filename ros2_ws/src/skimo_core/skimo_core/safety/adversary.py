@@ -9,6 +9,7 @@ Seeded by the generator handed in; pure otherwise. Units rad, s.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -78,13 +79,8 @@ def to_the_edge(rng: np.random.Generator, limits: RobotLimits, state: State, now
 def mistimed(rng: np.random.Generator, limits: RobotLimits, state: State, now_s: float) -> JointTrajectory:
     """A decent command with a stamp from the past or the future."""
     decent = MAKERS[int(rng.integers(0, 4))](rng, limits, state, now_s)
-    return _trajectory(
-        now_s + rng.choice([-0.05, -0.02, 0.01, 0.02, 0.19]) * rng.uniform(0.5, 1.1),
-        decent.times_s,
-        decent.q_rad,
-        decent.dq_rad_s,
-        decent.ddq_rad_s2,
-    )
+    off_s = rng.choice([-0.05, -0.02, 0.01, 0.02, 0.19]) * rng.uniform(0.5, 1.1)
+    return dataclasses.replace(decent, start_s=now_s + off_s)
 
 
 MAKERS: tuple[Maker, ...] = (wandering, scattered, hidden, to_the_edge, mistimed)
@@ -109,13 +105,11 @@ def sharpened(gate: Gate, trajectory: JointTrajectory, robot: RobotState, now_s:
 
 def scaled(trajectory: JointTrajectory, q_rad: Array, scale: float) -> JointTrajectory:
     """The trajectory with everything that it does from `q_rad` [7] on made larger."""
-    return _trajectory(
-        trajectory.start_s,
-        trajectory.times_s,
-        q_rad + scale * (trajectory.q_rad - q_rad),
-        scale * trajectory.dq_rad_s,
-        scale * trajectory.ddq_rad_s2,
-        ends_at_rest=False,
+    return dataclasses.replace(
+        trajectory,
+        q_rad=q_rad + scale * (trajectory.q_rad - q_rad),
+        dq_rad_s=scale * trajectory.dq_rad_s,
+        ddq_rad_s2=scale * trajectory.ddq_rad_s2,
     )
 
 
@@ -126,10 +120,8 @@ def _some(rng: np.random.Generator) -> Array:
     return (rng.random(JOINTS) < rng.choice([0.3, 1.0])).astype(np.float64)
 
 
-def _trajectory(
-    start_s: float, times_s: Array, q: Array, dq: Array, ddq: Array, *, ends_at_rest: bool = True
-) -> JointTrajectory:
-    if ends_at_rest:
-        dq, ddq = dq.copy(), ddq.copy()
-        dq[-1] = ddq[-1] = 0.0
+def _trajectory(start_s: float, times_s: Array, q: Array, dq: Array, ddq: Array) -> JointTrajectory:
+    """The points as a trajectory that ends at rest."""
+    dq, ddq = dq.copy(), ddq.copy()
+    dq[-1] = ddq[-1] = 0.0
     return JointTrajectory(start_s=start_s, times_s=times_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq)

@@ -150,13 +150,9 @@ def _box(row: Table) -> Box:
 
 
 def _plane(row: Table) -> Plane:
-    normal = row.vector("normal", 3)
-    length = float(np.linalg.norm(normal))
-    if abs(length - 1) > 1e-3:
-        raise SpecError(f"{row.where}: normal must have length 1, has {length:g}")
     plane = Plane(
         name=row.text("name"),
-        normal=normal / length,
+        normal=_of_length_1(row, "normal", 3),
         offset_m=row.number("offset_m"),
         margin_m=_margin(row),
         exempt=_exempt(row),
@@ -166,11 +162,7 @@ def _plane(row: Table) -> Plane:
 
 
 def _rotation(row: Table) -> Array:
-    quat = row.vector("quat_wxyz", 4)
-    length = float(np.linalg.norm(quat))
-    if abs(length - 1) > 1e-3:
-        raise SpecError(f"{row.where}: quat_wxyz must have length 1, has {length:g}")
-    w, x, y, z = quat / length
+    w, x, y, z = _of_length_1(row, "quat_wxyz", 4)
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -178,6 +170,15 @@ def _rotation(row: Table) -> Array:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def _of_length_1(row: Table, key: str, size: int) -> Array:
+    """A vector that is given to three digits, made exact."""
+    vector = row.vector(key, size)
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) > 1e-3:
+        raise SpecError(f"{row.where}: {key} must have length 1, has {length:g}")
+    return vector / length
 
 
 def _margin(row: Table) -> float:

@@ -8,10 +8,13 @@ One pure function per check (see `checks`). Units rad, rad/s, rad/s2, rad/s3, m,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..types import Array, Verdict
 from .bounds import Extent
+from .collision import Room
 from .kinematics import POINTS
 from .limits import RobotLimits
 from .situation import Check, Finding, GateConfig, Situation
@@ -86,31 +89,26 @@ def arm_keeps_clear_of_itself(s: Situation, limits: RobotLimits, config: GateCon
     if s.motion is None or s.motion.room is None or s.motion.collision is None:
         return None
     room = s.motion.room
-    look = _too_near(room.self_m, room.self_between_m, config)
-    if look is None:
-        return None
-    reason = s.motion.collision.describe_self(room, look)
-    return Finding(check="self_collision", verdict=Verdict.HOLD, reason=reason)
+    return _too_near("self_collision", room.self_m, room.self_between_m, room, s.motion.collision.describe_self, config)
 
 
 def arm_keeps_clear_of_obstacles(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     if s.motion is None or s.motion.room is None or s.motion.collision is None:
         return None
     room = s.motion.room
-    look = _too_near(room.obstacle_m, room.obstacle_between_m, config)
-    if look is None:
-        return None
-    reason = s.motion.collision.describe_obstacle(room, look)
-    return Finding(check="obstacle", verdict=Verdict.HOLD, reason=reason)
+    describe = s.motion.collision.describe_obstacle
+    return _too_near("obstacle", room.obstacle_m, room.obstacle_between_m, room, describe, config)
 
 
-def _too_near(room_m: Array, between_m: Array, config: GateConfig) -> int | None:
-    """The look with the least room if there is too little; an arm that is too near already may leave, no nearer."""
-    if room_m[0] < 0:
-        return int(room_m.argmin()) if room_m.min() < room_m[0] - config.retreat_m else None
-    if min(room_m.min(), between_m.min(initial=0.0)) >= 0:
+def _too_near(
+    check: str, room_m: Array, between_m: Array, room: Room, describe: Callable[[Room, int], str], config: GateConfig
+) -> Finding | None:
+    """HOLD where there is too little room; an arm that is too near already may leave, and come no nearer."""
+    least_m = min(room_m.min(), between_m.min(initial=0.0))
+    enough = room_m.min() >= room_m[0] - config.retreat_m if room_m[0] < 0 else least_m >= 0
+    if enough:
         return None
-    return int(room_m.argmin())
+    return Finding(check=check, verdict=Verdict.HOLD, reason=describe(room, int(room_m.argmin())))
 
 
 def _excess(
