@@ -31,7 +31,7 @@ from skimo_core.errors import SetupError, WireError
 from skimo_core.keys import AllowList, KeyPair
 
 from .clients import Client, Clients
-from .door import CHUNK_BYTES, DoorLimits, listen_tcp
+from .door import CHUNK_BYTES, DoorLimits, Peer, listen_tcp
 from .notices import Notices
 from .timing import Clock
 
@@ -69,31 +69,11 @@ class Relay:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class KeyedConnection:
-    """One authenticated peer; an `Asker`."""
+class KeyedConnection(Peer):
+    """One authenticated peer."""
 
-    door: CurveDoor
     routing_id: bytes
     relay: Relay
-    client: Client
-    clock: Clock
-
-    @property
-    def client_name(self) -> str:
-        return self.client.name
-
-    def rank(self) -> tuple[int, float]:
-        return self.client.rank(self.clock())
-
-    def spent(self, planning_s: float) -> None:
-        self.client.spent(planning_s, self.clock())
-
-    def send(self, parts: list[bytes]) -> None:
-        self.door.send(self, parts)
-
-    def fault(self, *, last: bool) -> None:
-        """The peer sent something malformed; it goes at once if nothing after it can be read, else after many."""
-        self.door.fault(self, last=last)
 
 
 class CurveDoor:

@@ -20,6 +20,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import zmq
 
@@ -66,24 +67,12 @@ class DoorLimits:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Connection:
-    """One peer of the plain door; an `Asker`."""
+class Peer:
+    """One peer of a door, and who it is; an `Asker`."""
 
-    door: PlainDoor
-    socket: socket.socket
+    door: Any
     client: Client
-    reader: zmtp.Reader
     clock: Clock
-    opened_s: float
-    heard_s: float = 0.0
-    unfinished_s: float | None = None
-    out: bytearray = field(default_factory=bytearray)
-    faults: int = 0
-    ends_s: float | None = None
-    turn: int = 0
-    said_ready: bool = False
-    may_have_more: bool = False
-    closing: bool = False
 
     @property
     def client_name(self) -> str:
@@ -101,6 +90,24 @@ class Connection:
     def fault(self, *, last: bool) -> None:
         """The peer sent something malformed; it goes at once if nothing after it can be read, else after many."""
         self.door.fault(self, last=last)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Connection(Peer):
+    """One peer of the plain door."""
+
+    socket: socket.socket
+    reader: zmtp.Reader
+    opened_s: float
+    heard_s: float = 0.0
+    unfinished_s: float | None = None
+    out: bytearray = field(default_factory=bytearray)
+    faults: int = 0
+    ends_s: float | None = None
+    turn: int = 0
+    said_ready: bool = False
+    may_have_more: bool = False
+    closing: bool = False
 
     def dispensable(self, now_s: float) -> tuple[int, float]:
         """Larger goes first when places are short: the silent by how long, then the active by how new."""
