@@ -193,7 +193,8 @@ def test_no_message_and_no_request_ends_a_node(whole_stack: WholeStack) -> None:
         attack.close()
     assert stack.alive() == list(NODES)
     assert logs(stack, FAULT) == [] and logs(stack, "Traceback") == []
-    assert logs(stack, "refused: trajectory: ") and logs(stack, "refused: joint states: ")
+    for topic in ("/skimo/proposed", "/joint_states"):
+        assert [line for line in logs(stack, f"message on '{topic}'") if "refused: " in line], topic
     stack.fly("after the attack")  # and the stack is whole
     wait_until(lambda: watcher.state in ("running", "missed", "held", "preparing"), "it to fly", ANSWER_S)
 
