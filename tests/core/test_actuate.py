@@ -83,8 +83,9 @@ def test_commands_within_the_reaction_time_make_the_same_path() -> None:
     assert np.abs(at0 - at1).max() < 2e-3
 
 
-def test_a_command_sent_late_leaves_the_path_under_way_later_and_not_steeper() -> None:
-    action, late_s = np.full(SPEC.size, 0.3, np.float32), 0.03
+@pytest.mark.parametrize("late_s", 1e-3 * np.arange(2, 60))
+def test_a_command_sent_late_leaves_the_path_under_way_later_and_not_steeper(late_s: float) -> None:
+    action = np.full(SPEC.size, 0.3, np.float32)
     times = PERIOD_S + np.arange(0, 0.3, 1e-3)
     paths = []
     for sent_s in (PERIOD_S, PERIOD_S + late_s):

@@ -10,11 +10,15 @@ import pytest
 import yaml
 
 from skimo_core.errors import SpecError
+from skimo_core.safety.bounds import extents
 from skimo_core.safety.cell import Cell, known_cells, load_cell, parse_cell
-from skimo_core.safety.collision import Collision, segment_box_distances, segment_distances
+from skimo_core.safety.collision import NEAR_M, Collision, segment_box_distances, segment_distances
 from skimo_core.safety.kinematics import arm_points, joint_frames
 from skimo_core.safety.limits import load_limits
+from skimo_core.safety.looks import Travel
 from skimo_core.safety.shapes import LINKS, MOVED_BY
+from skimo_core.trajectory import TrajectoryFollower
+from skimo_core.types import JointTrajectory
 
 LIMITS = load_limits("panda")
 KITCHEN = load_cell("kitchen")
@@ -111,6 +115,58 @@ def test_nothing_is_missed_between_two_positions(seed: int) -> None:
             fine = collision.room(path(coarse[k], coarse[k + 1], 40))
             assert fine.self_m.min() >= room.self_between_m[k] - 1e-9
             assert fine.obstacle_m.min() >= room.obstacle_between_m[k] - 1e-9
+
+
+def some_motion(seed: int) -> TrajectoryFollower:
+    """Out and back within its segments, at any speed."""
+    rng = np.random.default_rng(seed)
+    follower = TrajectoryFollower(random_positions(seed, 1)[0] if seed % 2 else LIMITS.home_q_rad)
+    start, size = follower.at(0.0)[0], 10 ** rng.uniform(-2, -0.3)
+    q = start + size * rng.normal(size=(3, 7))
+    dq = size / 0.2 * rng.normal(size=(3, 7)) * [[1.0], [1.0], [0.0]]
+    times_s = np.cumsum(rng.uniform(0.05, 0.5, 3))
+    follower.set(JointTrajectory(start_s=0.0, times_s=times_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=np.zeros((3, 7))), 0.0)
+    return follower
+
+
+@pytest.mark.parametrize("apart_m", [0.02, 0.15, 10.0])
+def test_nothing_is_missed_along_a_motion_however_it_turns(apart_m: float) -> None:
+    collision = Collision(LIMITS, KITCHEN)
+    near = sure = 0
+    for seed in range(20):
+        follower = some_motion(seed)
+        travel = Travel.of(follower.knots_s, extents(follower.coefficients, np.diff(follower.knots_s))[1])
+        times_s, stray_m = travel.looks(LIMITS, apart_m)
+        frames = joint_frames(LIMITS, follower.positions(times_s))
+        room = collision.along(times_s, frames, follower.positions, travel.until)
+        fine = collision.room(follower.positions(np.linspace(0.0, follower.end_s, 600)))
+        for told_m, between_m, true_m in (
+            (room.self_m, room.self_between_m, fine.self_m.min()),
+            (room.obstacle_m, room.obstacle_between_m, fine.obstacle_m.min()),
+        ):
+            least_m = min(told_m.min(), between_m.min())
+            assert least_m <= min(true_m, NEAR_M) + 1e-9
+            assert true_m < 0 or told_m.min() >= 0
+            near, sure = near + (true_m < NEAR_M), sure + (least_m >= 0)
+        assert stray_m <= apart_m / 2
+    assert near >= 10 and sure >= 5
+
+
+def test_travel_counts_the_way_back_too() -> None:
+    follower = TrajectoryFollower(LIMITS.home_q_rad)
+    q, still = np.repeat(LIMITS.home_q_rad[None], 2, axis=0), np.zeros((2, 7))
+    dq = still.copy()
+    dq[0, 2] = 1.0  # back at home in passing, and at rest there
+    out = JointTrajectory(start_s=0.0, times_s=np.array([0.4, 0.8]), q_rad=q, dq_rad_s=dq, ddq_rad_s2=still)
+    follower.set(out, 0.0)
+    travel = Travel.of(follower.knots_s, extents(follower.coefficients, np.diff(follower.knots_s))[1])
+    times_s = np.linspace(0.0, 0.8, 4000)
+    way_rad = np.abs(np.diff(follower.positions(times_s), axis=0)).sum(axis=0)
+    (made_rad,) = travel.until(np.array([0.8]))
+    assert way_rad[2] > 0.1 and way_rad[2] <= made_rad[2] <= 1.2 * way_rad[2]
+    np.testing.assert_allclose(np.delete(made_rad, 2), 0.0, atol=1e-12)
+    fine = travel.until(times_s)
+    assert (np.diff(fine, axis=0) >= np.abs(np.diff(follower.positions(times_s), axis=0)) - 1e-12).all()
 
 
 def test_a_links_points_move_no_further_than_its_reach_says() -> None:

@@ -134,7 +134,8 @@ def test_what_was_told_is_remembered_for_as_long_as_states_may_be_old() -> None:
 
 
 def test_looks_are_dense_where_the_arm_is_fast() -> None:
-    motion = foresee(moving(), LIMITS, GateConfig(travel_m=0.01))
-    assert motion.stray_m <= 0.005
-    steps_m = np.linalg.norm(np.diff(motion.points_m, axis=0), axis=-1).max(axis=1)
-    assert steps_m.max() <= 0.01
+    motion = foresee(moving(), LIMITS, GateConfig(glance_m=0.1, travel_m=0.01))
+    for looks, apart_m in ((motion.glance, 0.1), (motion.closely(), 0.01)):
+        assert looks.stray_m <= apart_m / 2
+        steps_m = np.linalg.norm(np.diff(looks.points_m, axis=0), axis=-1).max(axis=1)
+        assert steps_m.max() <= apart_m

@@ -47,7 +47,8 @@ class ActuatorConfig:
         position_margin_rad: kept free at both ends of each joint's range.
         reaction_periods: how long, in control periods, the path under way goes on; a command that reaches the arm
             within this time makes exactly the same path. From rest there is no such wait.
-        transit_periods: how long, in control periods, a command that was sent may take to reach the arm.
+        transit_periods: how long, in control periods, a command that was sent may take to reach the arm, through a gate
+            that lets the path under way go on for `safety.path.TRANSIT_S`.
         grace_periods: how long, in control periods, the velocity is held before braking begins.
         open_above, close_below: mean finger intent that opens or closes the hand; between them nothing changes.
         gripper_interval_s: least time between two hand goals.
@@ -57,7 +58,7 @@ class ActuatorConfig:
     acceleration_fraction: float = 0.9
     position_margin_rad: float = 0.05
     reaction_periods: float = 0.2
-    transit_periods: float = 0.1
+    transit_periods: float = 0.15
     grace_periods: float = 0.5
     open_above: float = 0.3
     close_below: float = -0.3
@@ -170,14 +171,14 @@ class Actuator:
         steady = np.abs(ddq).max() < STEADY_RAD_S2
         wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else config.reaction_periods * period
         travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_periods * period
-        late_s = max(0.0, travel_s - wait_s)
+        knots_s = self._follower.knots_s - due_s
+        late_s = _clear_of(knots_s, wait_s + max(0.0, travel_s - wait_s)) - wait_s
         if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
             ddq = np.zeros(JOINTS)
         else:
             q, dq, ddq = self._follower.at(due_s + late_s + wait_s)
             q = q - dq * wait_s
-        knots_s = self._follower.knots_s - due_s
-        via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s - SHORTEST_S)]
+        via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
 
     def _reachable(self, departure: _Departure, action_A: npt.NDArray[np.float32]) -> Array:
@@ -240,3 +241,11 @@ class Actuator:
         if wants_open:
             return GripperCommand(kind="move", width_m=limits.hand_width_max_m, speed_m_s=limits.hand_speed_m_s)
         return GripperCommand(kind="grasp", width_m=0.0, speed_m_s=limits.hand_speed_m_s, force_n=limits.hand_force_n)
+
+
+def _clear_of(knots_s: Array, leave_s: float) -> float:
+    """The first time from `leave_s` on that is no knot's neighbour: not less than `SHORTEST_S` after one."""
+    for knot_s in knots_s[knots_s > SHORTEST_S]:
+        if leave_s - SHORTEST_S < knot_s < leave_s:
+            leave_s = float(knot_s) + SHORTEST_S
+    return leave_s

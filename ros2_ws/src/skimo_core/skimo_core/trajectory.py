@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import numpy.typing as npt
 
 from .braking import braking_trajectory
 from .errors import SpecError
@@ -122,17 +123,31 @@ class TrajectoryFollower:
         times = np.asarray(times_s, dtype=np.float64)
         if len(self._coefficients) == 0:
             still = np.zeros((len(times), JOINTS))
-            return np.repeat(self._states[:1, 0], len(times), axis=0), still, still.copy()
-        at = np.clip(np.searchsorted(self._knots_s, times, side="right") - 1, 0, len(self._coefficients) - 1)
-        tau = np.clip(times, self._knots_s[0], self._knots_s[-1]) - self._knots_s[at]
-        c = self._coefficients[at]
-        powers = tau[:, None] ** np.arange(6)
+            return self.positions(times), still, still.copy()
+        c, tau, over = self._pieces(times)
+        powers = tau**_POWERS
         q = np.einsum("kp,kpj->kj", powers, c)
         dq = np.einsum("kp,kpj->kj", powers[:, :5] * np.arange(1, 6), c[:, 1:])
         ddq = np.einsum("kp,kpj->kj", powers[:, :4] * np.array([2.0, 6.0, 12.0, 20.0]), c[:, 2:])
-        over = times >= self._knots_s[-1]
         q[over], dq[over], ddq[over] = self._states[-1, 0], 0.0, 0.0
         return q, dq, ddq
+
+    def positions(self, times_s: Array) -> Array:
+        """Desired q [K, 7] at `times_s` [K] (not before the last `set`)."""
+        if len(self._coefficients) == 0:
+            return np.repeat(self._states[:1, 0], len(times_s), axis=0)
+        c, tau, over = self._pieces(times_s)
+        q = c[:, 5]
+        for power in range(4, -1, -1):
+            q = q * tau + c[:, power]
+        q[over] = self._states[-1, 0]
+        return q
+
+    def _pieces(self, times_s: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+        """Of each of [K]: its segment's coefficients [K, 6, 7], the time since its start [K, 1], whether it is over."""
+        at = np.clip(np.searchsorted(self._knots_s, times_s, side="right") - 1, 0, len(self._coefficients) - 1)
+        tau = np.clip(times_s, self._knots_s[0], self._knots_s[-1]) - self._knots_s[at]
+        return self._coefficients[at], tau[:, None], times_s >= self._knots_s[-1]
 
     def _replace(self, trajectory: JointTrajectory, now_s: float) -> None:
         start = np.stack(self.at(now_s))

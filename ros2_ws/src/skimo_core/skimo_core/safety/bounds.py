@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import JOINTS, Array
+from ..types import Array
 
 DEGREE = 5
 PIECES = 16
@@ -42,12 +42,12 @@ _FACTORS = tuple(
 
 
 def control_values(coefficients: Array, durations_s: Array, derivative: int) -> Array:
-    """Bernstein coefficients [C, P, 7] of a derivative of quintics [S, 6, 7] in s, each lasting `durations_s` [S]."""
+    """Bernstein coefficients [C, P, J] of a derivative of quintics [S, 6, J] in s, each lasting `durations_s` [S]."""
     size = DEGREE + 1 - derivative
     scaled = coefficients[:, derivative:] * _FACTORS[derivative][:, None]
     scaled = scaled * (durations_s[:, None] ** np.arange(size))[:, :, None]
     values = _TO_BERNSTEIN[derivative] @ scaled.transpose(1, 0, 2).reshape(size, -1)
-    return values.reshape(size, -1, JOINTS)
+    return values.reshape(size, -1, coefficients.shape[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,18 +16,23 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from ..actuate import Actuator
 from ..errors import SkimoError, SpecError
+from ..heap import settle_heap
 from ..provenance import provenance
-from ..types import JointCommand
-from .adversary import PERIOD_S, wandering
+from ..tasks import kitchen
+from ..types import JOINTS, JointCommand, JointTrajectory, Verdict
+from .adversary import PERIOD_S, State, wandering
 from .cell import load_cell
 from .gate import Gate
-from .limits import load_limits
+from .limits import RobotLimits, load_limits
 from .soak import SAMPLE_S, Driver, Tally, run_stream
 
 TOLERANCE = 0.01
 BLOCK = 50
 TIMED = 2000
+REACH_RAD = 0.3
+"""How far from home the policy whose commands are timed takes each joint."""
 FAILED = 1
 
 
@@ -107,22 +112,49 @@ def summary(config: SoakConfig, tally: Tally) -> dict[str, Any]:
     }
 
 
-def time_decisions(robot: str, cell: str, seed: int) -> dict[str, float]:
-    """What judging one command costs: percentiles over `TIMED` commands of an arm in motion, ms."""
+def time_decisions(robot: str, cell: str, seed: int) -> dict[str, dict[str, float]]:
+    """What judging one command costs, ms: percentiles over `TIMED` commands, and the share of these that passed.
+
+    From a policy that asks for any velocity near home, and from an adversary.
+    """
     limits, rng = load_limits(robot), np.random.default_rng(seed)
-    gate, driver = Gate(limits, cell=load_cell(cell)), Driver(limits.home_q_rad, 0.0)
-    took_ms = []
+    domain = kitchen()
+    actuator = Actuator(limits, domain.action)
+
+    def proposed(now_s: float) -> JointTrajectory:
+        away = (actuator.commanded(now_s)[0] - limits.home_q_rad) / REACH_RAD
+        action = np.append(rng.choice([-1, 1], JOINTS) * rng.random(JOINTS) - away, [0.0, 0.0])
+        return actuator.command(np.clip(action, -1, 1).astype(np.float32), now_s).trajectory
+
+    settle_heap()  # as the gate's node does
+    return {
+        "policy": _time(Gate(limits, cell=load_cell(cell)), limits, lambda led, now_s: proposed(now_s), actuator),
+        "adversary": _time(Gate(limits, cell=load_cell(cell)), limits, lambda led, t: wandering(rng, limits, led, t)),
+    }
+
+
+def _time(
+    gate: Gate,
+    limits: RobotLimits,
+    propose: Callable[[State, float], JointTrajectory],
+    actuator: Actuator | None = None,
+) -> dict[str, float]:
+    driver, took_ms = Driver(limits.home_q_rad, 0.0), []
     for k in range(TIMED):
         now_s = k * PERIOD_S
         driver.advance(now_s)
-        command = JointCommand(trajectory=wandering(rng, limits, driver.led(now_s), now_s))
-        robot_state = driver.state(now_s)
+        command, robot_state = JointCommand(trajectory=propose(driver.led(now_s), now_s)), driver.state(now_s)
         began_s = time.perf_counter()
         decision = gate.consider(command, robot_state, now_s)
         took_ms.append(1e3 * (time.perf_counter() - began_s))
         if decision.command is not None:
             driver.take(decision.command.trajectory, now_s + 0.001)
-    return {f"p{q}": float(np.percentile(took_ms, q)) for q in (50, 99, 100)}
+            if actuator is not None:
+                actuator.adopt(decision.command.trajectory)
+        elif actuator is not None:
+            actuator.withdraw()
+    passed = gate.counts.by_verdict[Verdict.PASS] / TIMED
+    return {**{f"p{q}": float(np.percentile(took_ms, q)) for q in (50, 99, 100)}, "passed": passed}
 
 
 def _blocks(work: partial[Tally], workers: int) -> Iterator[Tally]:

@@ -2,20 +2,19 @@
 
 The arm is capsules (robots/*.yaml), the surroundings boxes and planes (cells/*.yaml). `room` is a signed distance less
 the margin that the data asks for: below 0 the arm is too near, below -margin it touches. Exact for these shapes, pure,
-and vectorised over positions, pairs and obstacles: centres rule out nearly all pairs, the rest is computed in one go.
+and vectorised over positions and contacts (two capsules, or a capsule and an obstacle, that may meet).
 
-Between two positions, nothing is missed. No point of a link gets further than `reach_m[j, link]` from joint j's
-origin, whatever the other joints do. So, on the way, the distance between two links changes by no more than D, the sum
-over the joints between them of reach times the joint's travel, and it never falls below (d0 + d1 - D) / 2: that is
-`between`. Travel is taken from the positions' difference, all of it where no joint turns back on the way; one that does
-travels up to a dt^2 / 4 further (0.3 mrad at 20 rad/s2 and 8 ms), which lowers the bound by less than 1 mm for all
-joints together. Where D is too large for the room that there is, whoever samples the motion takes more samples.
+Between two positions, nothing is missed. No point of a link gets further than `reach_m[j, link]` from the origin of
+joint j, whatever the other joints do. So, on the way, the distance of a contact changes by no more than D, the sum over
+the joints between its sides of reach times the way that the joint makes, and it never falls below (d0 + d1 - D) / 2.
+Where that is too little, `along` looks closer; what the whole motion can't bring near, it doesn't look at.
 
-Frames and units: the arm's base frame; rad, m.
+Frames and units: the arm's base frame; rad, m. Dimensions: K positions, C capsules, N contacts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 from ..types import JOINTS, Array
 from .cell import Box, Cell, exempt_table
-from .kinematics import joint_frames, joint_offsets
+from .kinematics import Frames, joint_frames, joint_offsets
 from .limits import RobotLimits
 from .shapes import LINKS, MOVED_BY
 
@@ -31,6 +30,14 @@ Index = npt.NDArray[np.int64]
 TINY = 1e-12
 NOWHERE_M = 1e3
 """Distance reported where there is nothing to come near."""
+LOWEST_M = -NOWHERE_M
+"""Nothing is nearer: bounds will do."""
+NEAR_M = 0.08
+"""Along a motion, room beyond this is not told apart."""
+REFINEMENTS, CLOSER = 4, 4
+"""How often, and by how much, the looks get denser where the arm passes something closely."""
+JointsOverTime = Callable[[Array], Array]
+"""From times [K] to one number for each joint, [K, 7]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,44 @@ class Room:
     obstacle_between_m: Array
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contacts:
+    """What may meet: two capsules each, then a capsule and a box, then a capsule and a plane.
+
+    Attributes:
+        ends: (N1, N2, N): where the first kind ends, the second, and the third.
+        capsule, other: [N] the capsule; the second capsule, the box, the plane.
+        name: [N] index into `Collision.pairs`, or into `Collision.obstacles`.
+        thin_m, bulk_m: [N] what a capsule, or two, take off a distance from their axes and from their middles.
+        reach_m: [7, N] most that the two sides move against one another for each radian of a joint.
+    """
+
+    ends: tuple[int, int, int]
+    capsule: Index
+    other: Index
+    name: Index
+    thin_m: Array
+    bulk_m: Array
+    reach_m: Array
+
+    def of(self, kept: Index) -> _Contacts:
+        """Those of the given indices, in order."""
+        return _Contacts(
+            ends=(int((kept < self.ends[0]).sum()), int((kept < self.ends[1]).sum()), len(kept)),
+            capsule=self.capsule[kept],
+            other=self.other[kept],
+            name=self.name[kept],
+            thin_m=self.thin_m[kept],
+            bulk_m=self.bulk_m[kept],
+            reach_m=self.reach_m[:, kept],
+        )
+
+    def between_m(self, room_m: Array, travel_rad: Array) -> Array:
+        """Least room [K - 1, N] between neighbours of `room_m` [K, N], who have come `travel_rad` [K, 7] so far."""
+        moved_m = np.diff(travel_rad, axis=0) @ self.reach_m
+        return np.minimum((room_m[:-1] + room_m[1:] - moved_m) / 2, np.minimum(room_m[:-1], room_m[1:]))
+
+
 class Collision:
     """One arm in one cell.
 
@@ -60,6 +105,7 @@ class Collision:
         obstacles: names of the cell's obstacles.
         margins_m: of the obstacles.
         self_margin_m: of the pairs.
+        reach_m: [7, links] how far from joint j's origin any point of a link can get; 0 where j doesn't move it.
     """
 
     def __init__(self, limits: RobotLimits, cell: Cell) -> None:
@@ -72,49 +118,114 @@ class Collision:
         self._frame = np.array(MOVED_BY)[shape.link]
         ends = _in_joint_frames(limits)
         self._by_frame = _grouped(self._frame, ends)
-        self._radius = shape.radius_m
-        bulk = shape.radius_m + np.linalg.norm(shape.ends_m[:, 1] - shape.ends_m[:, 0], axis=1) / 2
-        (self._first, self._second), self._pair_of = shape.of_pairs()
-        self._pair_thin = shape.radius_m[self._first] + shape.radius_m[self._second] + shape.margin_m
-        self._pair_bulk = bulk[self._first] + bulk[self._second] + shape.margin_m
         self._link = shape.link
         self.reach_m = _reaches(limits, ends)
-        self._pair_reach = _between(self.reach_m, shape.pairs)
-        self._link_reach = _between(self.reach_m, tuple((0, k) for k in range(len(LINKS))))
-        exempt = exempt_table(cell)[:, shape.link]
-        self._boxes = _Boxes.of(cell.boxes, self._radius, bulk, exempt[: len(cell.boxes)])
+        self._boxes = _Boxes.of(cell.boxes)
         self._normals = np.array([p.normal for p in cell.planes]).reshape(-1, 3)
-        self._plane_m = np.array([p.offset_m + p.margin_m for p in cell.planes])
-        self._plane_void = np.where(exempt[len(cell.boxes) :], NOWHERE_M, 0.0)
+        self._plane_m = np.array([p.offset_m for p in cell.planes])
+        self._contacts = self._all_contacts(cell)
+
+    def _all_contacts(self, cell: Cell) -> _Contacts:
+        shape = self._limits.capsules
+        (first, second), pair = shape.of_pairs()
+        obstacle, capsule = np.nonzero(~exempt_table(cell)[:, shape.link])
+        half_m = np.linalg.norm(shape.ends_m[:, 1] - shape.ends_m[:, 0], axis=1) / 2
+        margin_m = np.concatenate([np.full(len(pair), shape.margin_m), self.margins_m[obstacle]])
+        capsules = np.concatenate([first, capsule])
+        thin_m = shape.radius_m[capsules] + margin_m
+        thin_m[: len(pair)] += shape.radius_m[second]
+        bulk_m = thin_m + half_m[capsules]
+        bulk_m[: len(pair)] += half_m[second]
+        boxes = len(cell.boxes)
+        return _Contacts(
+            ends=(len(pair), len(pair) + int((obstacle < boxes).sum()), len(capsules)),
+            capsule=capsules,
+            other=np.concatenate([second, np.where(obstacle < boxes, obstacle, obstacle - boxes)]),
+            name=np.concatenate([pair, obstacle]),
+            thin_m=thin_m,
+            bulk_m=bulk_m,
+            reach_m=np.hstack([_between(self.reach_m, shape.pairs)[:, pair], self.reach_m[:, shape.link[capsule]]]),
+        )
 
     def room(self, q_rad: Array) -> Room:
-        """The room at joint positions [K, 7], in the order in which they are passed, K >= 1."""
-        ends = self._ends_at(q_rad)
-        middle = (ends[:, 0] + ends[:, 1]) / 2
-        self_m, pair = self._from_itself(ends, middle)
-        obstacle_m, obstacle, link = self._from_obstacles(ends, middle)
-        travel = np.abs(np.diff(q_rad, axis=0))
+        """The room at joint positions [K, 7], K >= 1, and between them if each joint goes straight from each to the
+        next."""
+        travel_rad = np.zeros_like(q_rad)
+        np.cumsum(np.abs(np.diff(q_rad, axis=0)), axis=0, out=travel_rad[1:])
+        room_m = self._rooms(self._contacts, self._ends_in(joint_frames(self._limits, q_rad)), np.inf)
+        return self._told(self._contacts, room_m, travel_rad, NOWHERE_M)
+
+    def along(self, times_s: Array, frames: Frames, position_at: JointsOverTime, travel_until: JointsOverTime) -> Room:
+        """The room along a motion: at `times_s` [K] and, where that doesn't tell that there is room, between them.
+
+        Args:
+            times_s: increasing; from the first to the last, nothing is missed.
+            frames: the joints' at these times.
+            position_at: joint positions.
+            travel_until: the ways that the joints have made by then, back and forth, or more.
+
+        Returns:
+            the room at no fewer times, exact below `NEAR_M`, and at least that much elsewhere.
+        """
+        ends, travel_rad = self._ends_in(frames), travel_until(times_s)
+        contacts = self._that_may_come_near(ends, travel_rad)
+        room_m = self._rooms(contacts, ends, NEAR_M)
+        for _ in range(REFINEMENTS):
+            unsure = (contacts.between_m(room_m, travel_rad) < 0).any(axis=1)
+            if not unsure.any() or (room_m < 0).any():
+                break
+            start_s, step_s = times_s[:-1][unsure], np.diff(times_s)[unsure]
+            more_s = (start_s[:, None] + step_s[:, None] * np.arange(1, CLOSER) / CLOSER).ravel()
+            place = np.repeat(np.flatnonzero(unsure) + 1, CLOSER - 1)
+            more_ends = self._ends_in(joint_frames(self._limits, position_at(more_s)))
+            times_s = np.insert(times_s, place, more_s)
+            travel_rad = np.insert(travel_rad, place, travel_until(more_s), axis=0)
+            room_m = np.insert(room_m, place, self._rooms(contacts, more_ends, NEAR_M), axis=0)
+        return self._told(contacts, room_m, travel_rad, NEAR_M)
+
+    def _that_may_come_near(self, ends: Array, travel_rad: Array) -> _Contacts:
+        """The contacts which a motion can bring nearer than `NEAR_M`, judged from half way."""
+        half = len(travel_rad) // 2
+        least_m = self._rooms(self._contacts, ends[:, :, half : half + 1], LOWEST_M)[0]
+        ways_rad = np.stack([travel_rad[half] - travel_rad[0], travel_rad[-1] - travel_rad[half]])
+        moved_m = (ways_rad @ self._contacts.reach_m).max(axis=0)
+        return self._contacts.of(np.flatnonzero(least_m - moved_m < NEAR_M))
+
+    def _told(self, contacts: _Contacts, room_m: Array, travel_rad: Array, none_m: float) -> Room:
+        """The room [K, N] of all contacts in short; `none_m`: what is reported where there are none."""
+        own = contacts.ends[0]
+        between_m, rows = contacts.between_m(room_m, travel_rad), np.arange(len(room_m))
+        nearest = np.zeros((2, len(rows)), np.int64)
+        least_m, least_between_m = np.full((2, len(rows)), none_m), np.full((2, len(rows) - 1), none_m)
+        for kind, part in enumerate((slice(0, own), slice(own, None))):
+            if room_m[:, part].size:
+                nearest[kind] = room_m[:, part].argmin(axis=1) + part.start
+                least_m[kind] = np.minimum(room_m[rows, nearest[kind]], none_m)
+                least_between_m[kind] = np.minimum(between_m[:, part].min(axis=1), none_m)
+        names = np.append(contacts.name, 0)
+        capsules = np.append(contacts.capsule, 0)
         return Room(
-            self_m=self_m,
-            self_pair=pair,
-            obstacle_m=obstacle_m,
-            obstacle=obstacle,
-            link=link,
-            self_between_m=_lowest_between(self_m, (travel @ self._pair_reach).max(axis=1, initial=0.0)),
-            obstacle_between_m=_lowest_between(obstacle_m, (travel @ self._link_reach).max(axis=1, initial=0.0)),
+            self_m=least_m[0],
+            self_pair=names[nearest[0]],
+            obstacle_m=least_m[1],
+            obstacle=names[nearest[1]],
+            link=self._link[capsules[nearest[1]]],
+            self_between_m=least_between_m[0],
+            obstacle_between_m=least_between_m[1],
         )
 
     def capsule_ends(self, q_rad: Array) -> Array:
         """Both ends of every capsule's segment at joint positions [K, 7]: [K, C, 2, 3] in the base frame."""
-        return self._ends_at(q_rad).transpose(2, 3, 1, 0)
+        return self._ends_in(joint_frames(self._limits, q_rad)).transpose(2, 3, 1, 0)
 
-    def _ends_at(self, q_rad: Array) -> Array:
+    def _ends_in(self, frames: Frames) -> Array:
         """The same as [3, 2, K, C]: coordinates first, so that each is worked on as one long array."""
-        rotations, origins = joint_frames(self._limits, q_rad)
-        turned = np.empty((3, 2, len(q_rad), len(self._frame)))
+        rotations, origins = frames
+        count = origins.shape[1]
+        turned = np.empty((3, 2, count, len(self._frame)))
         for frame, mine, ends in self._by_frame:  # [K, 3, 3] @ [3, 2 n]
             moved = rotations[frame] @ ends + origins[frame][:, :, None]
-            turned[..., mine] = moved.reshape(len(q_rad), 3, 2, -1).transpose(1, 2, 0, 3)
+            turned[..., mine] = moved.reshape(count, 3, 2, -1).transpose(1, 2, 0, 3)
         return turned
 
     def describe_self(self, room: Room, k: int) -> str:
@@ -128,37 +239,37 @@ class Collision:
         names = f"{LINKS[room.link[k]]} and {self.obstacles[room.obstacle[k]]}"
         return f"{names} {_words(room.obstacle_m[k] + margin_m)}, margin {margin_m:.3f} m"
 
-    def _from_itself(self, ends: Array, middle: Array) -> tuple[Array, Index]:
-        """Room [K] of the nearest pair of links, and which."""
-        first, second = self._first, self._second
-        count = middle.shape[1]
-        if not len(first):
-            return np.full(count, NOWHERE_M), np.zeros(count, np.int64)
-        apart = _norm(middle.take(first, axis=2) - middle.take(second, axis=2))
-        at_most = (apart - self._pair_thin).min(axis=1)
-        k, p = np.nonzero(apart - self._pair_bulk <= at_most[:, None])
-        table = np.full(apart.shape, np.inf)
-        table[k, p] = segment_distances(ends[:, :, k, first[p]], ends[:, :, k, second[p]]) - self._pair_thin[p]
-        nearest = table.argmin(axis=1)
-        return table[np.arange(count), nearest], self._pair_of[nearest]
+    def _rooms(self, contacts: _Contacts, ends: Array, near_m: float) -> Array:
+        """Room [K, N] of each contact, given the ends [3, 2, K, C]: never too much, and exact where below `near_m`.
 
-    def _from_obstacles(self, ends: Array, middle: Array) -> tuple[Array, Index, Index]:
-        """Room [K] to the nearest obstacle, which, and which link comes nearest."""
-        rows = np.arange(middle.shape[1])
-        room, obstacle, capsule = np.full(len(rows), NOWHERE_M), np.zeros(len(rows), np.int64), np.zeros_like(rows)
-        if self._boxes is not None:
-            room, obstacle, capsule = self._boxes.room(ends, middle)
-        if len(self._normals):
-            heights = np.tensordot(self._normals, ends, axes=1).min(axis=1) - self._radius  # [planes, K, C]
-            table = heights - self._plane_m[:, None, None] + self._plane_void[:, None, :]
-            table = table.transpose(1, 0, 2).reshape(len(rows), -1)
-            best = table.argmin(axis=1)
-            nearer = table[rows, best] < room
-            room = np.where(nearer, table[rows, best], room)
-            boxes = len(self.obstacles) - len(self._normals)
-            obstacle = np.where(nearer, boxes + best // len(self._radius), obstacle)
-            capsule = np.where(nearer, best % len(self._radius), capsule)
-        return room, obstacle, self._link[capsule]
+        With `near_m` infinite it is exact where it is the least of all pairs of links, or of all boxes.
+        """
+        middle = (ends[:, 0] + ends[:, 1]) / 2
+        own, boxes, _ = contacts.ends
+        room_m = np.empty((ends.shape[2], contacts.ends[2]))
+        parts = slice(0, own), slice(own, boxes), slice(boxes, None)
+        for part, rooms in zip(parts, (self._from_itself, self._boxes.room, self._from_planes)):
+            if room_m[:, part].size:
+                capsule, other, thin_m = contacts.capsule[part], contacts.other[part], contacts.thin_m[part]
+                room_m[:, part] = rooms(ends, middle, capsule, other, thin_m, contacts.bulk_m[part], near_m)
+        return room_m
+
+    def _from_itself(
+        self, ends: Array, middle: Array, first: Index, second: Index, thin_m: Array, bulk_m: Array, near_m: float
+    ) -> Array:
+        """Room [K, N1] of pairs of capsules."""
+        room_m = _norm(middle.take(first, axis=2) - middle.take(second, axis=2)) - bulk_m
+        k, n = _worth_a_look(room_m, thin_m, bulk_m, near_m)
+        if len(k):
+            room_m[k, n] = segment_distances(ends[:, :, k, first[n]], ends[:, :, k, second[n]]) - thin_m[n]
+        return room_m
+
+    def _from_planes(
+        self, ends: Array, middle: Array, capsule: Index, plane: Index, thin_m: Array, bulk_m: Array, near_m: float
+    ) -> Array:
+        """Room [K, N3] of capsules and planes; always exact."""
+        heights_m = np.einsum("na,aekn->ekn", self._normals[plane], ends.take(capsule, axis=3)).min(axis=0)
+        return heights_m - self._plane_m[plane] - thin_m
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,50 +277,45 @@ class _Boxes:
     """The boxes of a cell.
 
     Attributes:
-        axes: [3, B, 3] each box's axes as rows, the axis first.
+        axes: [B, 3, 3] each box's axes as rows.
         shift: [3, B] the centres along these axes.
         half_m: [3, B].
-        thin_m, bulk_m: [B, C] what a capsule takes off a distance from its middle, at least and at most, margins
-            included; far below zero where the capsule's link is exempt.
     """
 
     axes: Array
     shift: Array
     half_m: Array
-    thin_m: Array
-    bulk_m: Array
 
     @classmethod
-    def of(cls, boxes: tuple[Box, ...], radius: Array, bulk: Array, exempt: npt.NDArray[np.bool_]) -> _Boxes | None:
-        if not boxes:
-            return None
-        margin = np.array([[b.margin_m] for b in boxes]) - np.where(exempt, NOWHERE_M, 0.0)
+    def of(cls, boxes: tuple[Box, ...]) -> _Boxes:
         return cls(
-            axes=np.stack([b.rotation.T for b in boxes], axis=1),
-            shift=np.stack([b.centre_m @ b.rotation for b in boxes], axis=1),
-            half_m=np.stack([b.half_m for b in boxes], axis=1),
-            thin_m=radius + margin,
-            bulk_m=bulk + margin,
+            axes=np.array([b.rotation.T for b in boxes]).reshape(-1, 3, 3),
+            shift=np.array([b.centre_m @ b.rotation for b in boxes]).reshape(-1, 3).T,
+            half_m=np.array([b.half_m for b in boxes]).reshape(-1, 3).T,
         )
 
-    def room(self, ends: Array, middle: Array) -> tuple[Array, Index, Index]:
-        """Room [K] of the nearest pair of capsule and box, the box, the capsule."""
-        (boxes, capsules), count = self.thin_m.shape, middle.shape[1]
-        local = (self.axes.reshape(-1, 3) @ middle.reshape(3, -1)).reshape(3, boxes, count, capsules)
-        local -= self.shift[:, :, None, None]
-        depth = np.abs(local, out=local)
-        depth -= self.half_m[:, :, None, None]
-        apart = np.minimum(np.maximum(np.maximum(depth[0], depth[1]), depth[2]), 0.0)
-        apart += _norm(np.maximum(depth, 0.0, out=depth))  # [B, K, C]
-        at_most = (apart - self.thin_m[:, None]).min(axis=(0, 2))
-        box, k, capsule = np.nonzero(apart - self.bulk_m[:, None] <= at_most[:, None])
-        there = np.einsum("abm,bem->aem", self.axes[:, box].transpose(0, 2, 1), ends[:, :, k, capsule])
-        there -= self.shift[:, None, box]
-        table = np.full(apart.shape, np.inf)
-        table[box, k, capsule] = segment_box_distances(there, self.half_m[:, box]) - self.thin_m[box, capsule]
-        table = table.transpose(1, 0, 2).reshape(count, -1)
-        best = table.argmin(axis=1)
-        return table[np.arange(count), best], best // capsules, best % capsules
+    def room(
+        self, ends: Array, middle: Array, capsule: Index, box: Index, thin_m: Array, bulk_m: Array, near_m: float
+    ) -> Array:
+        """Room [K, N2] of capsules and boxes."""
+        axes, shift, half_m = self.axes[box], self.shift[:, box], self.half_m[:, box]
+        depth = np.einsum("nab,bkn->akn", axes, middle.take(capsule, axis=2))
+        depth = np.abs(depth - shift[:, None]) - half_m[:, None]
+        room_m = np.minimum(depth.max(axis=0), 0.0) + _norm(np.maximum(depth, 0.0)) - bulk_m
+        k, n = _worth_a_look(room_m, thin_m, bulk_m, near_m)
+        if len(k):
+            there = np.einsum("mab,bem->aem", axes[n], ends[:, :, k, capsule[n]]) - shift[:, None, n]
+            room_m[k, n] = segment_box_distances(there, half_m[:, n]) - thin_m[n]
+        return room_m
+
+
+def _worth_a_look(at_least_m: Array, thin_m: Array, bulk_m: Array, near_m: float) -> tuple[Index, Index]:
+    """Positions and contacts whose room, of which a bound [K, N] is known, is to be found exactly."""
+    if np.isfinite(near_m):
+        k, n = np.nonzero(at_least_m < near_m)
+    else:
+        k, n = np.nonzero(at_least_m <= (at_least_m + (bulk_m - thin_m)).min(axis=1, keepdims=True))
+    return k, n
 
 
 def segment_distances(first: Array, second: Array) -> Array:
@@ -301,11 +407,6 @@ def _between(reach_m: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
     for k, (first, second) in enumerate(pairs):
         table[MOVED_BY[first] :, k] = reach_m[MOVED_BY[first] :, second]
     return table
-
-
-def _lowest_between(room: Array, moved_m: Array) -> Array:
-    """Least room [K - 1] between neighbours of [K] that are `moved_m` [K - 1] apart."""
-    return np.minimum((room[:-1] + room[1:] - moved_m) / 2, np.minimum(room[:-1], room[1:]))
 
 
 def _norm(vectors: Array) -> Array:

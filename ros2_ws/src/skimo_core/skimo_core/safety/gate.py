@@ -379,11 +379,10 @@ def _share(durations_s: Array, ours: Array, theirs: Array, limits: RobotLimits) 
     The Bernstein coefficients of a mixture are the mixtures of the two, so each of them bounds s (`bounds`).
     """
     share = 1.0
-    mine, wanted = quintics(durations_s, ours), quintics(durations_s, theirs)
+    both = np.concatenate([quintics(durations_s, ours), quintics(durations_s, theirs)], axis=2)
     bounds = (limits.dq_max_rad_s, limits.ddq_max_rad_s2, limits.dddq_max_rad_s3)
     for derivative, (low, high) in enumerate([(limits.q_min_rad, limits.q_max_rad), *((-b, b) for b in bounds)]):
-        now = control_values(mine, durations_s, derivative)
-        then = control_values(wanted, durations_s, derivative)
+        now, then = np.split(control_values(both, durations_s, derivative), 2, axis=2)
         for bound, sign in ((high, 1.0), (low, -1.0)):
             over = sign * (then - bound) > 0
             room, step = (sign * (bound - now))[over], (sign * (then - now))[over]

@@ -12,18 +12,25 @@ from .limits import RobotLimits
 
 POINTS = ("elbow", "wrist", "flange", "tool")
 """The points that `arm_points` returns: joint 4's origin, joint 6's origin, the flange, between the finger tips."""
+Frames = tuple[Array, Array]
+"""Rotations [8, K, 3, 3] and origins [8, K, 3] of the base (0) and of the joints' frames (1 .. 7)."""
 
 
 def arm_points(limits: RobotLimits, q_rad: Array) -> Array:
     """Positions [K, 4, 3] of `POINTS` in the base frame for joint positions [K, 7]."""
-    rotations, origins = joint_frames(limits, q_rad)
+    return points_in(limits, joint_frames(limits, q_rad))
+
+
+def points_in(limits: RobotLimits, frames: Frames) -> Array:
+    """The same where the joints' frames are known."""
+    rotations, origins = frames
     ahead = rotations[7, :, :, 2]
     flange, tool = origins[7] + ahead * limits.flange_m, origins[7] + ahead * limits.tool_m
     return np.stack([origins[4], origins[6], flange, tool], axis=1)
 
 
-def joint_frames(limits: RobotLimits, q_rad: Array) -> tuple[Array, Array]:
-    """Rotations [8, K, 3, 3] and origins [8, K, 3] of the base (0) and of the joints' frames (1 .. 7)."""
+def joint_frames(limits: RobotLimits, q_rad: Array) -> Frames:
+    """The frames at joint positions [K, 7]."""
     count = len(q_rad)
     turns, offsets = _turns(limits, q_rad), joint_offsets(limits)
     rotations, origins = np.empty((JOINTS + 1, count, 3, 3)), np.empty((JOINTS + 1, count, 3))

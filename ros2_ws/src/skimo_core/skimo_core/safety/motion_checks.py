@@ -17,16 +17,18 @@ from .bounds import Extent
 from .collision import Room
 from .kinematics import POINTS
 from .limits import RobotLimits
-from .situation import Check, Finding, GateConfig, Situation
+from .situation import Check, Finding, GateConfig, Looks, Situation
 
 TOUCH = 1e-6
+PLAINLY_SLOWER = 0.6
+"""Of the bound: a mean speed at a glance, above which the speed is looked at closely."""
 
 
 def positions_are_within(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     """An arm that is outside already may come back, and go no further."""
     if s.motion is None:
         return None
-    start = s.motion.q_rad[0]
+    start = s.motion.start_q_rad
     low, high = np.minimum(limits.q_min_rad, start), np.maximum(limits.q_max_rad, start)
     scale = limits.q_max_rad - limits.q_min_rad
     return _excess("joint_position", s.motion.q, low, high, scale, "rad", config, TOUCH)
@@ -56,12 +58,16 @@ def jerks_are_within(s: Situation, limits: RobotLimits, config: GateConfig) -> F
 
 def workspace_is_kept(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     """Points of the arm stay inside the box; one that is outside already may move, but not further out."""
-    if s.motion is None:
+    if s.motion is None or _out_of_workspace(s.motion.glance, limits, config) is None:
         return None
+    return _out_of_workspace(s.motion.closely(), limits, config)
+
+
+def _out_of_workspace(looks: Looks, limits: RobotLimits, config: GateConfig) -> Finding | None:
     low = np.array(config.workspace_low_m or limits.workspace_low_m)
     high = np.array(config.workspace_high_m or limits.workspace_high_m)
-    points = s.motion.points_m
-    outside = np.maximum(points - high, low - points) + s.motion.stray_m
+    points = looks.points_m
+    outside = np.maximum(points - high, low - points) + looks.stray_m
     outside = outside - np.maximum(outside[:1], 0.0)
     k, point, axis = np.unravel_index(int(outside.argmax()), outside.shape)
     if outside[k, point, axis] <= TOUCH:
@@ -75,14 +81,20 @@ def workspace_is_kept(s: Situation, limits: RobotLimits, config: GateConfig) -> 
 
 def tool_speed_is_within(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     """Mean speeds between looks; with joint accelerations bounded they are within some per cent of the peak."""
-    if s.motion is None or len(s.motion.times_s) < 2:
+    bound = limits.cartesian_velocity_max_m_s
+    if s.motion is None or _tool_speed(s.motion.glance) <= PLAINLY_SLOWER * bound:
         return None
-    tool = s.motion.points_m[:, -1]
-    speed = float((np.linalg.norm(np.diff(tool, axis=0), axis=1) / np.diff(s.motion.times_s)).max())
-    if speed <= limits.cartesian_velocity_max_m_s:
+    speed = _tool_speed(s.motion.closely())
+    if speed <= bound:
         return None
-    reason = f"the tool would move at {speed:.2f} m/s, bound {limits.cartesian_velocity_max_m_s:.2f} m/s"
+    reason = f"the tool would move at {speed:.2f} m/s, bound {bound:.2f} m/s"
     return Finding(check="tool_speed", verdict=Verdict.HOLD, reason=reason)
+
+
+def _tool_speed(looks: Looks) -> float:
+    """The largest mean speed of the tool between two looks, m/s."""
+    tool = looks.points_m[:, -1]
+    return float((np.linalg.norm(np.diff(tool, axis=0), axis=1) / np.diff(looks.times_s)).max())
 
 
 def arm_keeps_clear_of_itself(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:

@@ -5,6 +5,7 @@ Data only. Units rad, s, m, Nm; joint vectors [7].
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from ..trajectory import SHORTEST_S, TrajectoryFollower
 from ..types import JOINTS, Array, GripperCommand, JointTrajectory, RobotState, Verdict
 from .bounds import Extent, extents
 from .collision import Collision, Room
-from .kinematics import arm_points
+from .kinematics import arm_points, joint_frames, points_in
 from .limits import RobotLimits
+from .looks import Travel
 
 Seven = tuple[float, float, float, float, float, float, float]
 
@@ -46,8 +48,9 @@ class GateConfig:
         torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque. Opening the
             twin's kitchen takes up to 2.5 of them; narrow these where less is needed.
         workspace_low_m, workspace_high_m: box in the base frame; None: the cell's.
-        travel_m: the motion is looked at so densely that no point of the arm goes further between two looks;
-        glance_m: the same where collisions are looked for, which are looked at closer where need be.
+        glance_m: the motion is looked at so densely that no point of the arm goes further between two looks;
+        travel_m: the same where that doesn't tell that workspace and tool speed are kept. Collisions are looked for as
+            closely as need be.
         retreat_m: how much nearer an arm that is too near already may come on its way out; covers the looks.
     """
 
@@ -75,7 +78,7 @@ class GateConfig:
     workspace_low_m: tuple[float, float, float] | None = None
     workspace_high_m: tuple[float, float, float] | None = None
     travel_m: float = 0.03
-    glance_m: float = 0.15
+    glance_m: float = 0.06
     retreat_m: float = 0.002
 
     def __post_init__(self) -> None:
@@ -118,27 +121,40 @@ _POSITIVE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """Where the arm is at some times of a motion.
+
+    Attributes:
+        times_s: [K], from the start to rest.
+        points_m: [K, 4, 3] the arm's `POINTS` then, in the base frame.
+        stray_m: no point of the arm is further than this from where it is at the nearest look.
+    """
+
+    times_s: Array
+    points_m: Array
+    stray_m: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
     """The desired motion that a command leads to, from now to rest.
 
     Attributes:
         q, dq, ddq, dddq: between which values it stays, part by part, at every instant (`bounds`).
-        times_s: [K] when it is looked at.
-        q_rad: [K, 7] the positions then.
-        points_m: [K, 4, 3] the arm's `POINTS` then, in the base frame.
-        stray_m: no point of the arm is further than this from where it is at the nearest look.
+        start_q_rad: [7] where it begins.
+        glance: looks that tell enough in most cases.
+        closely: looks as close as `GateConfig.travel_m` asks; made when they are asked for.
         collision, room: the arm in its cell, and what room it has on the way; None: not looked at, because nobody
-            asked, or because the motion is too fast by far.
+            asked, or because the motion breaks a joint's limits and so won't be followed.
     """
 
     q: Extent
     dq: Extent
     ddq: Extent
     dddq: Extent
-    times_s: Array
-    q_rad: Array
-    points_m: Array
-    stray_m: float
+    start_q_rad: Array
+    glance: Looks
+    closely: Callable[[], Looks]
     collision: Collision | None = None
     room: Room | None = None
 
@@ -184,71 +200,33 @@ class Finding:
 Check = Callable[[Situation, RobotLimits, GateConfig], "Finding | None"]
 
 
-LOOKS_MAX = 200
-"""In one segment; a motion that needs more is too fast by far, and refused for that."""
-REFINEMENTS, CLOSER = 3, 4
-"""How often, and by how much, the looks get denser where the arm passes something closely."""
-HAND_M = 0.12
-"""The hand reaches this far around the tool's axis."""
-
-
 def foresee(
     follower: TrajectoryFollower, limits: RobotLimits, config: GateConfig, collision: Collision | None = None
 ) -> Motion:
     """The motion of `follower` from its start to rest; `collision` is the arm in its cell."""
-    durations_s = np.diff(follower.knots_s)
-    q, dq, ddq, dddq = extents(follower.coefficients, durations_s)
-    fastest_rad_s = dq.size.reshape(-1, len(durations_s), JOINTS).max(axis=0)
-    travel_m = (fastest_rad_s @ _levers(limits)) * durations_s
-    times_s, stray_m = _looks(follower.knots_s, travel_m, config.travel_m)
-    q_rad = follower.sample(times_s)[0]
-    hopeless = any(
-        (extent.size > limit * (1 + config.excess_max)).any()
+    q, dq, ddq, dddq = extents(follower.coefficients, np.diff(follower.knots_s))
+    travel = Travel.of(follower.knots_s, dq)
+    times_s, stray_m = travel.looks(limits, config.glance_m)
+    q_rad = follower.positions(times_s)
+    frames = joint_frames(limits, q_rad)
+    kept = all(
+        (extent.size <= limit * (1 + config.tolerance)).all()
         for extent, limit in ((dq, limits.dq_max_rad_s), (ddq, limits.ddq_max_rad_s2), (dddq, limits.dddq_max_rad_s3))
     )
-    room = None if collision is None or hopeless else _room(follower, travel_m, config, collision)
+
+    @functools.cache
+    def closely() -> Looks:
+        dense_s, near_m = travel.looks(limits, config.travel_m)
+        return Looks(times_s=dense_s, points_m=arm_points(limits, follower.positions(dense_s)), stray_m=near_m)
+
     return Motion(
         q=q,
         dq=dq,
         ddq=ddq,
         dddq=dddq,
-        times_s=times_s,
-        q_rad=q_rad,
-        points_m=arm_points(limits, q_rad),
-        stray_m=stray_m,
+        start_q_rad=q_rad[0],
+        glance=Looks(times_s=times_s, points_m=points_in(limits, frames), stray_m=stray_m),
+        closely=closely,
         collision=collision,
-        room=room,
+        room=collision.along(times_s, frames, follower.positions, travel.until) if collision and kept else None,
     )
-
-
-def _room(follower: TrajectoryFollower, travel_m: Array, config: GateConfig, collision: Collision) -> Room:
-    """The room along the motion, looked at closer where two neighbours do not tell that there is room between."""
-    times_s, _ = _looks(follower.knots_s, travel_m, config.glance_m)
-    room = collision.room(follower.sample(times_s)[0])
-    for _ in range(REFINEMENTS):
-        least_m = np.minimum(room.self_m, room.obstacle_m)
-        between_m = np.minimum(room.self_between_m, room.obstacle_between_m)
-        unsure = (between_m < 0) & (least_m[:-1] >= 0) & (least_m[1:] >= 0)
-        if not unsure.any() or (least_m < 0).any():
-            break
-        start_s, step_s = times_s[:-1][unsure], np.diff(times_s)[unsure]
-        times_s = np.sort(np.concatenate([times_s, *(start_s + step_s * k / CLOSER for k in range(1, CLOSER))]))
-        room = collision.room(follower.sample(times_s)[0])
-    return room
-
-
-def _looks(knots_s: Array, travel_m: Array, apart_m: float) -> tuple[Array, float]:
-    """Times from the first knot to the last, evenly in each segment, so that no point of the arm goes further than
-    `apart_m` between two, and how far one can be from where it is at the nearest."""
-    looks = np.clip(np.ceil(travel_m / apart_m), 1, LOOKS_MAX).astype(np.intp)
-    segment = np.repeat(np.arange(len(looks)), looks)
-    index = np.arange(len(segment)) - np.repeat(np.cumsum(looks) - looks, looks)
-    times_s = knots_s[segment] + np.diff(knots_s)[segment] * index / looks[segment]
-    return np.append(times_s, knots_s[-1]), float((travel_m / looks).max()) / 2
-
-
-def _levers(limits: RobotLimits) -> Array:
-    """[7] how far any point of the arm can be from each joint's axis, m: the links after it, stretched out."""
-    links_m = np.hypot(limits.dh_a_m, limits.dh_d_m)
-    beyond_m = np.append(np.cumsum(links_m[:0:-1])[::-1], 0.0)
-    return beyond_m + limits.tool_m + HAND_M
