@@ -30,6 +30,12 @@ BOX = "{name: b, centre_m: [0.5, 0, 0.5], half_m: [0.1, 0.2, 0.3], margin_m: 0.0
 CELL = f"name: c\nworkspace: {{low_m: [-1, -1, -1], high_m: [1, 1, 1]}}\nboxes: [{BOX}]\nplanes: []\n"
 
 
+CONTACT = (
+    "contact: {torque_hold_share: 1.0, torque_stop_share: 1.5, tracking_hold_rad: [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], "
+    "tracking_stop_rad: [0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]}"
+)
+
+
 def along(segments: np.ndarray, steps: int = 201) -> np.ndarray:
     """Points [M, steps, 3] along segments [3, 2, M]."""
     share = np.linspace(0, 1, steps)[:, None]
@@ -257,6 +263,14 @@ def test_a_cell_of_ones_own_is_loaded_by_its_path(tmp_path: Path) -> None:
         ("planes: []", "planes: {}", "planes must be a list"),
         ("planes: []", "planes: []\nextra: 1", "unknown key 'extra'"),
         ("name: c", "name: [", "is not YAML"),
+        ("planes: []", f"planes: []\n{CONTACT}".replace("1.0", "-1.0"), "torque_hold_share must be above 0"),
+        (
+            "planes: []",
+            f"planes: []\n{CONTACT}".replace("1.5", "0.5"),
+            "torque_hold 1.0 must not exceed torque_stop 0.5",
+        ),
+        ("planes: []", f"planes: []\n{CONTACT}".replace("[0.2,", "[0.05,"), "must not exceed tracking_stop"),
+        ("planes: []", f"planes: []\n{CONTACT}".replace("[0.2,", "["), "tracking_stop_rad must hold 7 finite numbers"),
         (CELL, "- 1\n", "must be a table of keys"),
         (CELL, "", "must be a table of keys"),
     ],

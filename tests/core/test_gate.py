@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
-from skimo_core.safety.cell import Cell, load_cell
+from skimo_core.safety.cell import Cell, known_cells, load_cell
 from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
@@ -120,8 +120,8 @@ FAULTS: list[tuple[str, Verdict, JointCommand, RobotState | None]] = [
     ("robot_mode", Verdict.HOLD, GOOD, state(mode=RobotMode.GUIDING)),
     ("robot_mode", Verdict.HOLD, GOOD, state(mode=RobotMode.UNKNOWN)),
     ("robot_mode_silent", Verdict.STOP, GOOD, state(mode_stamp_s=-0.6)),
-    ("external_torque", Verdict.HOLD, GOOD, state(tau_ext_nm=2.7 * LIMITS.reflex_tau_nm)),
-    ("external_torque", Verdict.STOP, GOOD, state(tau_ext_nm=-3.6 * LIMITS.reflex_tau_nm)),
+    ("external_torque", Verdict.HOLD, GOOD, state(tau_ext_nm=1.1 * LIMITS.reflex_tau_nm)),
+    ("external_torque", Verdict.STOP, GOOD, state(tau_ext_nm=-1.6 * LIMITS.reflex_tau_nm)),
     ("command_finite", Verdict.STOP, with_nan(GOOD), state()),
     ("command_form", Verdict.HOLD, not_at_rest(GOOD), state()),
     ("command_form", Verdict.HOLD, changed(GOOD, times_s=GOOD.trajectory.times_s[::-1]), state()),
@@ -391,6 +391,30 @@ def test_a_controller_that_somebody_else_leads_is_stopped_in_mid_motion() -> Non
     foreign = q + 0.2 * np.eye(JOINTS)[5]
     decision = gate.watch(state(now_s, q_rad=q, desired_q_rad=foreign), now_s)
     assert decision.verdict is Verdict.STOP and names(decision) == {"reference"}
+
+
+def test_a_reference_that_is_older_than_the_measured_state_is_compared_with_its_own_time() -> None:
+    gate, actuator = Gate(LIMITS), Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, 0.0)
+    apart_rad = 0.0
+    for k in range(10):
+        now_s = k * PERIOD_S
+        told_s = max(0.0, now_s - 0.05)
+        q, told = actuator.commanded(now_s)[0], LIMITS.home_q_rad
+        if gate._told is not None and (before := gate._told.expected(told_s)) is not None:
+            told = before
+        apart_rad = max(apart_rad, float(np.abs(q - told).max()))
+        robot = state(now_s, q_rad=q, desired_q_rad=told, mode_stamp_s=told_s)
+        command = actuator.command(np.full(SPEC.size, 1.0, np.float32), now_s)
+        decision = gate.consider(command, robot, now_s)
+        assert decision.verdict is Verdict.PASS, decision.reasons
+    assert apart_rad > GateConfig().reference_hold_rad
+
+
+def test_how_hard_the_arm_may_work_is_the_cells() -> None:
+    felt = state(tau_ext_nm=2.0 * LIMITS.reflex_tau_nm)
+    verdicts = {name: Gate(LIMITS, cell=load_cell(name)).consider(GOOD, felt, 0.0).verdict for name in known_cells()}
+    assert verdicts == {"open": Verdict.STOP, "kitchen": Verdict.PASS}
 
 
 def test_a_gate_that_slept_blames_itself_and_goes_on_when_awake() -> None:

@@ -17,15 +17,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, let_pass, send_home, wait_until
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
 from skimo_core.actuate import Actuator
 from skimo_core.errors import BackendError
 from skimo_core.safety.limits import load_limits
 from skimo_core.tasks import kitchen
 from skimo_core.types import JOINTS, RobotMode
-from skimo_ros.adapters import load_adapter
+from skimo_core.urdf import robot_description
+from skimo_ros.adapters import load_adapter, robot_state_type
 from skimo_ros.backend import RosBackend
-from skimo_ros.nodes import Names
+from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names
 
 ACTION = kitchen().action
 STEPS = 25
@@ -120,6 +123,48 @@ def expected_start() -> np.ndarray:
     from skimo_sim.twin import Twin
 
     return Twin().read().q_rad
+
+
+def test_a_reset_of_a_resting_arm_is_no_fault_of_the_arm(home: RosBackend, watcher: Watcher) -> None:
+    """Joint states that jumped never come with a reference that has not yet: it went out first, with the same stamp."""
+    adapter, joints, references = load_adapter("twin"), [], []
+    heard = [
+        watcher.node.create_subscription(kind, topic, where.append, RECORD_QOS if kind is JointState else STATE_QOS)
+        for kind, topic, where in (
+            (JointState, adapter.joint_states, joints),
+            (robot_state_type(adapter), adapter.robot_state, references),
+        )
+    ]
+    try:
+        for k in range(3):
+            actuator = Actuator(load_limits(), ACTION)
+            actuator.reset(home.read().q_rad, home.now_s())
+            home.write(actuator.command(np.full(ACTION.size, 0.8, np.float32), home.now_s()))
+            let_pass(home, 1.0)
+            away = home.read().q_rad
+            stops = len([event for event in watcher.gate if event.latched])
+            home.reset_twin("kitchen", k)
+            let_pass(home, 0.3)
+            assert np.abs(home.read().q_rad - away).max() > 0.02
+            assert len([event for event in watcher.gate if event.latched]) == stops, watcher.gate[-1].reasons
+            q = np.array([message.position[:JOINTS] for message in joints])
+            jumped = int(np.abs(np.diff(q, axis=0)).max(axis=1).argmax()) + 1
+            stamp = joints[jumped].header.stamp
+            assert stamp in [message.header.stamp for message in references]
+            joints.clear()
+    finally:
+        for subscription in heard:
+            watcher.node.destroy_subscription(subscription)
+
+
+def test_the_arm_is_described_to_whoever_comes_late(home: RosBackend, watcher: Watcher) -> None:
+    told: list[String] = []
+    subscription = watcher.node.create_subscription(String, Names.DESCRIPTION, told.append, LATEST_QOS)
+    try:
+        wait_until(lambda: told, "the description", ANSWER_S)
+    finally:
+        watcher.node.destroy_subscription(subscription)
+    assert told[0].data == robot_description(load_limits())
 
 
 def test_the_hand_moves_grasps_and_homes(home: RosBackend, watcher: Watcher) -> None:

@@ -25,6 +25,7 @@ setup(
         (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),
         (f"share/{NAME}/launch", files("launch/*.py") + files("launch/*.yaml")),
         (f"share/{NAME}/launch/params", files("launch/params/*.yaml")),
+        (f"share/{NAME}/launch/security", files("launch/security/*.xml")),
     ],
     install_requires=["skimo_core", "skimo_ros", "tyro>=0.9"],
     extras_require={"test": ["pytest"]},

@@ -45,6 +45,7 @@ setup(
             "up = skimo_core.up.cli:up",
             "soak = skimo_core.safety.cli:soak",
             "keys = skimo_core.keys_cli:keys",
+            "urdf = skimo_core.urdf:urdf",
             "ingest = skimo_core.episodes.cli:ingest",
             "repair = skimo_core.episodes.cli:repair",
         ],

@@ -65,14 +65,6 @@ PARAMETERS = (
     Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
     Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
     Parameter(
-        "tracking_hold_rad", list(_DEFAULT.tracking_hold_rad), "how far each joint may lie from where it was told to be"
-    ),
-    Parameter("tracking_stop_rad", list(_DEFAULT.tracking_stop_rad), "with a joint further off the arm is stopped"),
-    Parameter(
-        "torque_hold_share", _DEFAULT.torque_hold_share, "external torque, of the reflex torques", low=0.1, high=10.0
-    ),
-    Parameter("torque_stop_share", _DEFAULT.torque_stop_share, "with more the arm is stopped", low=0.1, high=10.0),
-    Parameter(
         "settle_s", 1.0, "how long after the start nothing moves, so that others are discovered", low=0.0, high=30.0
     ),
     Parameter("watch_rate_hz", 25.0, "how often the robot is looked at without a command", low=10.0, high=200.0),
@@ -313,11 +305,8 @@ def _warm_up(gate: Gate, limits: RobotLimits) -> None:
 
 def _config(values: dict) -> GateConfig:
     named = ("state_age_max_s", "state_lost_s", "command_age_max_s", "start_gap_rad")
-    shares = ("torque_hold_share", "torque_stop_share")
     return GateConfig(
-        **{name: values[name] for name in (*named, *shares)},
-        tracking_hold_rad=tuple(values["tracking_hold_rad"]),  # type: ignore[arg-type]
-        tracking_stop_rad=tuple(values["tracking_stop_rad"]),  # type: ignore[arg-type]
+        **{name: values[name] for name in named},
         workspace_low_m=_corner(values, "workspace_low_m"),
         workspace_high_m=_corner(values, "workspace_high_m"),
     )

@@ -82,6 +82,7 @@ class Names:
     EPISODE_STEP = "skimo/episode_step"
     RECORDER = "skimo/recorder"
     DIAGNOSTICS = "/diagnostics"
+    DESCRIPTION = "robot_description"
     CLOCK = "/clock"
     GATE_RESET = "gate/reset"
     GATE_RESET_STOP = "gate/reset_stop"

@@ -1,8 +1,8 @@
 """The MuJoCo twin behind a driver stack's names: joint states, Franka state, trajectory topic, hand, recovery, reset.
 
 Promises
-  - What a real driver of that stack offers, under the same names (`driver`); plus object_states, twin/reset and
-    twin/user_stop, which presses the simulated stop button.
+  - What a real driver of that stack offers, under the same names (`driver`), its robot_description included; plus
+    object_states, twin/reset and twin/user_stop, which presses the simulated stop button.
   - A trajectory is followed as joint_trajectory_controller follows it, its header's stamp being its start.
   - Simulated time keeps up with the node's clock at `real_time_factor` 1; other factors publish /clock (0: as fast as
     it goes), and everything else then runs with use_sim_time.
@@ -25,18 +25,20 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.srv import ResetTwin
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.errors import BackendError, SimulationError, SkimoError, SpecError
 from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState
+from skimo_core.urdf import robot_description
 
 from . import conversions as convert
 from .adapters import load_adapter, recovery_type, robot_state_type
 from .ending import AFTER_GATE, REST_RAD_S
 from .gripper_server import GripperServer
 from .guarded import Complaints
-from .nodes import COMMAND_QOS, EVENT_QOS, STATE_QOS, Names, now_s, only_one, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STATE_QOS, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
 from .robots import check_twin_robot
 
@@ -117,6 +119,7 @@ class TwinNode(Node):
         self._publish_to()
         self._serve()
         self._torque_nm = np.zeros(len(self.adapter.joints))
+        self._was_reset = True
         self._running = True
         self.twin.reset(self.values["task"], self.values["seed"], now_s=self._clock_s.now())
         self._simulated_s = self.twin.now_s()
@@ -159,6 +162,8 @@ class TwinNode(Node):
         self._joint_states = self.create_publisher(JointState, a.joint_states, EVENT_QOS)
         self._robot_states = self.create_publisher(robot_state_type(a), a.robot_state, STATE_QOS)
         self._object_states = self.create_publisher(ObjectStatesMsg, a.object_states, STATE_QOS)
+        self._description = self.create_publisher(String, Names.DESCRIPTION, LATEST_QOS)
+        self._description.publish(String(data=robot_description(self.twin.limits, a.joints, a.fingers)))
         self._clocks = self.create_publisher(Clock, Names.CLOCK, STATE_QOS) if self._clock_s.published else None
         self._joint_state = JointState()
         self._object_state = ObjectStatesMsg()
@@ -207,18 +212,25 @@ class TwinNode(Node):
             self.twin.advance(ahead_s)
 
     def _publish(self, count: int) -> None:
+        """The arm's state, and every so often the others; the Franka state first.
+
+        Right after a reset all go out: joint states that had jumped, beside a reference that had not yet, would look
+        like an arm that does not follow.
+        """
         with self._lock:
+            due = {name: self._was_reset or count % every == 0 for name, every in self._every.items()}
+            self._was_reset = False
             robot = self._felt(self.twin.read())
-            objects = self.twin.read_objects() if count % self._every["object"] == 0 else None
+            objects = self.twin.read_objects() if due["object"] else None
             desired = self.twin.desired()
         if self._clocks is not None:
             self._clocks.publish(convert.to_clock(robot.stamp_s))
+        if due["robot_state"]:
+            self._robot_states.publish(self._franka_state.fill(robot, *desired))
         a = self.adapter
         self._joint_states.publish(convert.fill_joint_state(self._joint_state, robot, a.joints, a.fingers))
         if objects is not None:
             self._object_states.publish(convert.fill_object_states(self._object_state, objects))
-        if count % self._every["robot_state"] == 0:
-            self._robot_states.publish(self._franka_state.fill(robot, *desired))
 
     def _felt(self, robot: RobotState) -> RobotState:
         """The state with its external torques low-pass filtered, as Franka's estimate is; one publisher calls this."""
@@ -243,6 +255,7 @@ class TwinNode(Node):
             with self._lock:
                 self._catch_up()
                 self.twin.reset(task or self.values["task"], seed, now_s=self._simulated_s)
+                self._was_reset = True
                 stamp_s = self.twin.now_s()
         except SkimoError as error:
             return convert.answer_reset(response, False, str(error), 0.0)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
-from ..types import Array
+from ..types import JOINTS, Array
 from .shapes import LINKS, link_named
 from .tables import Table, read_yaml
 
@@ -56,11 +56,36 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """How hard the arm may work against what stands in its cell.
+
+    Attributes:
+        torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque.
+        tracking_hold_rad, tracking_stop_rad: [7] how far each joint may lie from where it was told to be.
+    """
+
+    torque_hold_share: float
+    torque_stop_share: float
+    tracking_hold_rad: Array
+    tracking_stop_rad: Array
+
+
+FREE = Contact(
+    torque_hold_share=1.0,
+    torque_stop_share=1.5,
+    tracking_hold_rad=np.full(JOINTS, 0.1),
+    tracking_stop_rad=np.full(JOINTS, 0.2),
+)
+"""An arm that only touches what it grasps. Beyond the reflex torques a Franka arm stops by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """Surroundings of one arm.
 
     Attributes:
         workspace_low_m, workspace_high_m: [3] corners of the box that elbow, wrist, flange and tool may be in.
+        contact: how hard the arm may work against them.
         digest: SHA-256 of what the file says, comments left out.
     """
 
@@ -69,6 +94,7 @@ class Cell:
     workspace_high_m: Array
     boxes: tuple[Box, ...]
     planes: tuple[Plane, ...]
+    contact: Contact
     digest: str
 
     @property
@@ -123,6 +149,7 @@ def parse_cell(text: str, where: str) -> Cell:
         workspace_high_m=high,
         boxes=tuple(_box(row) for row in root.tables("boxes")),
         planes=tuple(_plane(row) for row in root.tables("planes")),
+        contact=_contact(root.table("contact")) if "contact" in root else FREE,
         digest=hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest(),
     )
     root.refuse_others()
@@ -130,6 +157,23 @@ def parse_cell(text: str, where: str) -> Cell:
     if twice:
         raise SpecError(f"{where}: two obstacles are called {twice[0]!r}; names must differ")
     return cell
+
+
+def _contact(row: Table) -> Contact:
+    contact = Contact(
+        torque_hold_share=row.number("torque_hold_share", positive=True),
+        torque_stop_share=row.number("torque_stop_share", positive=True),
+        tracking_hold_rad=row.vector("tracking_hold_rad", positive=True),
+        tracking_stop_rad=row.vector("tracking_stop_rad", positive=True),
+    )
+    row.refuse_others()
+    for kind, hold, stop in (
+        ("torque", contact.torque_hold_share, contact.torque_stop_share),
+        ("tracking", contact.tracking_hold_rad, contact.tracking_stop_rad),
+    ):
+        if np.any(hold > stop):
+            raise SpecError(f"{row.where}: {kind}_hold {hold} must not exceed {kind}_stop {stop}, joint by joint")
+    return contact
 
 
 def _box(row: Table) -> Box:

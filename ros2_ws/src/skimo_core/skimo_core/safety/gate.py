@@ -15,6 +15,7 @@ Pure: time is an argument. The gate notices when it was not called (asleep) and 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 
@@ -167,6 +168,12 @@ class Gate:
         self._last_start_s = -np.inf
         self._called_s = now_s
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Gate:
+        """A gate that goes its own way from here; what never changes is shared."""
+        twin = copy.copy(self)
+        twin.counts, twin._told = copy.deepcopy((self.counts, self._told), memo)
+        return twin
+
     # --- judging -----------------------------------------------------------------------------------------------------
 
     def _look(
@@ -212,12 +219,18 @@ class Gate:
 
     def _bare(self, robot: RobotState | None, now_s: float, desired_q_rad: Array) -> Situation:
         told = self._told
+        expected = reference = None
+        if told is not None and robot is not None:
+            expected = reference = told.expected(robot.stamp_s)
+            if robot.mode_stamp_s is not None:
+                reference = told.expected(robot.mode_stamp_s)
         return Situation(
             now_s=now_s,
             robot=robot,
             awake_s=self._awake_s,
             desired_q_rad=desired_q_rad,
-            expected_q_rad=told.expected(robot.stamp_s) if told is not None and robot is not None else None,
+            expected_q_rad=expected,
+            expected_reference_q_rad=reference,
             rested_s=max(0.0, now_s - told.now.end_s) if told is not None else 0.0,
             last_start_s=self._last_start_s,
         )
@@ -352,12 +365,13 @@ class Gate:
 
 
 def _within(config: GateConfig, cell: Cell) -> GateConfig:
-    """The config with the cell's workspace where it has none of its own."""
+    """The config with the cell's workspace and contact where it has none of its own."""
     low, high = tuple(map(float, cell.workspace_low_m)), tuple(map(float, cell.workspace_high_m))
     return dataclasses.replace(
         config,
         workspace_low_m=config.workspace_low_m or low,
         workspace_high_m=config.workspace_high_m or high,
+        contact=config.contact or cell.contact,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..types import Array, RobotMode, Verdict
+from .cell import FREE
 from .limits import RobotLimits
 from .situation import Check, Finding, GateConfig, Situation
 
@@ -96,7 +97,8 @@ def arm_follows(s: Situation, limits: RobotLimits, config: GateConfig) -> Findin
     if s.robot is None or s.expected_q_rad is None:
         return None
     gap = np.abs(s.robot.q_rad - s.expected_q_rad)
-    hold, stop = np.array(config.tracking_hold_rad), np.array(config.tracking_stop_rad)
+    contact = config.contact or FREE
+    hold, stop = contact.tracking_hold_rad, contact.tracking_stop_rad
     if s.rested_s > config.arrival_s:
         stop = hold
     return _beyond("tracking", gap, hold, stop, "lies", "does the driver take commands, is something in the way?")
@@ -104,9 +106,9 @@ def arm_follows(s: Situation, limits: RobotLimits, config: GateConfig) -> Findin
 
 def controller_obeys(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     """The controller's own reference is what it was told: nobody else commands it."""
-    if s.robot is None or s.robot.desired_q_rad is None or s.expected_q_rad is None:
+    if s.robot is None or s.robot.desired_q_rad is None or s.expected_reference_q_rad is None:
         return None
-    gap = np.abs(s.robot.desired_q_rad - s.expected_q_rad)
+    gap = np.abs(s.robot.desired_q_rad - s.expected_reference_q_rad)
     hold, stop = np.full_like(gap, config.reference_hold_rad), np.full_like(gap, config.reference_stop_rad)
     return _beyond("reference", gap, hold, stop, "is led", "does somebody else command the driver?")
 
@@ -114,13 +116,13 @@ def controller_obeys(s: Situation, limits: RobotLimits, config: GateConfig) -> F
 def external_torque_is_within(s: Situation, limits: RobotLimits, config: GateConfig) -> Finding | None:
     if s.robot is None or s.robot.tau_ext_nm is None:
         return None
-    reflex = limits.reflex_tau_nm
+    reflex, contact = limits.reflex_tau_nm, config.contact or FREE
     share = np.abs(s.robot.tau_ext_nm) / reflex
     joint = int(np.argmax(share))
-    if share[joint] <= config.torque_hold_share:
+    if share[joint] <= contact.torque_hold_share:
         return None
-    stop = share[joint] > config.torque_stop_share
-    bound_nm = reflex[joint] * (config.torque_stop_share if stop else config.torque_hold_share)
+    stop = share[joint] > contact.torque_stop_share
+    bound_nm = reflex[joint] * (contact.torque_stop_share if stop else contact.torque_hold_share)
     reason = (
         f"joint {joint + 1} feels {abs(s.robot.tau_ext_nm[joint]):.1f} Nm from outside, bound {bound_nm:.1f} Nm; "
         "free the arm"

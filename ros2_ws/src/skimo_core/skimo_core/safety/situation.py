@@ -13,14 +13,13 @@ import numpy as np
 
 from ..errors import SpecError
 from ..trajectory import SHORTEST_S, TrajectoryFollower
-from ..types import JOINTS, Array, GripperCommand, JointTrajectory, RobotState, Verdict
+from ..types import Array, GripperCommand, JointTrajectory, RobotState, Verdict
 from .bounds import Extent, extents
+from .cell import Contact
 from .collision import Collision, Room
 from .kinematics import arm_points, joint_frames, points_in
 from .limits import RobotLimits
 from .looks import Travel
-
-Seven = tuple[float, float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +40,10 @@ class GateConfig:
         excess_max: of a limit, above which a command is refused rather than limited.
         position_slack_rad, velocity_slack: a measured position this far outside the joint range, or a measured speed
             this many times the limit, is no measurement.
-        tracking_hold_rad, tracking_stop_rad: [7] how far the arm may lie from where it was told to be. Wide at the
-            wrist, whose joints give way first when the hand works against something.
         arrival_s: an arm that is still that far off this long after it was to rest does not follow, and is stopped.
         reference_hold_rad, reference_stop_rad: how far the controller's own reference may lie from what it was told.
-        torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque. Opening the
-            twin's kitchen takes up to 2.5 of them; narrow these where less is needed.
+        contact: how far the arm may lie from where it was told to be, and what it may feel from outside; None: the
+            cell's.
         workspace_low_m, workspace_high_m: box in the base frame; None: the cell's.
         glance_m: the motion is looked at so densely that no point of the arm goes further between two looks;
         travel_m: the same where that doesn't tell that workspace and tool speed are kept. Collisions are looked for as
@@ -68,13 +65,10 @@ class GateConfig:
     excess_max: float = 0.5
     position_slack_rad: float = 0.2
     velocity_slack: float = 1.5
-    tracking_hold_rad: Seven = (0.2, 0.2, 0.2, 0.2, 0.8, 0.8, 0.8)
-    tracking_stop_rad: Seven = (0.3, 0.3, 0.3, 0.3, 1.2, 1.2, 1.2)
     arrival_s: float = 0.5
     reference_hold_rad: float = 0.05
     reference_stop_rad: float = 0.15
-    torque_hold_share: float = 2.6
-    torque_stop_share: float = 3.5
+    contact: Contact | None = None
     workspace_low_m: tuple[float, float, float] | None = None
     workspace_high_m: tuple[float, float, float] | None = None
     travel_m: float = 0.03
@@ -84,17 +78,14 @@ class GateConfig:
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if not np.all(np.array(value) > 0) or not np.isfinite(value).all():
+            if not 0 < value < np.inf:
                 raise SpecError(f"gate: {name} is {value}, must be positive")
         if not 0 <= self.tolerance <= self.excess_max:
             raise SpecError(f"gate: tolerance {self.tolerance} must be in [0, excess_max {self.excess_max}]")
-        for kind in ("tracking", "reference"):
-            hold, stop = getattr(self, f"{kind}_hold_rad"), getattr(self, f"{kind}_stop_rad")
-            if np.shape(hold) != np.shape(stop) or np.shape(hold) not in ((), (JOINTS,)) or np.any(hold > stop):
-                raise SpecError(f"gate: {kind}_hold_rad {hold} must not exceed {kind}_stop_rad {stop}, joint by joint")
-        if self.torque_hold_share > self.torque_stop_share:
+        if self.reference_hold_rad > self.reference_stop_rad:
             raise SpecError(
-                f"gate: torque_hold_share {self.torque_hold_share} exceeds torque_stop_share {self.torque_stop_share}"
+                f"gate: reference_hold_rad {self.reference_hold_rad} exceeds reference_stop_rad "
+                f"{self.reference_stop_rad}"
             )
 
 
@@ -110,10 +101,8 @@ _POSITIVE = (
     "start_gap_rad",
     "position_slack_rad",
     "velocity_slack",
-    "tracking_hold_rad",
     "arrival_s",
     "reference_hold_rad",
-    "torque_hold_share",
     "travel_m",
     "glance_m",
     "retreat_m",
@@ -168,7 +157,8 @@ class Situation:
         robot: newest robot state; None if none ever came.
         awake_s: since when the gate has been awake: what came late while it slept is not the robot's fault.
         desired_q_rad: [7] the position desired now.
-        expected_q_rad: [7] the position that the arm was told for the time of the robot state; None: not known.
+        expected_q_rad, expected_reference_q_rad: [7] the position that the arm was told for the time of the robot
+            state, and for that of the controller's own reference; None: not known.
         rested_s: for how long that has been a place of rest.
         last_start_s: start of the last trajectory let through.
         trajectory: the one proposed; None when only the robot is looked at.
@@ -181,6 +171,7 @@ class Situation:
     desired_q_rad: Array
     awake_s: float = -np.inf
     expected_q_rad: Array | None = None
+    expected_reference_q_rad: Array | None = None
     rested_s: float = 0.0
     last_start_s: float = -np.inf
     trajectory: JointTrajectory | None = None

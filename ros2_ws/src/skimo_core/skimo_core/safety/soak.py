@@ -137,7 +137,8 @@ class Driver:
 
 
 def _overlap(collision: Collision, q_rad: Array) -> float:
-    room = collision.room(q_rad)
+    moved = np.append(True, (np.diff(q_rad, axis=0) != 0).any(axis=1))  # most of a stream's time the arm rests
+    room = collision.room(q_rad[moved])
     own, other = room.self_m + collision.self_margin_m, room.obstacle_m
     if collision.obstacles:
         other = other + collision.margins_m[room.obstacle]
