@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +62,8 @@ def serve(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         policy = InProcessPolicy.load(options.bundle, settings=options.planner, workers=options.workers)
-        server = make_server(options, Session(policy.engine, policy.planner, policy.spec))
+        spec = replace(policy.spec, served_as=options.bundle)
+        server = make_server(options, Session(policy.engine, policy.planner, spec))
         endpoint = server.bind()
     except SkimoError as error:
         print(f"skimo serve: {error}", file=sys.stderr)

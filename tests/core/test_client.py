@@ -29,6 +29,7 @@ SPEC = PolicySpec(
     skill=SkillSpec(horizon=10, dim=10, plan_length=3),
     bundle_id="a" * 64,
     limits_digest="b" * 64,
+    served_as="other",
 )
 OBSERVATION_O = np.zeros(30, np.float32)
 SKILL_Z = np.zeros(10, np.float32)
@@ -199,6 +200,7 @@ def test_another_scale_rate_or_bundle_is_refused_at_connect() -> None:
             ({"action": replace(DOMAIN.action, rate_hz=50.0)}, "rate_hz"),
             ({"bundle_id": "b" * 64}, "serves bundle id a{64}, wanted b{64}"),
             ({"bundle_id": "a" * 7}, "at least 8"),
+            ({"served_as": "kitchen"}, "serves 'other', wanted 'kitchen'"),
         ):
             with PolicyClient(endpoint, **wanted) as client, pytest.raises(SpecError, match=word):
                 client.connect(WAIT_S)

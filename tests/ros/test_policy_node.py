@@ -1,4 +1,4 @@
-"""The policy node's bundle: asked for by its id or by its folder, and refused in words where the folder is none."""
+"""What the policy's node asks its server for: a bundle by its id, folder or name; refused where there is none."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import pytest
 
 from skimo_core.errors import SpecError
 from skimo_core.tasks import kitchen
-from skimo_ros.policy_node import _bundle_id
+from skimo_ros.policy_node import _asked
 from skimo_server.bundle import load_bundle
 from skimo_server.testing import make_bundle
 
 
-def test_a_bundle_is_asked_for_by_id_or_by_folder(tmp_path: Path) -> None:
-    assert _bundle_id("") is None
-    assert _bundle_id("0" * 64) == "0" * 64
+def test_a_bundle_is_asked_for_by_id_by_name_or_by_folder(tmp_path: Path) -> None:
+    assert _asked("") == {}
+    assert _asked("0" * 64) == {"bundle_id": "0" * 64}
+    assert _asked("kitchen") == {"served_as": "kitchen"}
     domain = kitchen()
     make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action)
-    assert _bundle_id(str(tmp_path / "bundle")) == load_bundle(tmp_path / "bundle").manifest.bundle_id
+    assert _asked(str(tmp_path / "bundle")) == {"bundle_id": load_bundle(tmp_path / "bundle").manifest.bundle_id}
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"bundle_id'])
@@ -26,4 +27,4 @@ def test_a_folder_that_holds_no_bundle_is_refused(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(SpecError, match="give a bundle's folder"):
-        _bundle_id(str(tmp_path))
+        _asked(str(tmp_path))

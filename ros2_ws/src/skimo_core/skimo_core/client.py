@@ -51,6 +51,7 @@ class PolicyClient:
         observation: ObservationSpec | None = None,
         action: ActionSpec | None = None,
         bundle_id: str | None = None,
+        served_as: str | None = None,
         keys: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,10 +61,12 @@ class PolicyClient:
             endpoint: see `endpoint.py`.
             observation, action: what its bundle must take and give, where given.
             bundle_id: which bundle it must be, where given: the id, or at least MIN_BUNDLE_ID leading digits of it.
+            served_as: what its server was told to serve, where given: for a bundle that is known by its name alone.
             keys: folder of this client's keys, for TCP; `key_folder()` where not given.
         """
         self._endpoint, self._keys = endpoint, keys
         self._observation, self._action, self._bundle_id = observation, action, bundle_id
+        self._served_as = served_as
         self._clock = clock
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -93,6 +96,11 @@ class PolicyClient:
         if wanted is not None and not spec.bundle_id.startswith(wanted):
             raise SpecError(
                 f"server {self._endpoint} serves bundle id {spec.bundle_id[:64]}, wanted {wanted[:64]}; "
+                "is it another stack's? Start it with that bundle, or ask for this one"
+            )
+        if self._served_as is not None and spec.served_as != self._served_as:
+            raise SpecError(
+                f"server {self._endpoint} serves {spec.served_as[:64]!r}, wanted {self._served_as[:64]!r}; "
                 "is it another stack's? Start it with that bundle, or ask for this one"
             )
         for name, mine, its in (

@@ -62,6 +62,8 @@ class PolicySpec:
 
     Attributes:
         limits_digest: of the robot limits that its data obeyed (`RobotLimits.digest`); empty where that isn't known.
+        served_as: what its server was told to serve: a bundle's folder, or the name of one that ships; empty where
+            nobody told it.
     """
 
     observation: ObservationSpec
@@ -69,6 +71,7 @@ class PolicySpec:
     skill: SkillSpec
     bundle_id: str
     limits_digest: str = ""
+    served_as: str = ""
 
 
 class SkillPolicy(Protocol):

@@ -140,6 +140,7 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "action": spec.action.to_dict(),
         "skill": {"horizon": spec.skill.horizon, "dim": spec.skill.dim, "plan_length": spec.skill.plan_length},
         "limits": spec.limits_digest,
+        "served_as": spec.served_as,
     }
     fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
     return Message(op="hello", request_id=request_id, fields=fields)
@@ -166,6 +167,7 @@ def read_hello_reply(message: Message) -> PolicySpec:
             skill=SkillSpec(**{name: _count(skill[name]) for name in ("horizon", "dim", "plan_length")}),
             bundle_id=_scalar(message, "bundle", (str,)),
             limits_digest=_texts([words["limits"]])[0],
+            served_as=_texts([words["served_as"]])[0],
         )
     except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
         why = f"{type(error).__name__}: {error}"[:200]

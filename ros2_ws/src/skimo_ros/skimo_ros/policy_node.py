@@ -14,6 +14,7 @@ has one thread: the wait for an action (at most 40 ms) delays its own services a
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -51,7 +52,7 @@ PARAMETERS = (
     *DRIVER,
     *ROBOT,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
-    Parameter("bundle_id", "", "the bundle that the server must serve: its id, or its folder; empty: any that fits"),
+    Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
     Parameter("task", "kitchen", "task of an episode whose start names none"),
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
@@ -63,6 +64,8 @@ PARAMETERS = (
 )
 
 
+BUNDLE_ID = re.compile("[0-9a-f]{8,64}")
+"""An id, or its leading digits."""
 GATE = "gate_node"
 """The node whose trajectories at the driver are meant to be there (`launch` gives it this name)."""
 LOOK_AGAIN_S = 0.004
@@ -174,7 +177,7 @@ class PolicyNode(LifecycleNode):
             self._values["endpoint"],
             observation=self._domain.observation,
             action=self._domain.action,
-            bundle_id=_bundle_id(self._values["bundle_id"]),
+            **_asked(self._values["bundle"]),
         )
 
     def _expect_the_same_server(self) -> None:
@@ -386,19 +389,21 @@ class PolicyNode(LifecycleNode):
         return convert.answer_trigger(response, True, "holds until policy/resume")
 
 
-def _bundle_id(asked: str) -> str | None:
-    """The id of the bundle asked for: as given, or from its folder's manifest; None for any.
+def _asked(bundle: str) -> dict[str, str]:
+    """What a client must ask of its server for it to serve this bundle; nothing for any.
 
     Raises:
         SpecError: a folder without a manifest that names an id.
     """
-    manifest = Path(asked).expanduser() / "manifest.json"
-    if not asked or not manifest.parent.is_dir():
-        return asked or None
+    manifest = Path(bundle).expanduser() / "manifest.json"
+    if not bundle:
+        return {}
+    if not manifest.parent.is_dir():
+        return {"bundle_id" if BUNDLE_ID.fullmatch(bundle) else "served_as": bundle}
     try:
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["bundle_id"])
+        return {"bundle_id": str(json.loads(manifest.read_text(encoding="utf-8"))["bundle_id"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpecError(f"bundle {asked!r}: {manifest} names no bundle_id ({error}); give a bundle's folder") from None
+        raise SpecError(f"bundle {bundle!r}: {manifest} names no bundle_id ({error}); give a bundle's folder") from None
 
 
 def main() -> int:
