@@ -193,15 +193,19 @@ def run_attack(name: str, bundle: str, seconds: float) -> Outcome:
     attack, count = ATTACKS[name]
     with serving(bundle) as (path, pid):
         before_mb: list[float] = []
-        attackers: list[Any] = []
+        context = multiprocessing.get_context("spawn")
+        ready, go = context.Semaphore(0), context.Event()
+        attackers = [
+            context.Process(target=when_told, args=(attack, path, ready, go), daemon=True) for _ in range(count)
+        ]
+        for attacker in attackers:
+            attacker.start()
+        for _ in attackers:
+            ready.acquire()
 
         def begin() -> None:
             before_mb.append(memory_mb(pid, "VmRSS"))
-            context = multiprocessing.get_context("spawn")
-            for _ in range(count):
-                assert attack is not None
-                attackers.append(context.Process(target=attack, args=(path,), daemon=True))
-                attackers[-1].start()
+            go.set()
 
         try:
             act_ms, plan_ms, failed, watched_ms = honest(path, seconds, begin)
@@ -223,6 +227,13 @@ def run_attack(name: str, bundle: str, seconds: float) -> Outcome:
         plan_ms_max=round(max(plan_ms), 1),
         watched_ms=round(watched_ms, 1),
     )
+
+
+def when_told(attack: Attack, path: str, ready: Any, go: Any) -> None:
+    """Attacks once `go` is set: that its process starts, with all that it imports, is no part of the attack."""
+    ready.release()
+    go.wait()
+    attack(path)
 
 
 def honest(path: str, seconds: float, begin: Callable[[], None]) -> tuple[list[float], list[float], int, float]:
@@ -256,7 +267,6 @@ def honest(path: str, seconds: float, begin: Callable[[], None]) -> tuple[list[f
             if step >= 1.0 / PERIOD_S and not begun:
                 begun = True
                 begin()
-                due_s = time.monotonic()  # starting processes takes this one a while
             if step % STEPS_PER_PLAN == 0 and not thread.is_alive():
                 thread = threading.Thread(target=plan)
                 thread.start()
