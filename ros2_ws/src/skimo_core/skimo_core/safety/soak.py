@@ -27,6 +27,8 @@ from .path import ARRIVAL_S
 SAMPLE_S = 0.00025
 STRIDE = 4
 """Samples in the millisecond over which differences are formed."""
+RESTING = 4 * STRIDE
+"""Samples of a rest: as many as three differences take."""
 LOOK_STRIDE = 32
 """Collisions are looked for every 8 ms."""
 OVERLAP_M = 3e-3
@@ -74,7 +76,7 @@ class Driver:
         self._follower = TrajectoryFollower(q_rad, now_s)
         self._sampled_s = now_s
         self._coming: list[tuple[float, JointTrajectory]] = []
-        self._samples: list[Array] = [np.repeat(q_rad[None], 4 * STRIDE, axis=0)]
+        self._samples: list[Array] = [np.repeat(q_rad[None], RESTING, axis=0)]
 
     def take(self, trajectory: JointTrajectory, arrives_s: float) -> None:
         """Messages arrive in the order in which they were sent."""
@@ -111,11 +113,13 @@ class Driver:
         self._coming = [(at_s + by_s, _shifted(trajectory, by_s)) for at_s, trajectory in self._coming]
 
     def _sample_until(self, to_s: float) -> None:
+        """Of a rest a few samples are kept: the others are the same."""
         count = int((to_s - self._sampled_s) / SAMPLE_S)
         if count > 0:
-            times_s = self._sampled_s + SAMPLE_S * np.arange(1, count + 1, dtype=np.float64)
-            self._samples.append(self._follower.sample(times_s)[0])
-            self._sampled_s = float(times_s[-1])
+            moving = max(0, int(np.ceil((self._follower.end_s - self._sampled_s) / SAMPLE_S)))
+            kept = min(count, moving + RESTING)
+            self._samples.append(self._follower.positions(self._sampled_s + SAMPLE_S * np.arange(1.0, kept + 1.0)))
+            self._sampled_s += SAMPLE_S * count
 
     def worst(self, limits: RobotLimits, collision: Collision) -> Worst:
         q = np.concatenate(self._samples)
