@@ -14,12 +14,12 @@ from skimo_server.testing import make_bundle
 
 
 def test_a_bundle_is_asked_for_by_id_by_name_or_by_folder(tmp_path: Path) -> None:
-    assert _asked("") == {}
-    assert _asked("0" * 64) == {"bundle_id": "0" * 64}
-    assert _asked("kitchen") == {"served_as": "kitchen"}
+    assert _asked("") == (None, None)
+    assert _asked("0" * 64) == ("0" * 64, None)
+    assert _asked("kitchen") == (None, "kitchen")
     domain = kitchen()
     make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action)
-    assert _asked(str(tmp_path / "bundle")) == {"bundle_id": load_bundle(tmp_path / "bundle").manifest.bundle_id}
+    assert _asked(str(tmp_path / "bundle")) == (load_bundle(tmp_path / "bundle").manifest.bundle_id, None)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"bundle_id'])

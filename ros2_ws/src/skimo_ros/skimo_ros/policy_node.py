@@ -173,11 +173,13 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
 
     def _make_client(self) -> PolicyClient:
+        bundle_id, served_as = _asked(self._values["bundle"])
         return PolicyClient(
             self._values["endpoint"],
             observation=self._domain.observation,
             action=self._domain.action,
-            **_asked(self._values["bundle"]),
+            bundle_id=bundle_id,
+            served_as=served_as,
         )
 
     def _expect_the_same_server(self) -> None:
@@ -389,19 +391,19 @@ class PolicyNode(LifecycleNode):
         return convert.answer_trigger(response, True, "holds until policy/resume")
 
 
-def _asked(bundle: str) -> dict[str, str]:
-    """What a client must ask of its server for it to serve this bundle; nothing for any.
+def _asked(bundle: str) -> tuple[str | None, str | None]:
+    """The id, or else the name, that a server must tell for it to serve this bundle; neither for any.
 
     Raises:
         SpecError: a folder without a manifest that names an id.
     """
     manifest = Path(bundle).expanduser() / "manifest.json"
     if not bundle:
-        return {}
+        return None, None
     if not manifest.parent.is_dir():
-        return {"bundle_id" if BUNDLE_ID.fullmatch(bundle) else "served_as": bundle}
+        return (bundle, None) if BUNDLE_ID.fullmatch(bundle) else (None, bundle)
     try:
-        return {"bundle_id": str(json.loads(manifest.read_text(encoding="utf-8"))["bundle_id"])}
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["bundle_id"]), None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(f"bundle {bundle!r}: {manifest} names no bundle_id ({error}); give a bundle's folder") from None
 
