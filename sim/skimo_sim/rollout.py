@@ -17,6 +17,7 @@ import numpy.typing as npt
 from skimo_core.actuate import Actuator
 from skimo_core.backend import Backend
 from skimo_core.control import SkillLoop, Step, StepKind
+from skimo_core.errors import SpecError
 from skimo_core.observe import Observer
 from skimo_core.planning import ImmediatePlanning
 from skimo_core.policy import FloatArray, Plan, SkillPolicy
@@ -118,7 +119,12 @@ def run_episode(
 
     Args:
         on_step: called with (step, the loop's decision, the noisy observation) before the twin moves.
+
+    Raises:
+        SpecError: the policy was made for other channels, units, scale or rate than the domain's.
     """
+    if unfit := policy.spec.unfit_for(domain.observation, domain.action):
+        raise SpecError(f"bundle {policy.spec.bundle_id[:12]}: its {unfit}; take one made for this robot and scene")
     limits = limits or load_limits("panda")
     twin.reset(task.name, seed)
     observer = Observer(

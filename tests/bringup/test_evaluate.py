@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     planner = PlannerConfig(samples=16, elites=4, horizon=2)
     make_bundle(folder, observation=kitchen().observation, action=kitchen().action, planner=planner)
     return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bundle_of_another_domain_is_refused_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    """It would hold at its first observation, and the episode never end."""
+    own = replace(kitchen().observation, names=tuple(f"channel {k}" for k in range(kitchen().observation.size)))
+    make_bundle(tmp_path / "other", observation=own, action=kitchen().action)
+    asked = ["--bundle", str(tmp_path / "other"), "--episodes", "2", "--workers", str(workers)]
+    assert evaluate.main(asked) == 1
+    assert "its observation is not this caller's: names[0] is 'channel 0', wanted" in capsys.readouterr().err
 
 
 def test_results_depend_on_the_seed_and_not_on_the_workers(bundle: Path) -> None:

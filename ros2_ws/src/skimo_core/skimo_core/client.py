@@ -103,15 +103,8 @@ class PolicyClient:
                 f"server {self._endpoint} serves {spec.served_as[:64]!r}, wanted {self._served_as[:64]!r}; "
                 "is it another stack's? Start it with that bundle, or ask for this one"
             )
-        for name, mine, its in (
-            ("observation", self._observation, spec.observation),
-            ("action", self._action, spec.action),
-        ):
-            if mine is not None and mine != its:
-                raise SpecError(
-                    f"server {self._endpoint}: its bundle's {name} is not this client's: {_difference(mine, its)}; "
-                    "serve a bundle made for this robot and scene"
-                )
+        if unfit := spec.unfit_for(self._observation, self._action):
+            raise SpecError(f"server {self._endpoint}: its bundle's {unfit}; serve one made for this robot and scene")
         self._spec = spec
         return spec
 
@@ -293,16 +286,3 @@ def _refusal(monitor: zmq.Socket[bytes]) -> tuple[str, bool]:
             True,
         )
     return "it broke the handshake off; is it a policy server, and the key of `skimo keys trust` its key?", False
-
-
-def _difference(mine: object, its: object) -> str:
-    """The first field in which two specs differ, in words."""
-    for name in getattr(type(mine), "__dataclass_fields__", {}):
-        a, b = getattr(mine, name), getattr(its, name)
-        if a == b:
-            continue
-        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            at = next(i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1])
-            return f"{name}[{at}] is {b[at]!r}, wanted {a[at]!r}"
-        return f"{name} is {b!r}, wanted {a!r}"[:300]
-    return f"{its!r}, wanted {mine!r}"[:200]

@@ -73,6 +73,13 @@ class PolicySpec:
     limits_digest: str = ""
     served_as: str = ""
 
+    def unfit_for(self, observation: ObservationSpec | None, action: ActionSpec | None) -> str:
+        """Why a caller with these specs (None: any will do) can't use it: the first difference; empty if it can."""
+        for name, mine, its in (("observation", observation, self.observation), ("action", action, self.action)):
+            if mine is not None and mine != its:
+                return f"{name} is not this caller's: {_difference(mine, its)}"
+        return ""
+
 
 class SkillPolicy(Protocol):
     """A skill planner and a skill policy."""
@@ -100,3 +107,16 @@ class SkillPolicy(Protocol):
     def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
         """The skill policy's action [A] in [-1, 1] for an observation [O] under a skill [Z]; raises as `plan`."""
         ...
+
+
+def _difference(mine: object, its: object) -> str:
+    """The first field in which two specs differ, in words."""
+    for name in getattr(type(mine), "__dataclass_fields__", {}):
+        a, b = getattr(mine, name), getattr(its, name)
+        if a == b:
+            continue
+        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+            at = next(i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1])
+            return f"{name}[{at}] is {b[at]!r}, wanted {a[at]!r}"
+        return f"{name} is {b!r}, wanted {a!r}"[:300]
+    return f"{its!r}, wanted {mine!r}"[:200]
