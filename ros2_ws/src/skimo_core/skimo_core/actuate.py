@@ -172,7 +172,7 @@ class Actuator:
         wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else config.reaction_periods * period
         travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_periods * period
         knots_s = self._follower.knots_s - due_s
-        late_s = _clear_of(knots_s, wait_s + max(0.0, travel_s - wait_s)) - wait_s
+        late_s = _clear_of(knots_s, max(wait_s, travel_s)) - wait_s
         if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
             ddq = np.zeros(JOINTS)
         else:
