@@ -28,7 +28,7 @@ from skimo_server import cli
 from skimo_server.bundle import load_bundle
 from skimo_server.graphs import check_graph
 from skimo_server.inprocess import InProcessPolicy
-from skimo_server.parity import pack, unpack
+from skimo_server.parity import MAX_ROWS, pack, unpack
 from skimo_server.testing import toy_graphs, toy_recorded
 from skimo_server.trial import answers, try_graphs
 from skimo_server.vetting import Budget, vet
@@ -506,7 +506,7 @@ def test_vetting_stays_within_its_budget_and_says_at_what(bundle_folder: Path) -
 
 
 def test_a_graph_that_never_ends_is_ended(bundle_folder: Path) -> None:
-    """The processor limit itself, on the largest graphs that the list of operators lets through."""
+    """The processor limit itself, on the largest graph and the most rows that are let through: seconds."""
     wide: list[Op] = [("Gemm", ["observation", "wide"], ["p0"], {})]
     wide += [("Gemm", [f"p{i}", "p"], [f"p{i + 1}"], {}) for i in range(7)]
     wide += [("Elu", [f"p{i}"], [f"p{i + 1}"], {}) for i in range(7, 110)]
@@ -522,7 +522,8 @@ def test_a_graph_that_never_ends_is_ended(bundle_folder: Path) -> None:
     check_graph("encode", heavy, SIZES)
     files = {p.name: p.read_bytes() for p in bundle_folder.iterdir() if p.name != "manifest.json"}
     files = {"encode.onnx": heavy} | {k: v for k, v in files.items() if k != "encode.onnx"}
-    parity = {**RECORDED, "encode.latent": np.zeros((32, 12), np.float32)}
+    recorded = {name: np.resize(value, (MAX_ROWS, *value.shape[1:])) for name, value in RECORDED.items()}
+    parity = {**recorded, "encode.latent": np.zeros((MAX_ROWS, 12), np.float32)}
     with pytest.raises(BundleError, match=r"encode\.onnx: .* took more than 1 s of processor time"):
         vet({**files, "parity.npz": pack(parity)}, content="slow", sizes=SIZES, joints=7, budget=Budget(cpu_s=1))
 
