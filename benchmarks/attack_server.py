@@ -30,12 +30,12 @@ from typing import Any
 
 import numpy as np
 
-from skimo_core import protocol, wire
-from skimo_core.client import PolicyClient
-from skimo_core.errors import PolicyError
-from skimo_core.provenance import provenance
-from skimo_core.tasks import kitchen
-from skimo_core.wire import Message
+from skimo_core.contract.errors import PolicyError
+from skimo_core.domain.tasks import kitchen
+from skimo_core.link import protocol, wire
+from skimo_core.link.client import PolicyClient
+from skimo_core.link.wire import Message
+from skimo_core.process.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "attack_server.json"
 ACT_DEADLINE_S, PLAN_DEADLINE_S = 0.04, 0.9

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import tyro
 
-from skimo_bringup.inprocess import bundle_policy
-from skimo_core.errors import EpisodeError
-from skimo_core.provenance import provenance
-from skimo_core.safety.cell import load_cell
+from skimo_core.contract.errors import EpisodeError
+from skimo_core.contract.types import Array
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_core.process.provenance import provenance
 from skimo_core.safety.collision import Collision
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.types import Array
+from skimo_eval.inprocess import bundle_policy
+from skimo_eval.trials import run_episode
 from skimo_server.bundle import resolve_bundle
 from skimo_sim.collect import make_episode
-from skimo_sim.rollout import run_episode
 from skimo_sim.twin import Twin
 
 

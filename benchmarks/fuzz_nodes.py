@@ -26,8 +26,8 @@ from ros.fuzz import Attack, Fuzzer  # noqa: E402
 from ros.sound import sound_messages  # noqa: E402
 from ros.whole_stack import NODES, WholeStack, logs  # noqa: E402
 
-from skimo_core.provenance import provenance  # noqa: E402
-from skimo_core.up.isolation import free_domain  # noqa: E402
+from skimo_core.process.isolation import free_domain  # noqa: E402
+from skimo_core.process.provenance import provenance  # noqa: E402
 from skimo_ros.guarded import FAULT  # noqa: E402
 
 ROUND_MESSAGES, ROUND_REQUESTS = 1000, 20

@@ -21,13 +21,13 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from skimo_core import protocol, wire
-from skimo_core.errors import SpecError, WireError
-from skimo_core.policy import Goals, Plan, PolicySpec
-from skimo_core.provenance import provenance
-from skimo_core.specs import SkillSpec
-from skimo_core.tasks import kitchen
-from skimo_core.wire import Message
+from skimo_core.contract.errors import SpecError, WireError
+from skimo_core.contract.policy import Goals, Plan, PolicySpec
+from skimo_core.contract.specs import SkillSpec
+from skimo_core.domain.tasks import kitchen
+from skimo_core.link import protocol, wire
+from skimo_core.link.wire import Message
+from skimo_core.process.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "fuzz_wire.json"
 DOMAIN = kitchen()

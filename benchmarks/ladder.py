@@ -25,12 +25,12 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from skimo_bringup.inprocess import Job, factory_for, run_jobs
-from skimo_core.provenance import provenance
-from skimo_core.tasks import kitchen
+from skimo_core.domain.tasks import kitchen
+from skimo_core.process.provenance import provenance
+from skimo_eval.inprocess import Job, factory_for, run_jobs
+from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import skimo_table_2
-from skimo_sim.statistics import summarise
 
 Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
 NAMES: dict[Rung, str] = {

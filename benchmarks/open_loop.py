@@ -24,11 +24,11 @@ import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from skimo_core.errors import SkimoError
-from skimo_core.provenance import provenance
+from flat import predict_flat, predict_skills, train_flat
+from skimo_core.contract.errors import SkimoError
+from skimo_core.process.provenance import provenance
 from skimo_learn.data import EpisodeSet, load_episodes
 from skimo_learn.export import load_run
-from skimo_learn.flat import predict_flat, predict_skills, train_flat
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 200

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from skimo_core.actuate import Actuator
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.observe import Observer
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode
-from skimo_core.observe import Observer
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
+from skimo_eval.statistics import bootstrap_interval
+from skimo_eval.trials import truth
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
-from skimo_sim.rollout import truth
-from skimo_sim.statistics import bootstrap_interval
 from skimo_sim.twin import Twin
 
 

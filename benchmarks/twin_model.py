@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skimo_core.actuate import Actuator
-from skimo_core.policy import FloatArray
+from skimo_core.contract.policy import FloatArray
+from skimo_core.control.actuate import Actuator
+from skimo_eval.trials import truth
 from skimo_server.engine import Engine
-from skimo_sim.rollout import truth
 from skimo_sim.twin import Twin, TwinState
 
 

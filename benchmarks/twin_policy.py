@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twin_model import TwinModel
 
-from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
 from skimo_server.planner import Planner
@@ -15,7 +15,7 @@ from skimo_server.planner_config import PlannerConfig
 
 
 class TwinPolicy:
-    """Implements skimo_core.policy.SkillPolicy; `watch` is TwinModel's."""
+    """Implements skimo_core.contract.policy.SkillPolicy; `watch` is TwinModel's."""
 
     def __init__(self, engine: Engine, spec: PolicySpec, config: PlannerConfig) -> None:
         self.spec = spec

@@ -68,13 +68,13 @@ def wanted(stack, values):
 
 
 def command_of(process, values, environment):
-    """Returns the command line of a process that is no node; a robot's driver runs below skimo_core.up.driver."""
+    """Returns the command line of a process that is no node; a robot's driver runs below skimo_bringup.driver."""
     if "driver" not in process:
         return [part.format(**values) for part in process["command"]]
     driver = process["driver"]
     given = [f"{name}:={text.format(**values)}" for name, text in driver["arguments"].items()]
     command = ["ros2", "launch", str(_share_file(driver, environment)), *given]
-    return [values["python"], "-m", "skimo_core.up.driver", "--", *command]
+    return [values["python"], "-m", "skimo_bringup.driver", "--", *command]
 
 
 def parameters_of(process, values, arguments):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from skimo_core.up.isolation import free_domain
-from skimo_core.up.isolation import free_port as draw_port
+from skimo_core.process.isolation import free_domain
+from skimo_core.process.isolation import free_port as draw_port
 
 # One thread per library: test runs share small machines. Set before any test module imports such a library.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

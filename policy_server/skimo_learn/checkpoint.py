@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from skimo_core.errors import SkimoError, SpecError
+from skimo_core.contract.errors import SkimoError, SpecError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _pretrain(args: PretrainArgs) -> None:
 
 
 def _export(args: ExportArgs) -> None:
-    from skimo_core.safety.limits import load_limits
+    from skimo_core.domain.robot import load_limits
     from skimo_server.planner_config import PlannerConfig
 
     from .domains import domain_named
@@ -134,7 +134,7 @@ def _export(args: ExportArgs) -> None:
 
 
 def _repack(old: Path, folder: Path, args: ExportArgs) -> None:
-    from skimo_core.safety.limits import load_limits
+    from skimo_core.domain.robot import load_limits
 
     from .data import load_episodes
     from .repack import repack

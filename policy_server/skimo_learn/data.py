@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skimo_core.contract.errors import EpisodeError
+from skimo_core.contract.specs import ActionSpec, ObservationSpec
 from skimo_core.episodes.cache import load_folder
-from skimo_core.errors import EpisodeError
-from skimo_core.specs import ActionSpec, ObservationSpec
 
 ACTION_SLACK = 1e-5
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from skimo_core.errors import SpecError
-from skimo_core.tasks import Domain, kitchen
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.tasks import Domain, kitchen
 
 DOMAINS: Mapping[str, Callable[[], Domain]] = {"kitchen": kitchen}
 

@@ -20,8 +20,8 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
-from skimo_core.errors import BundleError, SpecError
-from skimo_core.tasks import Domain
+from skimo_core.contract.errors import BundleError, SpecError
+from skimo_core.domain.tasks import Domain
 from skimo_server.bundle import Manifest, write_bundle
 from skimo_server.planner_config import PlannerConfig
 

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 from .models import normal
 from .models.agent import SkillModel

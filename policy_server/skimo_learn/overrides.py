@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 from .recipes import Recipe
 

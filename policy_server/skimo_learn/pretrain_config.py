@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 MIN_SKILLS, MAX_SKILLS = 1, 10
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 from .losses import LossConfig
 from .models.agent import ModelConfig

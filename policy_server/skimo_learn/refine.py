@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from skimo_core.errors import SpecError
-from skimo_core.specs import ActionSpec
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.specs import ActionSpec
 
 from .data import EpisodeSet
 from .models.agent import SkillModel

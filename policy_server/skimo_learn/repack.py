@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from skimo_core.errors import BundleError, SpecError
+from skimo_core.contract.errors import BundleError, SpecError
 from skimo_server.bundle import Bundle, Manifest, read_bundle, write_bundle
 from skimo_server.parity import PARITY_FILE, pack, unpack
 from skimo_server.vetting import answer

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skimo_core.tasks import Domain, Subtask
+from skimo_core.domain.tasks import Domain, Subtask
 
 from .data import EpisodeSet
 from .models import normal

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from skimo_core.errors import SpecError
-from skimo_core.provenance import commit
-from skimo_core.tasks import Domain
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.tasks import Domain
+from skimo_core.process.provenance import commit
 
 from .checkpoint import read_checkpoint
 from .data import EpisodeSet, check_widths

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from skimo_core.tasks import Subtask
+from skimo_core.domain.tasks import Subtask
 
 from .data import EpisodeSet
 from .models.agent import SkillModel

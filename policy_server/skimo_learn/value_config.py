@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from skimo_core.errors import SkimoError
-from skimo_core.policy import Goals
+from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.policy import Goals
 
 from .bundle import load_bundle, resolve_bundle
 from .engine import Engine

@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.errors import BundleError, SpecError
-from skimo_core.policy import PolicySpec
-from skimo_core.specs import ActionSpec, ObservationSpec, SkillSpec
+from skimo_core.contract.errors import BundleError, SpecError
+from skimo_core.contract.policy import PolicySpec
+from skimo_core.contract.specs import ActionSpec, ObservationSpec, SkillSpec
 
 from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph
 from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack

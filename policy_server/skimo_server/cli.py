@@ -11,10 +11,10 @@ from typing import Annotated
 
 import tyro
 
-from skimo_core.endpoint import LOCAL
-from skimo_core.errors import SkimoError
-from skimo_core.heap import settle_heap
-from skimo_core.keys import SERVER_SECRET, AllowList, key_folder, load_pair
+from skimo_core.contract.errors import SkimoError
+from skimo_core.link.endpoint import LOCAL
+from skimo_core.link.keys import SERVER_SECRET, AllowList, key_folder, load_pair
+from skimo_core.process.heap import settle_heap
 
 from .bundle import load_bundle, resolve_bundle
 from .ceiling import hold_memory

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import zmq
 
-from skimo_core.endpoint import Endpoint
-from skimo_core.errors import SetupError, WireError
-from skimo_core.keys import AllowList, KeyPair
+from skimo_core.contract.errors import SetupError, WireError
+from skimo_core.link.endpoint import Endpoint
+from skimo_core.link.keys import AllowList, KeyPair
 
 from .clients import Client, Clients
 from .door import CHUNK_BYTES, DoorLimits, Peer, listen_tcp

@@ -24,8 +24,8 @@ from typing import Any
 
 import zmq
 
-from skimo_core.endpoint import Endpoint
-from skimo_core.errors import SetupError, WireError
+from skimo_core.contract.errors import SetupError, WireError
+from skimo_core.link.endpoint import Endpoint
 
 from . import zmtp
 from .clients import Client, Clients

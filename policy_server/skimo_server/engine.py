@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnxruntime as ort
 
-from skimo_core.errors import BundleError, SetupError
+from skimo_core.contract.errors import BundleError, SetupError
 
 from .bundle import Bundle, Manifest
 from .graphs import SIGNATURES

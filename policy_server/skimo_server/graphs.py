@@ -24,7 +24,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 
 from .operators import MAX_ROW_ELEMENTS, MAX_ROW_FLOPS, Attributes, Call, Value, constant, infer, shown
 

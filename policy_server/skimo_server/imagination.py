@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.errors import SpecError
-from skimo_core.policy import Goals
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.policy import Goals
 
 from .model import FloatArray, SkillModel
 from .planner_config import PlannerConfig

@@ -1,4 +1,4 @@
-"""The same policy without a socket: engine and planner behind `skimo_core.policy.SkillPolicy`, in one process.
+"""The same policy without a socket: engine and planner behind `skimo_core.contract.policy.SkillPolicy`, in one process.
 
 The same arguments give the same plan here and through the server.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from skimo_core.errors import PolicyError, SpecError
-from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
-from skimo_core.specs import ArraySpec
+from skimo_core.contract.errors import PolicyError, SpecError
+from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.specs import ArraySpec
 
 from .bundle import load_bundle, resolve_bundle
 from .engine import Engine

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 
 MAX_VALUE_ELEMENTS = 1 << 16  # of one value, per row
 MAX_ROW_ELEMENTS = 1 << 17  # of all values of a graph together, per row

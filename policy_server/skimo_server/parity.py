@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 
 from .graphs import SIGNATURES, Port
 

@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
-from skimo_core.errors import WireError
-from skimo_core.protocol import PlanQuery
+from skimo_core.contract.errors import WireError
+from skimo_core.link.protocol import PlanQuery
 
 MAX_WAITING = 16
 MAX_PER_CLIENT = 2

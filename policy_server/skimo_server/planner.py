@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.errors import PolicyError, SpecError
-from skimo_core.policy import Goals, Plan
-from skimo_core.specs import ArraySpec
+from skimo_core.contract.errors import PolicyError, SpecError
+from skimo_core.contract.policy import Goals, Plan
+from skimo_core.contract.specs import ArraySpec
 
 from .imagination import Candidates, Imagination, concatenate
 from .model import FloatArray, SkillModel
@@ -101,7 +101,7 @@ class Planner:
         warm_start_PZ: FloatArray | None = None,
         deadline_s: float = math.inf,
     ) -> Plan:
-        """Plans from an observation towards the goals; see `skimo_core.policy.SkillPolicy.plan`.
+        """Plans from an observation towards the goals; see `skimo_core.contract.policy.SkillPolicy.plan`.
 
         Raises:
             SpecError: no goal, a negative seed, or a warm start of the wrong shape.

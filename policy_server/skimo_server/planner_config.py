@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 Proposals = Literal["gaussian", "prior", "mixed"]
 Score = Literal["reward", "value", "reward+value"]

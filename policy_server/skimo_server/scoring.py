@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.policy import Goals
+from skimo_core.contract.policy import Goals
 
 from .model import FloatArray, SkillModel
 

@@ -29,11 +29,11 @@ from typing import Any
 
 import zmq
 
-from skimo_core import wire
-from skimo_core.endpoint import LOCAL, Endpoint, parse_endpoint
-from skimo_core.errors import SetupError, WireError
-from skimo_core.keys import AllowList, KeyPair
-from skimo_core.wire import Message
+from skimo_core.contract.errors import SetupError, WireError
+from skimo_core.link import wire
+from skimo_core.link.endpoint import LOCAL, Endpoint, parse_endpoint
+from skimo_core.link.keys import AllowList, KeyPair
+from skimo_core.link.wire import Message
 
 from .clients import Clients
 from .curve_door import CurveDoor, KeyedConnection
@@ -72,7 +72,7 @@ class PolicyServer:
         limits: DoorLimits | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Args: see `skimo_core.endpoint`; port 0 takes a free one, see `endpoint` after `bind`. Keys are for TCP."""
+        """Args: see `skimo_core.link.endpoint`; port 0 takes a free one, `endpoint` tells it after `bind`. Keys: for TCP."""
         self._session, self._wanted, self._keys = session, endpoint, keys
         self._open_to_local_users, self._limits, self._clock = open_to_local_users, limits or DoorLimits(), clock
         self._clients = Clients()

@@ -14,10 +14,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from skimo_core import protocol, wire
-from skimo_core.errors import BundleError, PolicyError, SkimoError, SpecError, WireError
-from skimo_core.policy import PolicySpec
-from skimo_core.wire import Message
+from skimo_core.contract.errors import BundleError, PolicyError, SkimoError, SpecError, WireError
+from skimo_core.contract.policy import PolicySpec
+from skimo_core.link import protocol, wire
+from skimo_core.link.wire import Message
 
 from .engine import Engine
 from .plan_queue import Asker, PlanJob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnxruntime as ort
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 
 
 def open_session(name: str, data: bytes, *, arena: bool = True) -> ort.InferenceSession:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from skimo_core.specs import ActionSpec, ObservationSpec
+from skimo_core.contract.specs import ActionSpec, ObservationSpec
 
 from .bundle import Manifest, write_bundle
 from .graphs import OPSET, SIGNATURES, Port

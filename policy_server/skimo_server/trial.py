@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnxruntime as ort
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 
 from .graphs import SIGNATURES, normalisation, parse_graph
 from .parity import Arrays, FloatArray, feeds

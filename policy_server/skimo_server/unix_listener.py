@@ -15,8 +15,8 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from skimo_core.endpoint import check_private
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
+from skimo_core.link.endpoint import check_private
 
 
 class UnixListener:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skimo_core.errors import BundleError, SetupError
+from skimo_core.contract.errors import BundleError, SetupError
 
 VERSION = 1  # of what is checked
 CHILD = "skimo_server.vetting_child"

@@ -36,7 +36,7 @@ def main() -> int:
     except MemoryError:
         say({"refused": None, "memory": True})
     except Exception as error:  # this process's border: whatever a hostile file sets off is a refusal
-        from skimo_core.errors import BundleError
+        from skimo_core.contract.errors import BundleError
 
         known = isinstance(error, BundleError)
         text = str(error) if known else f"the vetting failed on it ({type(error).__name__}: {str(error)[:200]})"

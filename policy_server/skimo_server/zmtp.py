@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from skimo_core.errors import WireError
+from skimo_core.contract.errors import WireError
 
 MORE, LONG, COMMAND = 1, 2, 4
 SIGNATURE_BYTES = 10

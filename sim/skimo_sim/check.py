@@ -14,8 +14,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from skimo_core.actuate import Actuator
-from skimo_core.types import Array
+from skimo_core.contract.types import Array
+from skimo_core.control.actuate import Actuator
 
 from .twin import Twin
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from skimo_core.errors import SkimoError, SpecError
-from skimo_core.provenance import provenance
-from skimo_core.tasks import kitchen
+from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.domain.tasks import kitchen
+from skimo_core.process.provenance import provenance
 
 
 def twin(argv: list[str]) -> int:

@@ -26,11 +26,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from skimo_core.contract.errors import EpisodeError, SimulationError
+from skimo_core.domain.tasks import Domain
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
-from skimo_core.errors import EpisodeError, SimulationError
-from skimo_core.tasks import Domain
 
 from .play.player import PlayConfig, Played, Player, draw_order
 from .play.scripts import SCRIPTS

@@ -1,8 +1,8 @@
 """The kitchen as a Gymnasium environment over the twin.
 
 Promises
-  - Actions go through skimo_core.actuate and observations through skimo_core.observe, as in the full stack: the same
-    actions give the same joint path.
+  - Actions go through skimo_core.control.actuate and observations through skimo_core.control.observe, as in the full
+    stack: the same actions give the same joint path.
   - Reward is 1 for each sub-task completed, in the task's order, on the true state; the episode is terminated when all
     are done (SkiMo, Shi et al. 2022, Kitchen). Registered, it is truncated after 280 steps.
   - Observation noise is the papers', drawn from the environment's own seeded generator.
@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import SimulationError, SkimoError
-from skimo_core.observe import Observer
-from skimo_core.tasks import Progress
+from skimo_core.contract.errors import SimulationError, SkimoError
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.observe import Observer
+from skimo_core.domain.tasks import Progress
 
 from .render import Painter
 from .twin import Twin

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from skimo_core.errors import SpecError
-from skimo_core.tasks import Progress, Task
-from skimo_core.types import Array
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import Array
+from skimo_core.domain.tasks import Progress, Task
 
 from .render import Frame, Painter, filmstrip, write_video
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skimo_core.errors import BackendError
-from skimo_core.types import Array, GripperCommand
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import Array, GripperCommand
 
 WIDTH_MAX_M = 0.08
 SPEED_MAX_M_S = 0.2

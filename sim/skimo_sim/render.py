@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from skimo_core.errors import SetupError, SpecError
-from skimo_core.types import Array
+from skimo_core.contract.errors import SetupError, SpecError
+from skimo_core.contract.types import Array
 
 from .scenes.kitchen import build_kitchen
 

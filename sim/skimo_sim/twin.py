@@ -1,13 +1,13 @@
 """The MuJoCo twin: a simulated Panda and its kitchen as a backend, advanced by hand.
 
 Promises
-  - Commands mean what they mean to a joint_trajectory_controller (skimo_core.trajectory): `write` replaces the
+  - Commands mean what they mean to a joint_trajectory_controller (skimo_core.control.trajectory): `write` replaces the
     trajectory, silence ends at rest.
   - Physics runs at 500 Hz. The arm's torques are kp (q_d - q) + kv (dq_d - dq) + feed-forward of the desired
     acceleration, within Franka's torque limits; gravity is compensated.
   - Deterministic: the same commands at the same times after `reset` give the same states, bit for bit.
   - A simulation that diverges raises SimulationError; it never restarts itself in silence.
-It has no clock of its own: time passes in `advance` only. It adds no sensor noise (skimo_core.observe does).
+It has no clock of its own: time passes in `advance` only. It adds no sensor noise (skimo_core.control.observe does).
 Frames and units: Franka's joint convention; rad, m, s, Nm.
 """
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.errors import BackendError, SimulationError
-from skimo_core.safety.limits import RobotLimits, load_limits
-from skimo_core.tasks import Domain, Task, kitchen
-from skimo_core.trajectory import TrajectoryFollower, check_trajectory
-from skimo_core.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.contract.errors import BackendError, SimulationError
+from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.domain.robot import RobotLimits, load_limits
+from skimo_core.domain.tasks import Domain, Task, kitchen
 
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .scenes.arm import FINGERS
@@ -48,7 +48,7 @@ class TwinState:
 
 
 class Twin:
-    """Implements skimo_core.backend.Backend in simulated time.
+    """Implements skimo_core.contract.backend.Backend in simulated time.
 
     Args:
         arm: "panda" (ours) or "kitchen" (as shipped with the kitchen).

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skimo_core import wire
-from skimo_core.errors import WireError
+from skimo_core.contract.errors import WireError
+from skimo_core.link import wire
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_wire.py"
 

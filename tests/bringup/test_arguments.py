@@ -12,9 +12,9 @@ import pytest
 import yaml
 from bringup import launch_stand_ins as ros
 
-from skimo_core.errors import SpecError
-from skimo_core.up.cli import child_environment
-from skimo_core.up.stack import argument_values, load_stack, resolve
+from skimo_bringup.stack import argument_values, load_stack, resolve
+from skimo_bringup.up import child_environment
+from skimo_core.contract.errors import SpecError
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 ROBOT = {"use_twin": "false", "driver": "franka_ros2", "robot_ip": "172.16.0.2"}

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from skimo_core.up.driver import GATE
-from skimo_core.up.isolation import DomainLock, RoleWatch, free_domain
+from skimo_bringup.driver import GATE
+from skimo_core.process.isolation import DomainLock, RoleWatch, free_domain
 
 DEADLINE_S = 30.0
 DRIVER = """
@@ -44,7 +44,7 @@ def driver(domain: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def start(domain: int, code: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "skimo_core.up.driver", "--", sys.executable, "-c", code]
+    command = [sys.executable, "-m", "skimo_bringup.driver", "--", sys.executable, "-c", code]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -79,7 +79,7 @@ def test_the_driver_ends_when_its_keeper_is_killed(driver: subprocess.Popen[str]
 
 
 def test_a_missing_program_is_named() -> None:
-    command = [sys.executable, "-m", "skimo_core.up.driver", "--", "no-such-program"]
+    command = [sys.executable, "-m", "skimo_bringup.driver", "--", "no-such-program"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stderr) == (1, "driver: cannot start no-such-program: No such file or directory\n")
 

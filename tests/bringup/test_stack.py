@@ -13,10 +13,10 @@ import pytest
 import yaml
 from bringup import launch_stand_ins as ros
 
-from skimo_core.errors import SpecError
-from skimo_core.up.cli import child_environment
-from skimo_core.up.parent import PARENT
-from skimo_core.up.stack import OnExit, ProcessSpec, argument_values, find_stack, load_stack, resolve
+from skimo_bringup.stack import OnExit, ProcessSpec, argument_values, find_stack, load_stack, resolve
+from skimo_bringup.up import child_environment
+from skimo_core.contract.errors import SpecError
+from skimo_core.process.parent import PARENT
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 ARGUMENTS = [
@@ -167,7 +167,7 @@ def test_a_real_robot_gets_its_driver_and_no_twin(driver: str, place: Path, monk
     assert "twin_node" not in processes
     command = processes[f"{driver}_driver"].command
     path = str(place / "share/franka_bringup" / launch_file)
-    assert command[1:7] == ("-m", "skimo_core.up.driver", "--", "ros2", "launch", path)
+    assert command[1:7] == ("-m", "skimo_bringup.driver", "--", "ros2", "launch", path)
     assert "robot_ip:=172.16.0.2" in command
     assert processes[f"{driver}_driver"].on_exit is OnExit.STOP
     spawner = processes["joint_trajectory_controller_spawner"]

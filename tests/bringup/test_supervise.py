@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from skimo_core.up.stack import OnExit, ProcessSpec, Ready
-from skimo_core.up.supervise import Outcome, SuperviseConfig, Supervisor
+from skimo_bringup.stack import OnExit, ProcessSpec, Ready
+from skimo_bringup.supervise import Outcome, SuperviseConfig, Supervisor
 
 FAST = SuperviseConfig(interrupt_timeout_s=5.0, terminate_timeout_s=5.0, respawn_delay_s=0.0, poll_s=0.005)
 DEADLINE_S = 30.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from skimo_core.up.isolation import DOMAINS, DomainLock, free_domain
+from skimo_core.process.isolation import DOMAINS, DomainLock, free_domain
 
 DEADLINE_S = 30.0
 NODE = """

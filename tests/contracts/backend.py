@@ -1,4 +1,4 @@
-"""The contract of skimo_core.backend.Backend: subclass `BackendContract`, provide the fixture `rig`, and run it.
+"""The contract of skimo_core.contract.backend.Backend: subclass `BackendContract`, provide the fixture `rig`, run it.
 
 A rig is a backend and a way to let its time pass. The arm must be free to move 0.1 rad about the pose that it is in.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from skimo_core.backend import Backend
-from skimo_core.errors import BackendError, SpecError
-from skimo_core.types import JOINTS, JointCommand, JointTrajectory, RobotMode
+from skimo_core.contract.backend import Backend
+from skimo_core.contract.errors import BackendError, SpecError
+from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, RobotMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

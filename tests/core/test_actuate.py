@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import SpecError
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.trajectory import TrajectoryFollower, check_trajectory
-from skimo_core.types import JOINTS
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import JOINTS
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
 
 LIMITS = load_limits("panda")
 SPEC = kitchen().action

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import zmq
 
-from skimo_core import protocol, wire
-from skimo_core.client import PolicyClient
-from skimo_core.errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
-from skimo_core.policy import Goals, Plan, PolicySpec
-from skimo_core.specs import SkillSpec
-from skimo_core.tasks import kitchen
-from skimo_core.wire import Message
+from skimo_core.contract.errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
+from skimo_core.contract.policy import Goals, Plan, PolicySpec
+from skimo_core.contract.specs import SkillSpec
+from skimo_core.domain.tasks import kitchen
+from skimo_core.link import protocol, wire
+from skimo_core.link.client import PolicyClient
+from skimo_core.link.wire import Message
 
 DOMAIN = kitchen()
 SPEC = PolicySpec(

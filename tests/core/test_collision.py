@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import JointTrajectory
+from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.cell import Cell, known_cells, load_cell, parse_cell
+from skimo_core.domain.kinematics import arm_points, joint_frames
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.shapes import LINKS, MOVED_BY
 from skimo_core.safety.bounds import extents
-from skimo_core.safety.cell import Cell, known_cells, load_cell, parse_cell
 from skimo_core.safety.collision import NEAR_M, Collision, segment_box_distances, segment_distances
-from skimo_core.safety.kinematics import arm_points, joint_frames
-from skimo_core.safety.limits import load_limits
 from skimo_core.safety.looks import Travel
-from skimo_core.safety.shapes import LINKS, MOVED_BY
-from skimo_core.trajectory import TrajectoryFollower
-from skimo_core.types import JointTrajectory
 
 LIMITS = load_limits("panda")
 KITCHEN = load_cell("kitchen")

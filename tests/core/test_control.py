@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skimo_core.control import SkillLoop, Step, StepKind
-from skimo_core.errors import DeadlineError
-from skimo_core.planning import BackgroundPlanning, ImmediatePlanning, PlanOutcome, PlanRequest
-from skimo_core.policy import FloatArray, Goals, Plan, PolicySpec
-from skimo_core.specs import SkillSpec
-from skimo_core.tasks import kitchen
+from skimo_core.contract.errors import DeadlineError
+from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.specs import SkillSpec
+from skimo_core.control.loop import SkillLoop, Step, StepKind
+from skimo_core.control.planning import BackgroundPlanning, ImmediatePlanning, PlanOutcome, PlanRequest
+from skimo_core.domain.tasks import kitchen
 
 DOMAIN = kitchen()
 SPEC = SkillSpec(horizon=10, dim=10, plan_length=3)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
+from skimo_core.contract.errors import EpisodeError
 from skimo_core.episodes.cache import from_episodes, load_folder, read_cache
 from skimo_core.episodes.cli import ingest
 from skimo_core.episodes.definitions import EPISODE_STEP, SEPARATOR
 from skimo_core.episodes.episode import Episode, EpisodeMeta, check_episode
 from skimo_core.episodes.hdf5 import read_hdf5
 from skimo_core.episodes.recording import EpisodeWriter, read_episode, write_episode
-from skimo_core.errors import EpisodeError
 
 MESSAGE = Path(__file__).parents[2] / "ros2_ws" / "src" / "skimo_msgs" / "msg" / "EpisodeStep.msg"
 

@@ -10,18 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import BackendError
-from skimo_core.safety.cell import Cell, known_cells, load_cell
-from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
-from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.gated import GatedBackend
-from skimo_core.safety.kinematics import arm_points
-from skimo_core.safety.limits import load_limits
-from skimo_core.safety.path import ARRIVAL_S
-from skimo_core.tasks import kitchen
-from skimo_core.trajectory import TrajectoryFollower
-from skimo_core.types import (
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import (
     JOINTS,
     Array,
     GripperCommand,
@@ -32,6 +22,16 @@ from skimo_core.types import (
     RobotState,
     Verdict,
 )
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.cell import Cell, known_cells, load_cell
+from skimo_core.domain.kinematics import arm_points
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
+from skimo_core.safety.gate import Decision, Gate
+from skimo_core.safety.gated import GatedBackend
+from skimo_core.safety.path import ARRIVAL_S
 
 LIMITS = load_limits("panda")
 SPEC = kitchen().action

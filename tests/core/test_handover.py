@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from support.joint_trajectory_controller import PERIOD_S, JointTrajectoryController
 
-from skimo_core.actuate import Actuator
+from skimo_core.contract.types import JOINTS, JointTrajectory, RobotState
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Gate
-from skimo_core.safety.limits import load_limits
 from skimo_core.safety.path import ARRIVAL_S
-from skimo_core.tasks import kitchen
-from skimo_core.trajectory import TrajectoryFollower
-from skimo_core.types import JOINTS, JointTrajectory, RobotState
 
 LIMITS, ACTION = load_limits(), kitchen().action
 STEPS, PERIODS_PER_STEP = 12, 80

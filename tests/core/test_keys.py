@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from skimo_core.errors import SetupError
-from skimo_core.keys import CLIENT_SECRET, SERVER_SECRET, AllowList, load_client_keys, load_pair, make_pair, trust
-from skimo_core.keys_cli import keys
+from skimo_core.contract.errors import SetupError
+from skimo_core.link.keys import CLIENT_SECRET, SERVER_SECRET, AllowList, load_client_keys, load_pair, make_pair, trust
+from skimo_core.link.keys_cli import keys
 
 KEY, OTHER = "ab" * 32, "cd" * 32
 

@@ -7,15 +7,15 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from skimo_core.errors import SpecError
-from skimo_core.safety.limits import RobotLimits, known_robots, load_limits, parse_limits
-from skimo_core.safety.shapes import LINKS
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.robot import RobotLimits, known_robots, load_limits, parse_limits
+from skimo_core.domain.shapes import LINKS
 
 SHIPPED_BUNDLE_DIGEST = "d4dd6deeb1ee5fb8df83c0c13e819f18f7d780705931fe43a47e92c8aa8dde02"
 
 
 def words_of(robot: str) -> str:
-    return resources.files("skimo_core").joinpath("robots", f"{robot}.yaml").read_text(encoding="utf-8")
+    return resources.files("skimo_core.domain").joinpath("robots", f"{robot}.yaml").read_text(encoding="utf-8")
 
 
 PANDA = words_of("panda")

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core.braking import GRID_S, braking_trajectory
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import JOINTS, JointTrajectory
+from skimo_core.control.braking import GRID_S, braking_trajectory
+from skimo_core.control.trajectory import TrajectoryFollower, quintics
+from skimo_core.domain.robot import load_limits
 from skimo_core.safety.bounds import extents
 from skimo_core.safety.checks import GateConfig, foresee
-from skimo_core.safety.limits import load_limits
 from skimo_core.safety.path import TRANSIT_S, ToldPath, splice
-from skimo_core.trajectory import TrajectoryFollower, quintics
-from skimo_core.types import JOINTS, JointTrajectory
 
 LIMITS = load_limits("panda")
 

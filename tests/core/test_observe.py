@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skimo_core.errors import MissingError, ObservationError, SpecError, StaleError
-from skimo_core.observe import Observer, object_values
-from skimo_core.tasks import kitchen
-from skimo_core.types import ObjectStates, RobotState
+from skimo_core.contract.errors import MissingError, ObservationError, SpecError, StaleError
+from skimo_core.contract.types import ObjectStates, RobotState
+from skimo_core.control.observe import Observer, object_values
+from skimo_core.domain.tasks import kitchen
 
 SPEC = kitchen().observation
 RNG = np.random.default_rng(1)

@@ -26,6 +26,7 @@ from mcap.writer import CompressionType
 from mcap.writer import Writer as PlainWriter
 from mcap_ros2.decoder import DecoderFactory
 
+from skimo_core.contract.errors import EpisodeError, SetupError
 from skimo_core.episodes import episode as episode_module
 from skimo_core.episodes import files
 from skimo_core.episodes.cache import from_episodes, load_folder, read_cache, write_cache
@@ -37,7 +38,6 @@ from skimo_core.episodes.recording import METADATA, OUTCOME, EpisodeWriter, read
 from skimo_core.episodes.repair import lock, repair, unended
 from skimo_core.episodes.seal import check_seal, sealed
 from skimo_core.episodes.stream import MIB, ReadLimits
-from skimo_core.errors import EpisodeError, SetupError
 
 MUTATIONS = int(os.environ.get("SKIMO_FUZZ_RECORDINGS", "3000"))
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, Verdict
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.robot import load_limits
 from skimo_core.safety.adversary import MAKERS, sharpened
-from skimo_core.safety.cell import load_cell
 from skimo_core.safety.collision import Collision
 from skimo_core.safety.gate import Gate
-from skimo_core.safety.limits import load_limits
 from skimo_core.safety.soak import REST_S, Driver, run_stream
-from skimo_core.types import JOINTS, JointCommand, JointTrajectory, Verdict
 
 LIMITS = load_limits("panda")
 CELL = load_cell("kitchen")

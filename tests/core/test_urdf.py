@@ -8,12 +8,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from skimo_core import urdf
-from skimo_core.safety.cell import load_cell
+from skimo_core.contract.types import JOINTS
+from skimo_core.domain import urdf
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.kinematics import arm_points, joint_frames
+from skimo_core.domain.robot import known_robots, load_limits
 from skimo_core.safety.collision import Collision
-from skimo_core.safety.kinematics import arm_points, joint_frames
-from skimo_core.safety.limits import known_robots, load_limits
-from skimo_core.types import JOINTS
 
 
 @pytest.mark.parametrize("robot", known_robots())

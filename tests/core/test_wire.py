@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core import wire
-from skimo_core.errors import WireError
-from skimo_core.wire import Message
+from skimo_core.contract.errors import WireError
+from skimo_core.link import wire
+from skimo_core.link.wire import Message
 
 SEEDED = settings(derandomize=True, deadline=None, max_examples=200)
 GOOD = Message(op="act", request_id=7, deadline_s=0.04, arrays={"skill": np.zeros(3, np.float32)})

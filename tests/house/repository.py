@@ -13,6 +13,7 @@ PACKAGES = {
     "skimo_server": ROOT / "policy_server/skimo_server",
     "skimo_learn": ROOT / "policy_server/skimo_learn",
     "skimo_sim": ROOT / "sim/skimo_sim",
+    "skimo_eval": ROOT / "sim/skimo_eval",
 }
 
 

@@ -15,9 +15,9 @@ def entry(name: str, value: str) -> EntryPoint:
 
 
 COMMANDS = {
-    "up": entry("up", "skimo_core.up.cli:up"),
+    "up": entry("up", "skimo_bringup.up:up"),
     "gone": entry("gone", "no_such_package.cli:main"),
-    "nameless": entry("nameless", "skimo_core.up.cli:nothing"),
+    "nameless": entry("nameless", "skimo_bringup.up:nothing"),
 }
 
 
@@ -36,7 +36,7 @@ def test_help_lists_commands_with_their_first_docstring_line(argv: tuple[str, ..
 def test_help_says_which_command_is_broken_and_lists_the_others() -> None:
     out = run("--help")[1]
     assert "gone      (not usable here: No module named 'no_such_package')" in out
-    assert "nameless  (not usable here: skimo_core.up.cli has no nothing)" in out
+    assert "nameless  (not usable here: skimo_bringup.up has no nothing)" in out
 
 
 def test_no_command_is_a_usage_error() -> None:

@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn; core <- sim; core and messages <- ros; all but learn <- bringup."""
+"""Dependencies go one way: core <- server <- learn, core <- sim, core <- bringup, core and messages <- ros; all <- eval."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ FORBIDDEN = {
     "skimo_server": OURS - {"skimo_core", "skimo_server"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_learn": OURS - {"skimo_core", "skimo_server", "skimo_learn"} | ROS | {"mujoco", "gymnasium"},
     "skimo_sim": OURS - {"skimo_core", "skimo_sim"} | ROS | {"torch", "onnxruntime"},
-    # The assembly above all others: it runs stacks and policies, so it may know everybody but those who train.
-    "skimo_bringup": {"skimo_learn", "torch"},
+    "skimo_bringup": OURS - {"skimo_core", "skimo_bringup"} | ROS | HEAVY,
+    # It runs stacks and policies, so it may know everybody but those who train.
+    "skimo_eval": {"skimo_learn", "torch"},
 }
 # Imports inside functions that are meant: the program they are for runs only where the other package is installed.
 LAZY = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skimo_core.tasks import Domain, kitchen
+from skimo_core.domain.tasks import Domain, kitchen
 from skimo_learn.data import EpisodeSet
 from skimo_learn.recipes import Recipe, smoke
 

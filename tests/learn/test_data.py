@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from skimo_core.contract.errors import EpisodeError
+from skimo_core.domain.tasks import Domain
 from skimo_core.episodes.cache import from_episodes
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
-from skimo_core.errors import EpisodeError
-from skimo_core.tasks import Domain
 from skimo_learn.data import EpisodeSet, check_widths, load_episodes
 
 

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from skimo_core.errors import BundleError, SpecError
-from skimo_core.tasks import Domain
+from skimo_core.contract.errors import BundleError, SpecError
+from skimo_core.domain.tasks import Domain
 from skimo_learn import cli
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 from skimo_learn.losses import LossConfig, skimo_loss
 from skimo_learn.models import normal
 from skimo_learn.models.agent import ModelConfig, SkillModel

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from skimo_core.errors import SpecError
-from skimo_core.tasks import Domain
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.tasks import Domain
 from skimo_learn.data import EpisodeSet
 from skimo_learn.overrides import with_settings
 from skimo_learn.pretrain import Pretrainer, pretrain

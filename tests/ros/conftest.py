@@ -13,7 +13,7 @@ from rclpy.context import Context
 from ros.ros_harness import Processes, Watcher
 from ros.whole_stack import WholeStack
 
-from skimo_core.up.isolation import free_domain
+from skimo_core.process.isolation import free_domain
 from skimo_ros.backend import RosBackend
 
 with warnings.catch_warnings():

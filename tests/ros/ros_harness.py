@@ -24,8 +24,8 @@ from skimo_msgs.srv import ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from skimo_core.errors import BackendError
-from skimo_core.types import Verdict
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import Verdict
 from skimo_ros import conversions as convert
 from skimo_ros.backend import RosBackend
 from skimo_ros.guarded import GuardedExecutor

@@ -11,16 +11,17 @@ from ros.ros_harness import Watcher
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 
-from skimo_core.actuate import Actuator
-from skimo_core.control import Step, StepKind
+from skimo_core.contract.types import GripperCommand, ObjectStates, RobotState, Verdict
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.loop import Step, StepKind
+from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Decision
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.types import GripperCommand, ObjectStates, RobotState, Verdict
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
 from skimo_ros.nodes import Names, now_s
-from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport, StepRecord
+from skimo_ros.reports import GateReport
 
 ADAPTER = load_adapter("twin")
 LIMITS = load_limits()

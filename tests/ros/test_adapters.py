@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skimo_core.errors import SetupError, SpecError
-from skimo_core.safety.limits import load_limits
+from skimo_core.contract.errors import SetupError, SpecError
+from skimo_core.domain.robot import load_limits
 from skimo_ros.adapters import adapter_names, interface, load_adapter, recovery_type, robot_state_type
 from skimo_ros.robots import check_bundle_limits, check_twin_robot, limits_of, robot_of
 

@@ -15,17 +15,18 @@ from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from std_srvs.srv import Empty, Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Decision
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
 from skimo_ros.definitions import full_definition
 from skimo_ros.hand import HandReport, HandState
-from skimo_ros.reports import Episode, EpisodeNews, GateReport, PolicyReport
+from skimo_ros.reports import GateReport
 
 NOW_S = 1230.123456
 ADAPTER = load_adapter("twin")

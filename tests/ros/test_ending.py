@@ -20,9 +20,9 @@ from ros.ros_harness import START_S, Processes
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.types import JOINTS, JointTrajectory
-from skimo_core.up.isolation import DomainLock, free_domain
-from skimo_core.up.parent import PARENT
+from skimo_core.contract.types import JOINTS, JointTrajectory
+from skimo_core.process.isolation import DomainLock, free_domain
+from skimo_core.process.parent import PARENT
 from skimo_ros import conversions as convert
 from skimo_ros import ending
 from skimo_ros.adapters import load_adapter

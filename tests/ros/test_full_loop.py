@@ -14,8 +14,8 @@ import pytest
 from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
 
+from skimo_core.domain.tasks import kitchen
 from skimo_core.episodes.recording import read_episode
-from skimo_core.tasks import kitchen
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from skimo_msgs.srv import ResetGate
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.types import JOINTS, JointCommand, JointTrajectory, Verdict
+from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, Verdict
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend

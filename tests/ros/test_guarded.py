@@ -9,7 +9,7 @@ from rclpy.publisher import Publisher
 from rclpy.task import Future
 from std_msgs.msg import String
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 from skimo_ros.guarded import Complaints, GuardedExecutor, shortened
 
 

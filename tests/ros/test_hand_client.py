@@ -16,10 +16,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from skimo_msgs.msg import HandStatus
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import GripperCommand, Verdict
+from skimo_core.process.isolation import free_domain
 from skimo_core.safety.gate import Decision
-from skimo_core.types import GripperCommand, Verdict
-from skimo_core.up.isolation import free_domain
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
 from skimo_ros.gripper_client import WORDS_MAX, GripperClient

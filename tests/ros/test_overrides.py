@@ -7,7 +7,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
 from skimo_ros.gate_node import PARAMETERS
 from skimo_ros.overrides import refuse_unknown
 from skimo_ros.parameters import declare

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skimo_core.errors import SpecError
-from skimo_core.tasks import kitchen
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.tasks import kitchen
 from skimo_ros.policy_node import _asked
 from skimo_server.bundle import load_bundle
 from skimo_server.testing import make_bundle

@@ -17,15 +17,16 @@ from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, PlanStatus, RecorderStatus
 
-from skimo_core.control import Step, StepKind
+from skimo_core.contract.errors import EpisodeError
+from skimo_core.contract.types import Verdict
+from skimo_core.control.loop import Step, StepKind
+from skimo_core.control.reports import EpisodeNews, PolicyReport, StepRecord
 from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.recording import read_episode
-from skimo_core.errors import EpisodeError
-from skimo_core.types import Verdict
 from skimo_ros import conversions as convert
 from skimo_ros import reports
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names
-from skimo_ros.reports import EpisodeNews, PolicyReport, RecorderReport, StepRecord
+from skimo_ros.reports import RecorderReport
 
 STEPS = 60
 

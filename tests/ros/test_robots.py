@@ -8,9 +8,9 @@ import pytest
 from ros.ros_harness import START_S, Processes
 from support.policy_server import running
 
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.up.isolation import free_domain
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_core.process.isolation import free_domain
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.testing import make_bundle
 

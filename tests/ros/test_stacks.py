@@ -21,8 +21,8 @@ from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import HandStatus
 from std_srvs.srv import Trigger
 
-from skimo_core.types import GripperCommand
-from skimo_core.up.isolation import free_domain, free_port
+from skimo_core.contract.types import GripperCommand
+from skimo_core.process.isolation import free_domain, free_port
 from skimo_ros import conversions as convert
 from skimo_ros.hand import HandReport, HandState
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
@@ -49,7 +49,7 @@ print(json.dumps([robot.q_rad.tolist(), robot.desired_q_rad.tolist(), robot.mode
 """
 FILL = """
 import numpy as np
-from skimo_core.types import RobotMode, RobotState
+from skimo_core.contract.types import RobotMode, RobotState
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter, recovery_type, robot_state_type
 adapter = load_adapter("multipanda")

@@ -20,12 +20,12 @@ from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, l
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import BackendError
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
-from skimo_core.types import JOINTS, RobotMode
-from skimo_core.urdf import robot_description
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import JOINTS, RobotMode
+from skimo_core.control.actuate import Actuator
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.urdf import robot_description
 from skimo_ros.adapters import load_adapter, robot_state_type
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names

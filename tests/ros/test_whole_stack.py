@@ -17,7 +17,7 @@ from ros.ros_harness import ANSWER_S, START_S, wait_until
 from ros.sound import sound_messages
 from ros.whole_stack import NODES, WholeStack, logs
 
-from skimo_core.types import Verdict
+from skimo_core.contract.types import Verdict
 from skimo_ros.adapters import load_adapter
 from skimo_ros.guarded import FAULT
 from skimo_ros.nodes import COMMAND_QOS, Names

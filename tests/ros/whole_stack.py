@@ -9,7 +9,7 @@ import rclpy
 from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, wait_until
 
-from skimo_core.tasks import kitchen
+from skimo_core.domain.tasks import kitchen
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 

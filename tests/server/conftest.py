@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.policy_server import running
 
-from skimo_core.policy import FloatArray, Goals
+from skimo_core.contract.policy import FloatArray, Goals
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.testing import make_bundle
 

@@ -22,8 +22,8 @@ import pytest
 import zmq
 from support.policy_server import WAIT_S
 
-from skimo_core.client import PolicyClient
-from skimo_core.policy import FloatArray, Goals
+from skimo_core.contract.policy import FloatArray, Goals
+from skimo_core.link.client import PolicyClient
 from skimo_server import zmtp
 from skimo_server.door import DoorLimits
 
@@ -138,9 +138,9 @@ def test_a_handshake_or_a_message_left_unfinished_ends(served: Served) -> None:
 PLANNER = """
 import sys
 import numpy as np
-from skimo_core.client import PolicyClient
-from skimo_core.errors import PolicyError
-from skimo_core.policy import Goals
+from skimo_core.link.client import PolicyClient
+from skimo_core.contract.errors import PolicyError
+from skimo_core.contract.policy import Goals
 masks = np.eye(2, 30, 9, dtype=np.float32)
 goals = Goals(values_KO=np.zeros((2, 30), np.float32), masks_KO=masks, thresholds_K=np.full(2, 0.3, np.float32))
 client = PolicyClient(sys.argv[1])

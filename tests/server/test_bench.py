@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.errors import SpecError
-from skimo_core.policy import FloatArray, Goals
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.policy import FloatArray, Goals
 from skimo_server.bench import bench
 from skimo_server.inprocess import InProcessPolicy, open_policy
 from skimo_server.timing import Stages, percentiles

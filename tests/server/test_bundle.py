@@ -14,8 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skimo_core.errors import BundleError
-from skimo_core.tasks import kitchen
+from skimo_core.contract.errors import BundleError
+from skimo_core.domain.tasks import kitchen
 from skimo_server import cli
 from skimo_server.bundle import load_bundle, read_bundle, resolve_bundle, write_bundle
 from skimo_server.graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph, check_graph

@@ -16,12 +16,12 @@ import pytest
 import zmq
 from support.policy_server import WAIT_S, running
 
-from skimo_core import wire
-from skimo_core.client import PolicyClient
-from skimo_core.errors import DeadlineError, UnreachableError
-from skimo_core.keys import CLIENT_SECRET, SERVER_SECRET, AllowList, make_pair, trust
-from skimo_core.policy import FloatArray, Goals
-from skimo_core.wire import Message
+from skimo_core.contract.errors import DeadlineError, UnreachableError
+from skimo_core.contract.policy import FloatArray, Goals
+from skimo_core.link import wire
+from skimo_core.link.client import PolicyClient
+from skimo_core.link.keys import CLIENT_SECRET, SERVER_SECRET, AllowList, make_pair, trust
+from skimo_core.link.wire import Message
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.server import ServerKeys
 

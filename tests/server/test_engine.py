@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
 from skimo_server.inprocess import InProcessPolicy
@@ -66,7 +66,7 @@ def test_the_latency_path_imports_neither_torch_nor_a_simulator() -> None:
 
 def test_the_client_needs_no_engine() -> None:
     code = (
-        "import sys, skimo_core.client; "
+        "import sys, skimo_core.link.client; "
         "found = {'torch', 'onnx', 'onnxruntime', 'mujoco'} & set(sys.modules); "
         "sys.exit(str(found) if found else 0)"
     )

@@ -23,7 +23,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skimo_core.errors import BundleError
+from skimo_core.contract.errors import BundleError
 from skimo_server import cli
 from skimo_server.bundle import load_bundle
 from skimo_server.graphs import check_graph

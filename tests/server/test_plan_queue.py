@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support.policy_server import Asking
 
-from skimo_core.errors import WireError
-from skimo_core.policy import Goals
-from skimo_core.protocol import PlanQuery
+from skimo_core.contract.errors import WireError
+from skimo_core.contract.policy import Goals
+from skimo_core.link.protocol import PlanQuery
 from skimo_server.clients import ACTIVE_S, FAIR_SHARE, SENIORS, USAGE_WINDOW_S, Client, Clients
 from skimo_server.plan_queue import MAX_PER_CLIENT, MAX_WAITING, PlanJob, PlanQueue
 

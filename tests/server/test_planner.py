@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skimo_core.errors import PolicyError, SpecError
-from skimo_core.policy import FloatArray, Goals
+from skimo_core.contract.errors import PolicyError, SpecError
+from skimo_core.contract.policy import FloatArray, Goals
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.planner import Planner
 from skimo_server.planner_config import PlannerConfig, skimo_table_2, with_settings

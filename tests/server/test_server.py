@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.policy_server import WAIT_S, Asking, GatedModel, raw_peer, running
 
-from skimo_core import protocol, wire
-from skimo_core.client import PolicyClient
-from skimo_core.errors import DeadlineError, PolicyError, SetupError, UnreachableError
-from skimo_core.policy import FloatArray, Goals
-from skimo_core.wire import Message
+from skimo_core.contract.errors import DeadlineError, PolicyError, SetupError, UnreachableError
+from skimo_core.contract.policy import FloatArray, Goals
+from skimo_core.link import protocol, wire
+from skimo_core.link.client import PolicyClient
+from skimo_core.link.wire import Message
 from skimo_server.door import DoorLimits
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.plan_queue import PlanJob

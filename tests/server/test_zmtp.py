@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core.errors import WireError
+from skimo_core.contract.errors import WireError
 from skimo_server import zmtp
 
 SEEDED = settings(derandomize=True, deadline=None, max_examples=100)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.actuate import Actuator
+from skimo_core.contract.errors import EpisodeError
+from skimo_core.control.actuate import Actuator
+from skimo_core.domain.tasks import kitchen
 from skimo_core.episodes.cache import load_folder
-from skimo_core.errors import EpisodeError
-from skimo_core.tasks import kitchen
 from skimo_sim import cli
 from skimo_sim.collect import EVERY_PAIR, collect, held_out, make_episode
 from skimo_sim.play.player import Player, draw_order

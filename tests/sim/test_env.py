@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from skimo_core.tasks import kitchen
+from skimo_core.domain.tasks import kitchen
 from skimo_sim.env import KitchenEnv
 
 ID = "skimo_sim.envs:skimo/Kitchen-v0"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skimo_core.errors import SpecError
-from skimo_core.tasks import kitchen
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.tasks import kitchen
 from skimo_sim import film as films
 from skimo_sim.scenes.kitchen import build_kitchen
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.errors import SetupError, SpecError
+from skimo_core.contract.errors import SetupError, SpecError
 from skimo_sim import render
 from skimo_sim.scenes.kitchen import build_kitchen
 

@@ -6,12 +6,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from skimo_core.errors import SpecError
-from skimo_core.safety.cell import load_cell
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.shapes import LINKS
+from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.collision import Collision, segment_distances
-from skimo_core.safety.limits import load_limits
-from skimo_core.safety.shapes import LINKS
-from skimo_core.tasks import kitchen
 from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
 SHIPPED_ZERO = np.array([0, 0, 0, 0, 0, np.pi / 2, np.pi / 4])

@@ -9,11 +9,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from skimo_core.actuate import Actuator
-from skimo_core.errors import BackendError, SimulationError
-from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotMode
+from skimo_core.contract.errors import BackendError, SimulationError
+from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotMode
+from skimo_core.control.actuate import Actuator
+from skimo_eval.trials import truth
 from skimo_sim.check import statistics_mrad, sweep
-from skimo_sim.rollout import truth
 from skimo_sim.scenes.kitchen import ARMS
 from skimo_sim.twin import Twin
 

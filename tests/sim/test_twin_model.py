@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.actuate import Actuator
-from skimo_core.safety.limits import load_limits
-from skimo_core.tasks import kitchen
+from skimo_core.control.actuate import Actuator
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_eval.trials import truth
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
 from skimo_server.testing import make_bundle
-from skimo_sim.rollout import truth
 from skimo_sim.twin import Twin
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skimo_core.trajectory import quintics
-from skimo_core.types import Array, JointTrajectory
+from skimo_core.contract.types import Array, JointTrajectory
+from skimo_core.control.trajectory import quintics
 
 PERIOD_S = 0.001
 AT_REST = float(np.finfo(np.float32).eps)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from skimo_core import wire
-from skimo_core.policy import FloatArray
-from skimo_core.wire import Message
+from skimo_core.contract.policy import FloatArray
+from skimo_core.link import wire
+from skimo_core.link.wire import Message
 from skimo_server.door import DoorLimits
 from skimo_server.engine import Engine
 from skimo_server.inprocess import InProcessPolicy

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
-from . import normal
+from ..models import normal
 from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, mlp
 
 DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code

@@ -17,7 +17,7 @@ def files(pattern: str) -> list[str]:
 setup(
     name=NAME,
     version=VERSION,
-    description="Launch files, evaluation and demo of the skimo stack",
+    description="Launch files and supervisor of the skimo stack",
     license="Apache-2.0",
     packages=[NAME],
     data_files=[
@@ -27,10 +27,10 @@ setup(
         (f"share/{NAME}/launch/params", files("launch/params/*.yaml")),
         (f"share/{NAME}/launch/security", files("launch/security/*.xml")),
     ],
-    install_requires=["skimo_core", "skimo_ros", "tyro>=0.9"],
+    install_requires=["skimo_core", "tyro>=0.9"],
     extras_require={"test": ["pytest"]},
     entry_points={
-        "skimo.commands": ["demo = skimo_bringup.demo:main", "eval = skimo_bringup.evaluate:main"],
+        "skimo.commands": ["up = skimo_bringup.up:up"],
     },
     zip_safe=False,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.types import Array
+from skimo_core.contract.types import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.types import Array
+from skimo_core.contract.types import Array
 
 from ..scenes.kitchen import Scene
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.safety.limits import RobotLimits
-from skimo_core.types import JOINTS, Array
+from skimo_core.contract.types import JOINTS, Array
+from skimo_core.domain.robot import RobotLimits
 
 from ..scenes.assets import PANDA_XML, kitchen_root
 

@@ -2,8 +2,8 @@
 
 Promises
   - An episode depends on its order of sub-tasks and its seed alone.
-  - Every action, disturbance included, goes through skimo_core.actuate into the twin, and what went in is what is
-    recorded: the recorded actions, executed again from the same start, make the same path.
+  - Every action, disturbance included, goes through skimo_core.control.actuate into the twin, and what went in is what
+    is recorded: the recorded actions, executed again from the same start, make the same path.
   - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
   - Sub-tasks count as done by the task's own goals, on the twin's truth.
 Units rad, s, control steps.
@@ -18,9 +18,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.actuate import Actuator
-from skimo_core.observe import Observer
-from skimo_core.tasks import Domain
+from skimo_core.control.actuate import Actuator
+from skimo_core.control.observe import Observer
+from skimo_core.domain.tasks import Domain
 
 from ..twin import Twin
 from .disturbance import Disturbance, DisturbanceConfig

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skimo_core.types import Array
+from skimo_core.contract.types import Array
 
 from .geometry import HINGE, KETTLE, Handle
 from .kinematics import pointing

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.specs import ActionSpec
-from skimo_core.types import Array
+from skimo_core.contract.specs import ActionSpec
+from skimo_core.contract.types import Array
 
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles

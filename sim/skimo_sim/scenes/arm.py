@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.types import JOINTS, Array
+from skimo_core.contract.types import JOINTS, Array
 
 FINGERS = 2
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
 
 PANDA_XML = Path(__file__).resolve().parent.parent / "assets" / "panda.xml"
 

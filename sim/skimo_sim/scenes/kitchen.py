@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.errors import SpecError
-from skimo_core.types import Array
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import Array
 
 from .arm import Arm, arm_of
 from .assets import PANDA_XML, kitchen_root

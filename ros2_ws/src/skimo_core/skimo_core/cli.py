@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata, util
 from typing import TextIO
 
-from skimo_core.up.parent import end_with_parent
+from skimo_core.process.parent import end_with_parent
 
 GROUP = "skimo.commands"
 USAGE_ERROR = 2

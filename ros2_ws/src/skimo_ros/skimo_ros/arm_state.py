@@ -17,12 +17,12 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 
-from skimo_core.errors import MissingError, SpecError
-from skimo_core.types import Array, ObjectStates, RobotMode, RobotState
+from skimo_core.contract.errors import MissingError, SpecError
+from skimo_core.contract.types import Array, ObjectStates, RobotMode, RobotState
+from skimo_core.control.clocks import SkewWatch
 
 from . import conversions as convert
 from .adapters import Adapter, robot_state_type
-from .clocks import SkewWatch
 from .guarded import Complaints, publishers_of
 from .nodes import POLLED_STATE_QOS, now_s
 from .polling import PolledGroup, decode, subscribe_polled, take_all

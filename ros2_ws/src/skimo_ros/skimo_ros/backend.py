@@ -21,9 +21,9 @@ from skimo_msgs.srv import ResetGate, ResetTwin
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.errors import BackendError, MissingError, SetupError
-from skimo_core.trajectory import check_trajectory
-from skimo_core.types import JointCommand, ObjectStates, RobotState, Verdict
+from skimo_core.contract.errors import BackendError, MissingError, SetupError
+from skimo_core.contract.types import JointCommand, ObjectStates, RobotState, Verdict
+from skimo_core.control.trajectory import check_trajectory
 
 from . import conversions as convert
 from .adapters import load_adapter
@@ -36,7 +36,7 @@ ANSWER_S = 5.0
 
 
 class RosBackend:
-    """Implements `skimo_core.backend.Backend` over the graph.
+    """Implements `skimo_core.contract.backend.Backend` over the graph.
 
     Args:
         driver, arm: as every node's parameters of that name.

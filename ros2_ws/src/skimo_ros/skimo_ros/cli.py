@@ -23,7 +23,7 @@ from skimo_msgs.msg import GateEvent, HandStatus, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 
-from skimo_core.errors import SetupError, SkimoError
+from skimo_core.contract.errors import SetupError, SkimoError
 
 from . import conversions as convert
 from .adapters import Adapter, load_adapter, recovery_type

@@ -28,9 +28,8 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from skimo_core.errors import SpecError
-from skimo_core.safety.gate import Decision
-from skimo_core.types import (
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import (
     Array,
     GripperCommand,
     JointTrajectory,
@@ -39,9 +38,11 @@ from skimo_core.types import (
     RobotState,
     Verdict,
 )
+from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.safety.gate import Decision
 
 from .hand import HandReport, HandState
-from .reports import Episode, EpisodeNews, GateReport, PolicyReport, RecorderReport, StepRecord
+from .reports import GateReport, RecorderReport
 
 GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
 MAX_NAMES = 256

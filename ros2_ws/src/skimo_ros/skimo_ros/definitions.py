@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
 
 SEPARATOR = "=" * 80
 _FIELD = re.compile(r"^\s*([A-Za-z][A-Za-z0-9_]*(?:/[A-Za-z][A-Za-z0-9_]*)*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[A-Za-z]")

@@ -18,7 +18,7 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.node import Node
 
-from skimo_core.up.isolation import RoleWatch
+from skimo_core.process.isolation import RoleWatch
 
 AFTER_POLICY = ("policy_node", 3.0)
 AFTER_GATE = ("gate_node", 6.0)

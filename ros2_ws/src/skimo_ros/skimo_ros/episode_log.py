@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from skimo_core.contract.errors import EpisodeError
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.files import file_stem, why_unusable
 from skimo_core.episodes.recording import read_meta
-from skimo_core.errors import EpisodeError
 
 from .recording import Channel, Recording, Sample
 from .reports import RecorderReport

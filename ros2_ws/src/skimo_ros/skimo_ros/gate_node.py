@@ -29,18 +29,18 @@ from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.errors import SpecError
-from skimo_core.safety.cell import load_cell
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
+from skimo_core.control.clocks import JumpWatch
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.robot import RobotLimits
 from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.limits import RobotLimits
-from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 
 from . import conversions as convert
 from . import ending
 from .adapters import load_adapter
 from .arm_state import ArmState
-from .clocks import JumpWatch
 from .company import Company
 from .ending import AFTER_POLICY
 from .gripper_client import GripperClient

@@ -25,8 +25,8 @@ from rclpy.node import Node
 from rclpy.task import Future
 from skimo_msgs.msg import HandStatus
 
+from skimo_core.contract.types import GripperCommand, Verdict
 from skimo_core.safety.gate import Decision
-from skimo_core.types import GripperCommand, Verdict
 
 from . import conversions as convert
 from .adapters import Adapter, interface

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
 from rclpy.node import Node
 
-from skimo_core.errors import SkimoError
-from skimo_core.types import GripperCommand
+from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.types import GripperCommand
 
 from . import conversions as convert
 from .adapters import Adapter, interface

@@ -32,7 +32,7 @@ from rclpy.subscription import Subscription
 from rclpy.task import Future
 from rclpy.timer import Timer
 
-from skimo_core.errors import SkimoError
+from skimo_core.contract.errors import SkimoError
 
 QUIET_S = 5.0
 """After a word on a topic nothing more is said about it for so long; floods are counted, not printed."""

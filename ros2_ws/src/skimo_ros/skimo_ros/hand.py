@@ -8,8 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from skimo_core.errors import SpecError
-from skimo_core.types import GripperCommand
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import GripperCommand
 
 
 class HandState(enum.IntEnum):

@@ -32,10 +32,10 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from skimo_core.errors import SkimoError
-from skimo_core.heap import settle_heap
-from skimo_core.up.isolation import DomainLock
-from skimo_core.up.parent import end_with_parent
+from skimo_core.contract.errors import SkimoError
+from skimo_core.process.heap import settle_heap
+from skimo_core.process.isolation import DomainLock
+from skimo_core.process.parent import end_with_parent
 
 from .conversions import to_seconds
 from .ending import come_to_rest, role, wait_for_turn

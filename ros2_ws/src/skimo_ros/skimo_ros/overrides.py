@@ -10,7 +10,7 @@ import importlib
 
 from rclpy.node import Node
 
-from skimo_core.errors import SetupError
+from skimo_core.contract.errors import SetupError
 
 NODES = ("twin_node", "gate_node", "recorder_node", "policy_node")
 

@@ -29,23 +29,23 @@ from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.client import DEFAULT_ENDPOINT, PolicyClient
-from skimo_core.errors import PolicyError, SetupError, SkimoError, SpecError
-from skimo_core.planning import BackgroundPlanning
-from skimo_core.tasks import kitchen
-from skimo_core.types import JointCommand
+from skimo_core.contract.errors import PolicyError, SetupError, SkimoError, SpecError
+from skimo_core.contract.types import JointCommand
+from skimo_core.control.clocks import JumpWatch
+from skimo_core.control.pilot import Arm, Audience, Pilot
+from skimo_core.control.planning import BackgroundPlanning
+from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.tasks import kitchen
+from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
 
 from . import conversions as convert
 from .adapters import load_adapter
 from .arm_state import ArmState
 from .beat import Beat
-from .clocks import JumpWatch
 from .guarded import Complaints, publishers_of
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, now_s, only_one, run
 from .parameters import DRIVER, ROBOT, Parameter, declare
-from .pilot import Arm, Audience, Pilot
 from .polling import PolledGroup, decode, subscribe_polled, take_all
-from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from .robots import check_bundle_limits, limits_of
 
 PARAMETERS = (

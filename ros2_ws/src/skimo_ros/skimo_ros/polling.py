@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
-from skimo_core.errors import SpecError
+from skimo_core.contract.errors import SpecError
 
 
 class PolledGroup(CallbackGroup):

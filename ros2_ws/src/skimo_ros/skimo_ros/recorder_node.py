@@ -29,10 +29,11 @@ from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, ObjectStates, PlanStatus, RecorderStatus
 from trajectory_msgs.msg import JointTrajectory
 
+from skimo_core.contract.errors import SetupError, SkimoError
+from skimo_core.control.reports import EpisodeNews, PolicyReport
+from skimo_core.domain.tasks import kitchen
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.repair import repair, unended
-from skimo_core.errors import SetupError, SkimoError
-from skimo_core.tasks import kitchen
 
 from . import conversions as convert
 from .adapters import Adapter, load_adapter
@@ -43,7 +44,6 @@ from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, ru
 from .parameters import DRIVER, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .recording import Channel, Sample
-from .reports import EpisodeNews, PolicyReport
 
 PARAMETERS = (
     *DRIVER,

@@ -6,8 +6,8 @@ a policy trained within other limits asks for motions that this arm can't make.
 
 from __future__ import annotations
 
-from skimo_core.errors import SpecError
-from skimo_core.safety.limits import RobotLimits, load_limits
+from skimo_core.contract.errors import SpecError
+from skimo_core.domain.robot import RobotLimits, load_limits
 
 from .adapters import Adapter
 

@@ -11,7 +11,7 @@ from collections import deque
 
 import numpy as np
 
-from skimo_core.types import Array
+from skimo_core.contract.types import Array
 
 FASTEST_RAD_S = 6.0
 """No joint of the arms known here is faster (FR3: 5.26 rad/s)."""

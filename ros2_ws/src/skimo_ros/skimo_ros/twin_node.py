@@ -29,9 +29,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.errors import BackendError, SimulationError, SkimoError, SpecError
-from skimo_core.types import GripperCommand, JointCommand, JointTrajectory, RobotState
-from skimo_core.urdf import robot_description
+from skimo_core.contract.errors import BackendError, SimulationError, SkimoError, SpecError
+from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotState
+from skimo_core.domain.urdf import robot_description
 
 from . import conversions as convert
 from .adapters import load_adapter, recovery_type, robot_state_type

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 from .episode import Episode, EpisodeMeta, FloatArray, check_episode
 from .files import make_folder, write_atomic
 from .recording import read_episode, recordings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from ..errors import EpisodeError, SkimoError
+from ..contract.errors import EpisodeError, SkimoError
 from .cache import from_episodes
 from .files import file_stem, make_folder
 from .hdf5 import read_hdf5

@@ -15,7 +15,7 @@ from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap_ros2.decoder import DecoderFactory
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 from .definitions import SEPARATOR
 from .stream import DamageError
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..errors import EpisodeError, SetupError
+from ..contract.errors import EpisodeError, SetupError
 
 STEM_BYTES = 120
 HASH_DIGITS = 12

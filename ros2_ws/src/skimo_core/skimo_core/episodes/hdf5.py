@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EpisodeError, SetupError
+from ..contract.errors import EpisodeError, SetupError
 from .episode import Episode, EpisodeMeta, check_episode
 
 OBSERVATION_SIZE = 30

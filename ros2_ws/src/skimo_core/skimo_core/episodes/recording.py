@@ -19,7 +19,7 @@ from mcap.records import Message, Metadata, Schema
 from mcap.writer import CompressionType
 from mcap_ros2.writer import Writer
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 from .decoding import StepDecoder
 from .definitions import EPISODE_STEP, EPISODE_STEP_TYPE
 from .episode import Episode, EpisodeMeta, FloatArray, check_episode

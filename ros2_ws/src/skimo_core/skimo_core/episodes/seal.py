@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 
 SEAL = "sha256"
 

@@ -27,7 +27,7 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, DataEnd, Footer, Header, Message, Metadata, Schema, Statistics
 from mcap.writer import MCAP0_MAGIC as MAGIC
 
-from ..errors import EpisodeError
+from ..contract.errors import EpisodeError
 
 FRAME = struct.Struct("<BQ")
 MESSAGE = struct.Struct("<HIQQ")

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..types import JOINTS, Array, JointCommand, JointTrajectory, RobotState, Verdict
+from ..contract.types import JOINTS, Array, JointCommand, JointTrajectory, RobotState, Verdict
+from ..domain.robot import RobotLimits
 from .gate import Gate
-from .limits import RobotLimits
 
 State = tuple[Array, Array, Array]
 Maker = Callable[[np.random.Generator, RobotLimits, State, float], JointTrajectory]

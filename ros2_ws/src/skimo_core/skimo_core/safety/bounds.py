@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Array
+from ..contract.types import Array
 
 DEGREE = 5
 PIECES = 16

@@ -10,9 +10,9 @@ Units rad, s, m.
 
 from __future__ import annotations
 
-from ..types import Verdict
+from ..contract.types import Verdict
+from ..domain.robot import RobotLimits
 from .command_checks import COMMAND_CHECKS, FORM_CHECKS
-from .limits import RobotLimits
 from .motion_checks import MOTION_CHECKS
 from .robot_checks import ROBOT_CHECKS
 from .situation import Check, Finding, GateConfig, Motion, Situation, foresee

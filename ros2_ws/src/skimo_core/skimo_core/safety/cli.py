@@ -16,16 +16,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from ..actuate import Actuator
-from ..errors import SkimoError, SpecError
-from ..heap import settle_heap
-from ..provenance import provenance
-from ..tasks import kitchen
-from ..types import JOINTS, JointCommand, JointTrajectory, Verdict
+from ..contract.errors import SkimoError, SpecError
+from ..contract.types import JOINTS, JointCommand, JointTrajectory, Verdict
+from ..control.actuate import Actuator
+from ..domain.cell import load_cell
+from ..domain.robot import RobotLimits, load_limits
+from ..domain.tasks import kitchen
+from ..process.heap import settle_heap
+from ..process.provenance import provenance
 from .adversary import PERIOD_S, State, wandering
-from .cell import load_cell
 from .gate import Gate
-from .limits import RobotLimits, load_limits
 from .soak import SAMPLE_S, Driver, Tally, run_stream
 
 TOLERANCE = 0.01

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..types import JOINTS, Array
-from .cell import Box, Cell, exempt_table
-from .kinematics import Frames, joint_frames, joint_offsets
-from .limits import RobotLimits
-from .shapes import LINKS, MOVED_BY
+from ..contract.types import JOINTS, Array
+from ..domain.cell import Box, Cell, exempt_table
+from ..domain.kinematics import Frames, joint_frames, joint_offsets
+from ..domain.robot import RobotLimits
+from ..domain.shapes import LINKS, MOVED_BY
 
 Index = npt.NDArray[np.int64]
 TINY = 1e-12

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import SpecError
-from ..trajectory import check_trajectory
-from ..types import Verdict
-from .limits import RobotLimits
+from ..contract.errors import SpecError
+from ..contract.types import Verdict
+from ..control.trajectory import check_trajectory
+from ..domain.robot import RobotLimits
 from .situation import Check, Finding, GateConfig, Situation
 
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..braking import braking_trajectory
-from ..trajectory import TrajectoryFollower, quintics
-from ..types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
+from ..contract.types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
+from ..control.braking import braking_trajectory
+from ..control.trajectory import TrajectoryFollower, quintics
+from ..domain.cell import Cell, load_cell
+from ..domain.robot import RobotLimits
 from .bounds import control_values
-from .cell import Cell, load_cell
 from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
 from .collision import Collision
-from .limits import RobotLimits
 from .path import LEAD_S, TRANSIT_S, Proposal, ToldPath, blend, splice
 from .situation import Finding, GateConfig, Motion, Situation, foresee
 

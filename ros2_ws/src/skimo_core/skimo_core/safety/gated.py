@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..backend import Backend
-from ..errors import BackendError, MissingError
-from ..types import JointCommand, ObjectStates, RobotState, Verdict
+from ..contract.backend import Backend
+from ..contract.errors import BackendError, MissingError
+from ..contract.types import JointCommand, ObjectStates, RobotState, Verdict
 from .gate import Decision, Gate
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import JOINTS, Array
+from ..contract.types import JOINTS, Array
+from ..domain.robot import RobotLimits
 from .bounds import PIECES, Extent
-from .limits import RobotLimits
 
 LOOKS_MAX = 1000
 """A motion that needs more is too fast by far, and refused for that."""

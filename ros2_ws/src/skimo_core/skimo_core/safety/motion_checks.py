@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..types import Array, Verdict
+from ..contract.types import Array, Verdict
+from ..domain.kinematics import POINTS
+from ..domain.robot import RobotLimits
 from .bounds import Extent
 from .collision import Room
-from .kinematics import POINTS
-from .limits import RobotLimits
 from .situation import Check, Finding, GateConfig, Looks, Situation
 
 TOUCH = 1e-6

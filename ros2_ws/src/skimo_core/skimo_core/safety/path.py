@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trajectory import SHORTEST_S, TrajectoryFollower
-from ..types import Array, JointTrajectory
+from ..contract.types import Array, JointTrajectory
+from ..control.trajectory import SHORTEST_S, TrajectoryFollower
 
 ARRIVAL_S = 0.003
 """A hop between two nodes takes 0.5 ms in the median and 1.3 ms at the 99th percentile on an idle machine."""

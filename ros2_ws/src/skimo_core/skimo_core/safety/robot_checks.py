@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..types import Array, RobotMode, Verdict
-from .cell import FREE
-from .limits import RobotLimits
+from ..contract.types import Array, RobotMode, Verdict
+from ..domain.cell import FREE
+from ..domain.robot import RobotLimits
 from .situation import Check, Finding, GateConfig, Situation
 
 FIT_MODES = (RobotMode.IDLE, RobotMode.MOVE)

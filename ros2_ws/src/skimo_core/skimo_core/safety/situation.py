@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import SpecError
-from ..trajectory import SHORTEST_S, TrajectoryFollower
-from ..types import Array, GripperCommand, JointTrajectory, RobotState, Verdict
+from ..contract.errors import SpecError
+from ..contract.types import Array, GripperCommand, JointTrajectory, RobotState, Verdict
+from ..control.trajectory import SHORTEST_S, TrajectoryFollower
+from ..domain.cell import Contact
+from ..domain.kinematics import arm_points, joint_frames, points_in
+from ..domain.robot import RobotLimits
 from .bounds import Extent, extents
-from .cell import Contact
 from .collision import Collision, Room
-from .kinematics import arm_points, joint_frames, points_in
-from .limits import RobotLimits
 from .looks import Travel
 
 

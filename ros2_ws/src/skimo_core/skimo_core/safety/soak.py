@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..trajectory import TrajectoryFollower
-from ..types import JOINTS, Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
+from ..contract.types import JOINTS, Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
+from ..control.trajectory import TrajectoryFollower
+from ..domain.cell import Cell
+from ..domain.robot import RobotLimits
 from .adversary import MAKERS, PERIOD_S, State, sharpened
-from .cell import Cell
 from .collision import Collision
 from .gate import Decision, Gate
-from .limits import RobotLimits
 from .path import ARRIVAL_S
 
 SAMPLE_S = 0.00025

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from skimo_core.errors import SetupError, SpecError
+from skimo_core.contract.errors import SetupError, SpecError
 
 JOINT_COUNT = 7
 KINDS = {

@@ -1,0 +1,255 @@
+"""The control loop's bookkeeping: which skill runs, when the next plan is asked, what happens when one is late.
+
+One `SkillLoop.step` per control period takes the newest observation and says what to do: send an action, hold, or
+end. The same object drives in-process runs and the ROS policy node, so that both behave alike.
+
+  step of a skill   0 1 2 ... H-2 H-1 | 0 1 ...
+  next plan                   asked     takes effect
+  late plan         the current skill goes on for at most one more H, then the arm holds until a plan comes
+  late action       the step is missed; the trajectory sent before ends at rest by itself
+  two in a row      the loop holds until an operator resumes it, and says why
+
+Task progress comes from observations alone. Time does not appear here: the caller keeps the rate.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contract.errors import SkimoError
+from ..contract.policy import FloatArray, Plan
+from ..contract.specs import SkillSpec
+from ..domain.tasks import Progress, Task
+from .planning import PlanOutcome, PlanRequest, PlanSource
+
+Act = Callable[[FloatArray, FloatArray], FloatArray]
+"""Maps an observation [O] and a skill [Z] to an action [A]; raises PolicyError when late."""
+
+
+class StepKind(enum.Enum):
+    """What the caller is to do in this control period."""
+
+    PREPARE = "prepare"
+    """Nothing yet: the first plan of the episode is being made; the arm is at rest."""
+    ACT = "act"
+    """Send the action."""
+    MISSED = "missed"
+    """Send nothing; the last trajectory ends at rest by itself."""
+    HOLD = "hold"
+    """Keep the arm at rest."""
+    DONE = "done"
+    """The episode is over; keep the arm at rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The loop's decision for one control period.
+
+    Attributes:
+        kind: what to do.
+        action_A: the action if `kind` is ACT.
+        skill_Z: the skill that runs, if any.
+        step_in_skill: how many steps it has run before this one.
+        reward: sub-tasks completed by this observation.
+        reason: why nothing is sent, if so.
+        new_plan: the plan that takes effect with this step, if one does.
+    """
+
+    kind: StepKind
+    action_A: FloatArray | None = None
+    skill_Z: FloatArray | None = None
+    step_in_skill: int = 0
+    reward: int = 0
+    reason: str = ""
+    new_plan: Plan | None = None
+
+
+@dataclass(slots=True)
+class LoopCounts:
+    """What happened in an episode so far; `missed` counts holds too."""
+
+    steps: int = 0
+    missed: int = 0
+    plans: int = 0
+    late_plans: int = 0
+
+
+class SkillLoop:
+    """Runs one task, episode after episode.
+
+    Args:
+        task: what is to be done; its `step_limit` ends an episode.
+        spec: H and Z of the policy.
+        act: asks the skill policy for an action within its deadline.
+        planning: where plans come from.
+        misses_to_hold: consecutive missed actions after which the loop holds until resumed.
+        ask_before: how many steps before a skill's end the next plan is asked.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        spec: SkillSpec,
+        act: Act,
+        planning: PlanSource,
+        *,
+        misses_to_hold: int = 2,
+        ask_before: int = 2,
+    ) -> None:
+        self.task = task
+        self._spec = spec
+        self._act = act
+        self._planning = planning
+        self._misses_to_hold = misses_to_hold
+        self._ask_at = spec.horizon - ask_before
+        self.start(seed=0)
+
+    def start(self, *, seed: int, task: Task | None = None) -> None:
+        """Begin an episode: older plans are void, progress and warm start are cleared."""
+        self.task = task or self.task
+        self.progress = Progress(self.task)
+        self.counts = LoopCounts()
+        self._seed = seed
+        self._index = 0
+        self._pending = False
+        self._skill: FloatArray | None = None
+        self._warm_start: FloatArray | None = None
+        self._next: Plan | None = None
+        self._step_in_skill = 0
+        self._misses = 0
+        self._late = False
+        self._held_for = ""
+        self._planning.clear()
+
+    @property
+    def held_for(self) -> str:
+        """Why the loop waits for `resume`; empty when it does not."""
+        return self._held_for
+
+    def hold(self, reason: str) -> None:
+        """Hold from the next step on until `resume`."""
+        self._held_for = self._held_for or reason
+
+    def resume(self) -> None:
+        """An operator's reset: plan anew from the next observation and go on with the same episode."""
+        self._held_for, self._misses = "", 0
+        self._skill = self._next = self._warm_start = None
+        self._pending = False
+        self._planning.clear()
+
+    def step(self, observation_O: FloatArray) -> Step:
+        """Take the newest observation [O]; decide."""
+        reward = self.progress.update(observation_O)
+        if self._over():
+            return Step(kind=StepKind.DONE, reward=reward)
+        if self._held_for:
+            return self._missed(StepKind.HOLD, self._held_for, reward)
+        why = self._collect()
+        new_plan = self._advance()
+        if self._skill is None:
+            self._ask(observation_O)
+            return self._without_skill(observation_O, why, reward)
+        if self._step_in_skill >= self._ask_at and self._next is None:
+            self._ask(observation_O)
+        if self._step_in_skill >= 2 * self._spec.horizon:
+            reason = (
+                f"no plan {self._step_in_skill} steps after the skill began (bound {2 * self._spec.horizon}); {why}"
+            )
+            return self._missed(StepKind.HOLD, reason, reward)
+        return self._send(observation_O, reward, new_plan)
+
+    def miss(self, reason: str) -> Step:
+        """A control period without a usable observation: counts as a missed action, for the same reasons."""
+        if self._over():
+            return Step(kind=StepKind.DONE)
+        if self._held_for:
+            return self._missed(StepKind.HOLD, self._held_for, 0)
+        return self._note_miss(reason, 0)
+
+    def _over(self) -> bool:
+        return self.progress.finished or self.counts.steps >= self.task.step_limit
+
+    def _send(self, observation_O: FloatArray, reward: int, new_plan: Plan | None) -> Step:
+        assert self._skill is not None
+        try:
+            action = self._act(observation_O, self._skill)
+        except SkimoError as error:
+            return self._note_miss(str(error), reward)
+        self._misses = 0
+        step = Step(
+            kind=StepKind.ACT,
+            action_A=action,
+            skill_Z=self._skill,
+            step_in_skill=self._step_in_skill,
+            reward=reward,
+            new_plan=new_plan,
+        )
+        self.counts.steps += 1
+        self._step_in_skill += 1
+        return step
+
+    def _without_skill(self, observation_O: FloatArray, why: str, reward: int) -> Step:
+        """No skill runs: at an episode's start, or after a reset. A plan made at once starts at once."""
+        failure = self._collect() or why
+        new_plan = self._advance()
+        if new_plan is not None:
+            return self._send(observation_O, reward, new_plan)
+        if self.counts.steps == 0:
+            return Step(kind=StepKind.PREPARE, reward=reward, reason=failure)
+        return self._missed(StepKind.HOLD, failure or "waiting for a plan", reward)
+
+    def _note_miss(self, reason: str, reward: int) -> Step:
+        self._misses += 1
+        if self._misses >= self._misses_to_hold:
+            self.hold(f"{self._misses} actions missed in a row: {reason}")
+            return self._missed(StepKind.HOLD, self._held_for, reward)
+        self._step_in_skill += 1
+        return self._missed(StepKind.MISSED, reason, reward)
+
+    def _missed(self, kind: StepKind, reason: str, reward: int) -> Step:
+        self.counts.steps += 1
+        self.counts.missed += 1
+        return Step(kind=kind, skill_Z=self._skill, step_in_skill=self._step_in_skill, reward=reward, reason=reason)
+
+    def _ask(self, observation_O: FloatArray) -> None:
+        if self._pending:
+            return
+        self._pending = True
+        seed = int(np.random.SeedSequence([self._seed, self._index]).generate_state(1)[0])
+        request = PlanRequest(
+            index=self._index,
+            observation_O=observation_O,
+            goals=self.task.goals(self.progress.done, len(observation_O)),
+            seed=seed,
+            warm_start_PZ=self._warm_start,
+        )
+        self._index += 1
+        self._planning.submit(request)
+
+    def _collect(self) -> str:
+        """Take a finished plan; return why there is none if planning failed (it is asked again)."""
+        outcome: PlanOutcome | None = self._planning.take() if self._pending else None
+        if outcome is None or outcome.index != self._index - 1:
+            return ""
+        self._pending = False
+        if outcome.plan is None:
+            return str(outcome.error)
+        self._next = outcome.plan
+        return ""
+
+    def _advance(self) -> Plan | None:
+        """At a skill's end (or without one) let the next plan take effect, if it is there."""
+        at_end = self._skill is None or self._step_in_skill >= self._spec.horizon
+        if at_end and self._next is None and self._skill is not None and not self._late:
+            self._late = True
+            self.counts.late_plans += 1
+        if not at_end or self._next is None:
+            return None
+        plan, self._next, self._late = self._next, None, False
+        self._skill, self._warm_start, self._step_in_skill = plan.skills_PZ[0], plan.warm_start_PZ, 0
+        self.counts.plans += 1
+        return plan

@@ -1,0 +1,463 @@
+"""One arm flown through episodes, tick by tick: observation, skill loop, actuation, and what is told about it.
+
+The part of the policy node that knows nothing of ROS: state comes from callables, commands and news go to callables,
+time is an argument. One `tick` per control period; it takes at most the action's deadline.
+
+    idle -> resetting (waits for states newer than the start, arm at rest) -> preparing (first plan) -> running -> done
+    running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
+
+A tick counts as missed when no fresh action went out within ACT_DEADLINE_S of its due time, holds included; ticks that
+were slept through count too. Where the states are too old at the due time, newer ones are waited for a little: after a
+pause of the whole machine they are on their way.
+
+A command counts as applied once the gate has passed it on. One that it refused is recorded as not applied, with its
+verdict; one on which it neither passed on nor said anything, too; two of these in a row mean that the gate is frozen
+or gone, and hold. An episode in which the clock jumps, or whose sub-tasks are done before it begins, ends with that
+reason. Times s in the node's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..contract.errors import BackendError, DeadlineError, SkimoError, StaleError
+from ..contract.policy import FloatArray, Plan, SkillPolicy
+from ..contract.types import JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
+from ..domain.robot import RobotLimits
+from ..domain.tasks import Domain, Task
+from .actuate import Actuator
+from .clocks import JumpWatch
+from .loop import SkillLoop, Step, StepKind
+from .observe import Observer
+from .planning import PlanSource
+from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
+
+ACT_DEADLINE_S = 0.04
+"""Half a control period: what is sent later is a missed tick."""
+SEND_MARGIN_S = 0.002
+STATE_WAIT_S = 0.02
+"""How long after its due time a tick waits for states that are not too old; the rest is left for the action."""
+SETTLE_S = 0.06
+"""States must be newer than an episode's start by this much: what they are put together from may be this far apart."""
+RESET_WAIT_S = 3.0
+FIRST_PLAN_S = 3.0
+"""Without a first plan by then the policy holds, and says what the planner said."""
+SILENT_TO_HOLD = 2
+"""So many commands in a row that the gate neither passed on nor refused, and it is taken for frozen or gone."""
+REST_RAD_S = 0.05
+MOVED_RAD = 0.001
+MEASURED_MOVED_RAD = 0.05
+"""An arm whose reference is this far from where it was commanded was moved by somebody else; it is taken where it is.
+Measured positions, where the robot tells no reference, lag behind; theirs is the wider bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What the pilot sees of the arm, and what it does to it.
+
+    Attributes:
+        robot, objects: the newest states; raise ObservationError while there are none.
+        send: hands a command on.
+        clock: the node's clock.
+    """
+
+    robot: Callable[[], RobotState]
+    objects: Callable[[], ObjectStates]
+    send: Callable[[JointCommand], None]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who hears of it."""
+
+    news: Callable[[EpisodeNews], None]
+    record: Callable[[str, StepRecord], None]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Newest durations, ms, and the worst since the episode began."""
+
+    act_ms: float = 0.0
+    tick_late_ms: float = 0.0
+    worst_tick_late_ms: float = 0.0
+    worst_act_ms: float = 0.0
+
+
+class Pilot:
+    """Flies one arm.
+
+    Args:
+        policy: asked for actions, in the caller's thread.
+        planning: where plans come from.
+        noise: whether the domain's simulated sensor noise is added.
+        jumps: notices when the clock jumps; None: nobody looks.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        limits: RobotLimits,
+        policy: SkillPolicy,
+        planning: PlanSource,
+        arm: Arm,
+        audience: Audience,
+        *,
+        noise: bool = False,
+        jumps: JumpWatch | None = None,
+    ) -> None:
+        self.state = "idle"
+        self.timings = Timings()
+        self.gate_stopped_for = ""
+        self.episode: Episode | None = None
+        self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
+        self._jumps = jumps
+        self._actuator = Actuator(limits, domain.action)
+        self._loop = SkillLoop(domain.task("kitchen"), policy.spec.skill, self._act, planning)
+        self._observer = self._make_observer(0)
+        self._due_s = 0.0
+        self._start_s = self._begun_s = 0.0
+        self._last_failure = ""
+        self._reason = ""
+        self._plan: Plan | None = None
+        self._plan_late = False
+        self._late_before = 0
+        self._unconfirmed_s: float | None = None
+        self._withdrawn_s: float | None = None
+        self._gate_objected = False
+        self._silent = 0
+        self._verdict = Verdict.PASS
+        self._last: StepRecord | None = None
+        self._seen_O: FloatArray = np.zeros(domain.observation.size, np.float32)
+
+    # --- what an operator or a caller asks --------------------------------------------------------------------------
+
+    def start(self, episode: Episode, task: Task, now_s: float) -> None:
+        """Begin an episode as soon as states newer than `now_s` show the arm at rest; all that was before is void.
+
+        Raises:
+            BackendError: the gate is stopped.
+        """
+        self._refuse_if_stopped()
+        if self.episode is not None and self.state not in ("idle", "done"):
+            self._finish("superseded by a new episode")
+        self.episode, self.state, self._reason = episode, "resetting", ""
+        self._start_s = now_s
+        if self._jumps is not None:
+            self._jumps.restart()
+        self._loop.start(seed=episode.seed, task=task)
+        self._observer = self._make_observer(episode.seed)
+        self.timings = Timings()
+        self._plan, self._unconfirmed_s, self._withdrawn_s, self._last = None, None, None, None
+        self._silent = 0
+        self._plan_late, self._late_before = False, 0
+
+    def hold(self, reason: str) -> None:
+        """Send nothing more until `resume`; what was sent last ends at rest."""
+        if self.state in ("preparing", "running", "missed"):
+            self._loop.hold(reason)
+
+    def resume(self) -> None:
+        """An operator's word: plan anew from here and go on with the episode.
+
+        Raises:
+            BackendError: the gate is stopped.
+        """
+        if self.state != "held":
+            return
+        self._refuse_if_stopped()
+        self._take_arm_where_it_is()
+        self._loop.resume()
+        self._silent = 0
+        self._reason, self.state = "", "running"
+
+    def cancel(self, reason: str) -> None:
+        """End the episode and brake now."""
+        if self.state in ("preparing", "running", "missed", "held"):
+            brake = self._actuator.hold(self._arm.clock())
+            if brake is not None:
+                self._arm.send(brake)
+        if self.state not in ("idle", "done"):
+            self._finish(reason)
+
+    # --- what the gate answers --------------------------------------------------------------------------------------
+
+    def confirm(self, trajectory: JointTrajectory) -> None:
+        """Take note of what was really sent to the driver, and go on from there."""
+        self._silent = 0
+        if _same(trajectory.start_s, self._withdrawn_s):
+            self._withdrawn_s = None  # it came late: it is under way after all
+        self._unconfirmed_s = None
+        if self.state not in ("idle", "resetting", "done"):
+            self._actuator.adopt(trajectory)
+
+    def note_verdict(self, verdict: Verdict, *, latched: bool, reasons: tuple[str, ...]) -> None:
+        """Take note of a verdict of the gate; its stop holds the loop."""
+        self._verdict = max(self._verdict, verdict)
+        self._gate_objected |= verdict >= Verdict.HOLD
+        self.gate_stopped_for = "; ".join(reasons) if latched else ""
+        if latched:
+            self.hold(f"the gate is stopped: {'; '.join(reasons)}")
+
+    def note_foreign(self, reason: str) -> None:
+        """Somebody else commands the arm: send nothing more until an operator has looked."""
+        self.hold(reason)
+
+    # --- the beat ---------------------------------------------------------------------------------------------------
+
+    def tick(self, due_s: float, skipped: int = 0) -> bool:
+        """One control period, due at `due_s`; `skipped` periods before it were slept through.
+
+        Returns:
+            Whether it is over. If not, states that are not too old are waited for: call again soon with the same
+            `due_s` and without `skipped`.
+        """
+        if self.state in ("idle", "done"):
+            return True
+        if self._jumps is not None and (jump := self._jumps.words()):
+            self._finish(f"{jump}; what was sent last ends at rest")
+            return True
+        if self.state == "resetting":
+            self._await_reset()
+            return True
+        self._withdraw_if_refused()
+        period_s = self._domain.action.period_s
+        if self.state != "preparing":
+            for missed in range(skipped, 0, -1):
+                step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
+                self._do(step, due_s - missed * period_s)
+                if step.kind is StepKind.DONE:
+                    return True
+        seen = self._look()
+        if isinstance(seen, StaleError) and not self._loop.held_for and self._arm.clock() < due_s + STATE_WAIT_S:
+            return False
+        self._due_s = due_s
+        if self.state == "preparing" and due_s - self._begun_s > FIRST_PLAN_S:
+            self._loop.hold(f"no first plan within {FIRST_PLAN_S:g} s; {self._last_failure or 'the server is silent'}")
+        step = self._decide(seen)
+        self._do(step, due_s)
+        return True
+
+    def report(self) -> PolicyReport:
+        """Where things stand."""
+        episode, loop, plan = self.episode, self._loop, self._plan
+        current = loop.progress.current
+        timings = plan.timings_ms if plan is not None else {}
+        return PolicyReport(
+            state=self.state,
+            reason=self._reason,
+            episode_id=episode.episode_id if episode else "",
+            task=episode.task if episode else "",
+            subtask=current.name if episode and current else "",
+            subtasks_done=loop.progress.done,
+            subtasks_total=len(loop.task.subtasks) if episode else 0,
+            step=loop.counts.steps,
+            missed_ticks=loop.counts.missed,
+            plan_index=loop.counts.plans,
+            late_plans=loop.counts.late_plans,
+            late=self._plan_late,
+            bundle_id=self._policy.spec.bundle_id,
+            skill_Z=plan.skills_PZ[0] if plan else None,
+            value=plan.value if plan else float("nan"),
+            success_probability=plan.success_probability if plan else float("nan"),
+            predicted_PO=plan.predicted_PO if plan else None,
+            plan_ms=timings.get("total", 0.0),
+            queue_ms=timings.get("queue", 0.0),
+            act_ms=self.timings.act_ms,
+            tick_late_ms=self.timings.tick_late_ms,
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _refuse_if_stopped(self) -> None:
+        if self.gate_stopped_for:
+            raise BackendError(f"the gate is stopped ({self.gate_stopped_for}); reset it first: `skimo reset`")
+
+    def _make_observer(self, seed: int) -> Observer:
+        return Observer(
+            self._domain.observation,
+            max_age_s=self._domain.action.period_s,
+            noise=self._domain.noise if self._noise else None,
+            rng=np.random.default_rng(np.random.SeedSequence([seed, 1])),
+        )
+
+    def _await_reset(self) -> None:
+        now_s = self._arm.clock()
+        try:
+            robot, objects = self._arm.robot(), self._arm.objects()
+            fresh = min(robot.stamp_s, objects.stamp_s) > self._start_s + SETTLE_S
+            waits_for = "states newer than the reset" if not fresh else "the arm to come to rest"
+            if fresh and np.abs(robot.dq_rad_s).max() < REST_RAD_S:
+                self._begin(robot, objects, now_s)
+                return
+        except SkimoError as error:
+            waits_for = str(error)
+        if now_s - self._start_s > RESET_WAIT_S:
+            self._finish(f"waited {RESET_WAIT_S:g} s for {waits_for}")
+
+    def _begin(self, robot: RobotState, objects: ObjectStates, now_s: float) -> None:
+        self._seen_O = self._observer.observe(robot, objects, now_s)
+        done = [subtask.name for subtask in self._loop.task.subtasks if subtask.complete(self._seen_O)]
+        if done:
+            self._finish(
+                f"already done at the start: {', '.join(done)}; put the scene back (twin/reset) first, or start with a "
+                "task that leaves them out"
+            )
+            return
+        self._actuator.reset(robot.reference_q_rad, now_s)
+        self._verdict = Verdict.PASS
+        self._begun_s, self._last_failure = now_s, ""
+        self.state = "preparing"
+        self._tell("start")
+        if self.gate_stopped_for:
+            self._loop.hold(f"the gate is stopped: {self.gate_stopped_for}")
+
+    def _look(self) -> FloatArray | SkimoError:
+        """The observation of this moment, or why there is none."""
+        try:
+            return self._observer.observe(self._arm.robot(), self._arm.objects(), self._arm.clock())
+        except SkimoError as error:
+            return error
+
+    def _decide(self, seen: FloatArray | SkimoError) -> Step:
+        if isinstance(seen, SkimoError):
+            return self._loop.miss(str(seen))
+        self._seen_O = seen
+        done = self._loop.progress.done
+        step = self._loop.step(seen)
+        for k in range(done, self._loop.progress.done):
+            self._tell("subtask", subtask=self._loop.task.subtasks[k].name, success=True, subtasks_done=k + 1)
+        return step
+
+    def _act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
+        """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
+        asked_s = self._arm.clock()
+        left_s = self._due_s + ACT_DEADLINE_S - SEND_MARGIN_S - asked_s
+        if left_s <= SEND_MARGIN_S:
+            raise DeadlineError(
+                f"the tick began {1e3 * (asked_s - self._due_s):.0f} ms late; is the machine overloaded?"
+            )
+        action_A = self._policy.act(observation_O, skill_Z, deadline_s=left_s)
+        now_s = self._arm.clock()
+        self.timings.act_ms = 1e3 * (now_s - asked_s)
+        self.timings.worst_act_ms = max(self.timings.worst_act_ms, self.timings.act_ms)
+        if now_s > self._due_s + ACT_DEADLINE_S:
+            raise DeadlineError(
+                f"the action came {1e3 * (now_s - self._due_s):.0f} ms after the tick was due, bound 40 ms"
+            )
+        self._domain.action.check(action_A)
+        return action_A
+
+    def _do(self, step: Step, due_s: float) -> None:
+        """Record the step before (what became of its command is known now), then carry this one out."""
+        self._record_last()
+        self._conclude(step, due_s, self._execute(step))
+
+    def _execute(self, step: Step) -> FloatArray | None:
+        """Send the action if there is one; return what was applied (zeros for nothing, None at the end)."""
+        if step.kind is StepKind.DONE:
+            return None
+        if step.kind is not StepKind.ACT or step.action_A is None:
+            return np.zeros(self._domain.action.size, np.float32)
+        command = self._actuator.command(step.action_A, self._due_s, self._arm.clock())
+        self._gate_objected = False
+        self._unconfirmed_s = command.trajectory.start_s
+        self._arm.send(command)
+        late_ms = 1e3 * (self._arm.clock() - self._due_s)
+        self.timings.tick_late_ms = late_ms
+        self.timings.worst_tick_late_ms = max(self.timings.worst_tick_late_ms, late_ms)
+        return self._actuator.applied_action(step.action_A, command)
+
+    def _conclude(self, step: Step, due_s: float, applied_A: FloatArray | None) -> None:
+        """Bookkeeping after a decision: plan, state, and what is to be recorded of it at the next."""
+        self._reason = step.reason
+        self._last_failure = step.reason or self._last_failure
+        if step.new_plan is not None:
+            self._plan = step.new_plan
+            self._plan_late = self._loop.counts.late_plans > self._late_before
+            self._late_before = self._loop.counts.late_plans
+        if step.kind is not StepKind.PREPARE:
+            index = self._loop.counts.steps - (0 if step.kind is StepKind.DONE else 1)
+            self._last = StepRecord(
+                index=index,
+                due_s=due_s,
+                step=step,
+                observation_O=self._seen_O,
+                applied_A=applied_A,
+                verdict=Verdict.PASS,
+            )
+        self.state = _STATES[step.kind] if not self._loop.held_for else "held"
+        if step.kind is StepKind.DONE:
+            task = self._loop.task
+            unfinished = "" if self._loop.progress.finished else f"the step limit {task.step_limit} was reached"
+            self._finish(unfinished, success=self._loop.progress.finished)
+
+    def _record_last(self) -> None:
+        if self._last is not None and self.episode is not None:
+            last, step, verdict = self._last, self._last.step, self._verdict
+            unconfirmed = self._unconfirmed_s is not None or self._withdrawn_s is not None
+            if unconfirmed and last.applied_A is not None and step.kind is StepKind.ACT:
+                verdict = max(verdict, Verdict.HOLD)
+                step = replace(step, reason=step.reason or "the gate did not pass this command on")
+            refused = verdict >= Verdict.HOLD and last.applied_A is not None
+            applied = np.zeros_like(last.applied_A) if refused else last.applied_A
+            record = replace(last, step=step, applied_A=applied, verdict=verdict)
+            self._audience.record(self.episode.episode_id, record)
+        self._last, self._verdict, self._withdrawn_s = None, Verdict.PASS, None
+
+    def _finish(self, detail: str, *, success: bool = False) -> None:
+        self._record_last()
+        self.state, self._reason = "done", detail
+        self._tell("end", success=success, detail=detail)
+
+    def _tell(self, kind: str, *, subtasks_done: int | None = None, **details: object) -> None:
+        assert self.episode is not None
+        counts = self._loop.counts
+        self._audience.news(
+            EpisodeNews(
+                kind=kind,
+                stamp_s=self._arm.clock(),
+                episode=self.episode,
+                subtasks_done=self._loop.progress.done if subtasks_done is None else subtasks_done,
+                steps=counts.steps,
+                missed_ticks=counts.missed,
+                **details,  # type: ignore[arg-type]
+            )
+        )
+
+    def _withdraw_if_refused(self) -> None:
+        """A command that the gate did not pass on by the next tick was refused: the one before it still runs."""
+        if self._unconfirmed_s is None:
+            return
+        self._actuator.withdraw()
+        self._withdrawn_s, self._unconfirmed_s = self._unconfirmed_s, None
+        self._silent = 0 if self._gate_objected else self._silent + 1
+        if self._silent >= SILENT_TO_HOLD:
+            self._loop.hold(
+                f"the gate passed on none of the last {self._silent} commands and gave no verdict; is gate_node alive?"
+            )
+
+    def _take_arm_where_it_is(self) -> None:
+        now_s = self._arm.clock()
+        robot = self._arm.robot()
+        bound_rad = MEASURED_MOVED_RAD if robot.desired_q_rad is None else MOVED_RAD
+        if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max() > bound_rad:
+            self._actuator.reset(robot.reference_q_rad, now_s)
+
+
+def _same(time_s: float, other_s: float | None) -> bool:
+    return other_s is not None and abs(time_s - other_s) < 1e-6
+
+
+_STATES = {
+    StepKind.PREPARE: "preparing",
+    StepKind.ACT: "running",
+    StepKind.MISSED: "missed",
+    StepKind.HOLD: "running",
+    StepKind.DONE: "done",
+}
+"""HOLD without `held_for` is the wait for a late plan; it ends by itself."""

@@ -1,0 +1,1 @@
+"""What a lab brings, as data: channels and sub-tasks, robots, cells."""

@@ -1,0 +1,247 @@
+"""The cell that an arm stands in, as data: `cells/*.yaml` with its workspace and its fixed obstacles.
+
+Obstacles are boxes and planes in the arm's base frame (z up along joint 1, x ahead); m. Each has a margin, how near the
+arm may come to it, and a list of links that are exempt, because they must come near or touch: fingers at a handle.
+What moves (a door, a kettle) is no obstacle here: nothing says where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract.errors import SpecError
+from ..contract.types import JOINTS, Array
+from .shapes import LINKS, link_named
+from .tables import Table, read_yaml
+
+LONGEST_M = 1000.0
+"""Anything larger is a mistake of units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A solid box.
+
+    Attributes:
+        centre_m, half_m: [3] centre and half extents along the box's own axes.
+        rotation: [3, 3] the box's axes as columns.
+        margin_m: how near the arm may come.
+        exempt: links (indices into shapes.LINKS) that are not checked against it.
+    """
+
+    name: str
+    centre_m: Array
+    half_m: Array
+    rotation: Array
+    margin_m: float
+    exempt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """The half space in which normal . x < offset_m is solid; `margin_m` and `exempt` as for a box."""
+
+    name: str
+    normal: Array
+    offset_m: float
+    margin_m: float
+    exempt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """How hard the arm may work against what stands in its cell.
+
+    Attributes:
+        torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque.
+        tracking_hold_rad, tracking_stop_rad: [7] how far each joint may lie from where it was told to be.
+    """
+
+    torque_hold_share: float
+    torque_stop_share: float
+    tracking_hold_rad: Array
+    tracking_stop_rad: Array
+
+
+FREE = Contact(
+    torque_hold_share=1.0,
+    torque_stop_share=1.5,
+    tracking_hold_rad=np.full(JOINTS, 0.1),
+    tracking_stop_rad=np.full(JOINTS, 0.2),
+)
+"""An arm that only touches what it grasps. Beyond the reflex torques a Franka arm stops by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Surroundings of one arm.
+
+    Attributes:
+        workspace_low_m, workspace_high_m: [3] corners of the box that elbow, wrist, flange and tool may be in.
+        contact: how hard the arm may work against them.
+        digest: SHA-256 of what the file says, comments left out.
+    """
+
+    name: str
+    workspace_low_m: Array
+    workspace_high_m: Array
+    boxes: tuple[Box, ...]
+    planes: tuple[Plane, ...]
+    contact: Contact
+    digest: str
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Names of all obstacles, boxes first."""
+        return tuple(o.name for o in (*self.boxes, *self.planes))
+
+
+def known_cells() -> tuple[str, ...]:
+    """Names of the cells that the package ships."""
+    folder = resources.files("skimo_core.domain").joinpath("cells")
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_cell(name_or_path: str | Path = "open") -> Cell:
+    """Load a shipped cell by its name, or a cell file by its path (anything with a slash or ending in .yaml).
+
+    Raises:
+        SpecError: no such cell or file, or it is malformed.
+    """
+    name = str(name_or_path)
+    if name in known_cells():
+        source = resources.files("skimo_core.domain").joinpath("cells", f"{name}.yaml")
+        return parse_cell(source.read_text(encoding="utf-8"), f"cells/{name}.yaml")
+    if "/" not in name and not name.endswith((".yaml", ".yml")):
+        raise SpecError(
+            f"no cell {name!r}; the package ships {', '.join(known_cells())}; a file of your own is given by its path"
+        )
+    path = Path(name).expanduser()
+    try:
+        return parse_cell(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cell {name} can't be read: {error}") from error
+
+
+def parse_cell(text: str, where: str) -> Cell:
+    """Read the words of a cell file; `where` names it in errors.
+
+    Raises:
+        SpecError: not YAML; a key missing, unknown, or of the wrong type, size or sign; an unknown link; a name twice.
+    """
+    data = read_yaml(text, where)
+    root = Table(data, where)
+    workspace = root.table("workspace")
+    low, high = workspace.vector("low_m", 3), workspace.vector("high_m", 3)
+    workspace.refuse_others()
+    if not (low < high).all():
+        raise SpecError(f"{where}: workspace low_m {low.tolist()} is not below high_m {high.tolist()} on every axis")
+    cell = Cell(
+        name=root.text("name"),
+        workspace_low_m=low,
+        workspace_high_m=high,
+        boxes=tuple(_box(row) for row in root.tables("boxes")),
+        planes=tuple(_plane(row) for row in root.tables("planes")),
+        contact=_contact(root.table("contact")) if "contact" in root else FREE,
+        digest=hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest(),
+    )
+    root.refuse_others()
+    twice = [name for name in cell.obstacles if cell.obstacles.count(name) > 1]
+    if twice:
+        raise SpecError(f"{where}: two obstacles are called {twice[0]!r}; names must differ")
+    return cell
+
+
+def _contact(row: Table) -> Contact:
+    contact = Contact(
+        torque_hold_share=row.number("torque_hold_share", positive=True),
+        torque_stop_share=row.number("torque_stop_share", positive=True),
+        tracking_hold_rad=row.vector("tracking_hold_rad", positive=True),
+        tracking_stop_rad=row.vector("tracking_stop_rad", positive=True),
+    )
+    row.refuse_others()
+    for kind, hold, stop in (
+        ("torque", contact.torque_hold_share, contact.torque_stop_share),
+        ("tracking", contact.tracking_hold_rad, contact.tracking_stop_rad),
+    ):
+        if np.any(hold > stop):
+            raise SpecError(f"{row.where}: {kind}_hold {hold} must not exceed {kind}_stop {stop}, joint by joint")
+    return contact
+
+
+def _box(row: Table) -> Box:
+    rotation = _rotation(row) if "quat_wxyz" in row else np.eye(3)
+    half_m, centre_m = row.vector("half_m", 3, positive=True), row.vector("centre_m", 3)
+    if max(half_m.max(), np.abs(centre_m).max()) > LONGEST_M:
+        raise SpecError(f"{row.where}: centre_m and half_m are in metres; more than {LONGEST_M:g} is a mistake")
+    box = Box(
+        name=row.text("name"),
+        centre_m=centre_m,
+        half_m=half_m,
+        rotation=rotation,
+        margin_m=_margin(row),
+        exempt=_exempt(row),
+    )
+    row.refuse_others()
+    return box
+
+
+def _plane(row: Table) -> Plane:
+    plane = Plane(
+        name=row.text("name"),
+        normal=_of_length_1(row, "normal", 3),
+        offset_m=row.number("offset_m"),
+        margin_m=_margin(row),
+        exempt=_exempt(row),
+    )
+    row.refuse_others()
+    return plane
+
+
+def _rotation(row: Table) -> Array:
+    w, x, y, z = _of_length_1(row, "quat_wxyz", 4)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _of_length_1(row: Table, key: str, size: int) -> Array:
+    """A vector that is given to three digits, made exact."""
+    vector = row.vector(key, size)
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) > 1e-3:
+        raise SpecError(f"{row.where}: {key} must have length 1, has {length:g}")
+    return vector / length
+
+
+def _margin(row: Table) -> float:
+    margin_m = row.number("margin_m")
+    if margin_m < 0:
+        raise SpecError(f"{row.where}: margin_m must not be below 0, is {margin_m:g}")
+    return margin_m
+
+
+def _exempt(row: Table) -> tuple[int, ...]:
+    """The links exempt; the base always is, which doesn't move."""
+    if "exempt" not in row:
+        return (0,)
+    return tuple(sorted({0, *(link_named(name, row.where) for name in row.texts("exempt"))}))
+
+
+def exempt_table(cell: Cell) -> Any:
+    """[obstacles, links] whether a link is exempt from an obstacle, boxes first."""
+    table = np.zeros((len(cell.boxes) + len(cell.planes), len(LINKS)), bool)
+    for row, obstacle in zip(table, (*cell.boxes, *cell.planes)):
+        row[list(obstacle.exempt)] = True
+    return table

@@ -1,0 +1,214 @@
+"""A robot's limits as data: `robots/*.yaml`, loaded once, checked, with a digest that a bundle can name.
+
+The digest covers what a policy's motions depend on: the joints (names without the arm's prefix, position, velocity,
+acceleration, jerk, torque), the kinematics and the hand. It leaves out what only guards them: collision shapes, reflex
+thresholds, Cartesian limits, home, comments, and the robot's name. So it stays when those are mended; a file lists the
+digests that earlier versions gave to the same limits (`accepts`).
+
+Units: rad, rad/s, rad/s2, rad/s3, Nm, m. Limits are the manufacturer's; margins and fractions belong to their users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract.errors import SpecError
+from ..contract.types import JOINTS, Array
+from .cell import load_cell
+from .shapes import Capsules, read_capsules
+from .tables import Table, read_yaml
+
+CARTESIAN_ONLY_TOLD = (
+    "acceleration_max_m_s2", "jerk_max_m_s3", "rotation_velocity_max_rad_s", "rotation_acceleration_max_rad_s2",
+)  # fmt: skip
+"""Limits that stand in the files for the reader: they bind commands in Cartesian space, and none is ever sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VelocityTaper:
+    """How the velocity limit falls towards the ends of a joint's range (Franka Research 3); each array [7].
+
+    Upwards a joint may move at sqrt(2 deceleration (top - q)) - offset, downwards likewise from the bottom, each within
+    0 and the limit in mid-range ("Robot and interface specifications", limits for Franka Research 3).
+    """
+
+    offset_rad_s: Array
+    deceleration_rad_s2: Array
+    bottom_rad: Array
+    top_rad: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobotLimits:
+    """Limits and names of one robot model; vectors are [7], joints 1..7.
+
+    Source: the data file named in `robots/`, which cites the data sheet.
+
+    Attributes:
+        dq_max_rad_s: velocity limits in mid-range; `velocity_bounds` knows how they fall towards the ends.
+        workspace_low_m, workspace_high_m: the default cell's (`cells/open.yaml`).
+        capsules: the arm's shape, for skimo_core.safety.collision.
+        former_digests: what earlier versions called these limits.
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    finger_names: tuple[str, ...]
+    q_min_rad: Array
+    q_max_rad: Array
+    dq_max_rad_s: Array
+    ddq_max_rad_s2: Array
+    dddq_max_rad_s3: Array
+    tau_max_nm: Array
+    tau_rate_max_nm_s: float
+    reflex_tau_nm: Array
+    cartesian_velocity_max_m_s: float
+    hand_width_max_m: float
+    hand_speed_m_s: float
+    hand_force_n: float
+    home_q_rad: Array
+    dh_a_m: Array
+    dh_d_m: Array
+    dh_alpha_rad: Array
+    flange_m: float
+    tool_m: float
+    hand_yaw_rad: float
+    workspace_low_m: Array
+    workspace_high_m: Array
+    capsules: Capsules
+    taper: VelocityTaper | None
+    digest: str
+    former_digests: tuple[str, ...] = field(default=())
+
+    def velocity_bounds(self, q_rad: Array) -> tuple[Array, Array]:
+        """Lowest and highest admissible joint velocities, each [K, 7], rad/s, at positions [K, 7].
+
+        The lowest is never above 0 and the highest never below: an arm at rest is within its limits everywhere.
+        """
+        top = np.broadcast_to(self.dq_max_rad_s, q_rad.shape)
+        taper = self.taper
+        if taper is None:
+            return -top, top.copy()
+        up = np.sqrt(np.maximum(2 * taper.deceleration_rad_s2 * (taper.top_rad - q_rad), 0.0)) - taper.offset_rad_s
+        down = np.sqrt(np.maximum(2 * taper.deceleration_rad_s2 * (q_rad - taper.bottom_rad), 0.0)) - taper.offset_rad_s
+        return -np.clip(down, 0.0, top), np.clip(up, 0.0, top)
+
+    def accepts(self, digest: str) -> bool:
+        """Whether `digest` names these limits, as this version computes it or as an earlier one did."""
+        return digest == self.digest or digest in self.former_digests
+
+
+def known_robots() -> tuple[str, ...]:
+    """Names of the robots that the package ships."""
+    folder = resources.files("skimo_core.domain").joinpath("robots")
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_limits(robot: str = "panda") -> RobotLimits:
+    """Load a robot by the name of a file in `robots/`.
+
+    Raises:
+        SpecError: no such robot (naming those that there are), or its file is malformed.
+    """
+    if robot not in known_robots():
+        raise SpecError(f"no limits for robot {robot!r}; the package ships {', '.join(known_robots())}")
+    source = resources.files("skimo_core.domain").joinpath("robots", f"{robot}.yaml")
+    return parse_limits(source.read_text(encoding="utf-8"), f"robots/{robot}.yaml")
+
+
+def parse_limits(text: str, where: str) -> RobotLimits:
+    """Read the words of a robot file; `where` names it in errors.
+
+    Raises:
+        SpecError: not YAML; a key missing, unknown, of the wrong type or size; a number not finite; a bound not
+            positive; a minimum not below its maximum; home or the velocity taper outside the joints' range.
+    """
+    data = read_yaml(text, where)
+    root = Table(data, where)
+    joints, cartesian, hand = root.table("joints"), root.table("cartesian"), root.table("hand")
+    kinematics = root.table("kinematics")
+    cell = load_cell("open")
+    limits = RobotLimits(
+        name=root.text("name"),
+        joint_names=root.texts("joint_names", JOINTS),
+        finger_names=root.texts("finger_names", 2),
+        q_min_rad=joints.vector("position_min_rad"),
+        q_max_rad=joints.vector("position_max_rad"),
+        dq_max_rad_s=joints.vector("velocity_max_rad_s", positive=True),
+        ddq_max_rad_s2=joints.vector("acceleration_max_rad_s2", positive=True),
+        dddq_max_rad_s3=joints.vector("jerk_max_rad_s3", positive=True),
+        tau_max_nm=joints.vector("torque_max_nm", positive=True),
+        tau_rate_max_nm_s=joints.number("torque_rate_max_nm_s", positive=True),
+        reflex_tau_nm=joints.vector("reflex_torque_nm", positive=True),
+        cartesian_velocity_max_m_s=cartesian.number("velocity_max_m_s", positive=True),
+        hand_width_max_m=hand.number("width_max_m", positive=True),
+        hand_speed_m_s=hand.number("speed_m_s", positive=True),
+        hand_force_n=hand.number("force_n", positive=True),
+        home_q_rad=root.vector("home_q_rad"),
+        dh_a_m=kinematics.vector("a_m"),
+        dh_d_m=kinematics.vector("d_m"),
+        dh_alpha_rad=kinematics.vector("alpha_rad"),
+        flange_m=kinematics.number("flange_m"),
+        tool_m=kinematics.number("tool_m"),
+        hand_yaw_rad=kinematics.number("hand_yaw_rad"),
+        workspace_low_m=cell.workspace_low_m,
+        workspace_high_m=cell.workspace_high_m,
+        capsules=read_capsules(root.table("collision")),
+        taper=_taper(joints),
+        digest=_digest(data),
+        former_digests=root.texts("former_digests"),
+    )
+    for table in (root, joints, hand, kinematics):
+        table.refuse_others()
+    cartesian.refuse_others(CARTESIAN_ONLY_TOLD)
+    _check_ranges(limits, where)
+    return limits
+
+
+def _taper(joints: Table) -> VelocityTaper | None:
+    if "velocity_taper" not in joints:
+        return None
+    table = joints.table("velocity_taper")
+    taper = VelocityTaper(
+        offset_rad_s=table.vector("offset_rad_s", positive=True),
+        deceleration_rad_s2=table.vector("deceleration_rad_s2", positive=True),
+        bottom_rad=table.vector("bottom_rad"),
+        top_rad=table.vector("top_rad"),
+    )
+    table.refuse_others()
+    return taper
+
+
+def _check_ranges(limits: RobotLimits, where: str) -> None:
+    low, high, home = limits.q_min_rad, limits.q_max_rad, limits.home_q_rad
+    for joint in range(JOINTS):
+        if low[joint] >= high[joint]:
+            raise SpecError(
+                f"{where}: joint {joint + 1} has position_min_rad {low[joint]:g}, not below its position_max_rad "
+                f"{high[joint]:g}"
+            )
+        if not low[joint] <= home[joint] <= high[joint]:
+            raise SpecError(
+                f"{where}: home_q_rad of joint {joint + 1} is {home[joint]:g} rad, outside its range "
+                f"{low[joint]:g} to {high[joint]:g}"
+            )
+    if limits.taper is not None and not ((limits.taper.bottom_rad <= low) & (high <= limits.taper.top_rad)).all():
+        raise SpecError(f"{where}: velocity_taper ends inside the joints' range, which nothing could then move through")
+
+
+def _digest(data: dict[str, Any]) -> str:
+    """SHA-256 over what a policy's motions depend on (see the top of this file)."""
+    covered = {
+        "joint_names": [str(name)[str(name).rfind("joint") :] for name in data["joint_names"]],
+        "joints": {key: value for key, value in data["joints"].items() if key != "reflex_torque_nm"},
+        "kinematics": data["kinematics"],
+        "hand": data["hand"],
+    }
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Between two processes: what a message is, who may send it, and how long an answer is waited for."""

@@ -1,0 +1,214 @@
+"""What the operations hello, plan, act and health carry: the words of `wire.Message` for each, written once.
+
+Both sides use the same functions, so a request that one writes is the request that the other reads. Reading checks
+names, shapes, types and bounds against the policy's spec: whatever a message holds, a reader returns what its signature
+says, or raises SpecError or WireError and nothing else.
+
+Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contract.errors import SpecError, WireError
+from ..contract.policy import FloatArray, Goals, Plan, PolicySpec
+from ..contract.specs import ActionSpec, ArraySpec, ObservationSpec, SkillSpec
+from .wire import Message
+
+MAX_SUBTASKS = 64
+MAX_SEED = 2**53
+MAX_CHANNELS = 4096
+MAX_SCALE = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuery:
+    """The arguments of `SkillPolicy.plan` as they travel."""
+
+    observation_O: FloatArray
+    goals: Goals
+    seed: int
+    warm_start_PZ: FloatArray | None
+
+
+def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Message:
+    arrays = {
+        "observation": query.observation_O,
+        "goal_values": query.goals.values_KO,
+        "goal_masks": query.goals.masks_KO,
+        "goal_thresholds": query.goals.thresholds_K,
+    }
+    if query.warm_start_PZ is not None:
+        arrays["warm_start"] = query.warm_start_PZ
+    fields = {"seed": query.seed}
+    return Message(op="plan", request_id=request_id, deadline_s=deadline_s, fields=fields, arrays=arrays)
+
+
+def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
+    """Checks and unpacks a plan request.
+
+    Raises:
+        SpecError: an array or a field is absent, surplus or not of the spec's shape, type or bounds.
+    """
+    O, P, Z = spec.observation.size, spec.skill.plan_length, spec.skill.dim  # noqa: E741
+    wanted = {"observation", "goal_values", "goal_masks", "goal_thresholds"}
+    if wrong := (set(message.arrays) ^ wanted) - {"warm_start"}:
+        raise SpecError(f"plan: array {min(wrong)[:40]!r} is missing or unknown; it takes {sorted(wanted)}, warm_start")
+    seed = message.fields.get("seed")
+    if set(message.fields) != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise SpecError(f"plan: takes one field, seed, a whole number of 0 to {MAX_SEED}")
+    thresholds_K = ArraySpec(name="goal_thresholds", shape=(-1,), low=0.0).check(message.arrays["goal_thresholds"])
+    K = len(thresholds_K)
+    if not 1 <= K <= MAX_SUBTASKS:
+        raise SpecError(f"plan: {K} open sub-tasks, must be 1 to {MAX_SUBTASKS}; stop planning when all are done")
+    warm = message.arrays.get("warm_start")
+    masks_KO = ArraySpec(name="goal_masks", shape=(K, O), low=0.0, high=1.0).check(message.arrays["goal_masks"])
+    return PlanQuery(
+        observation_O=spec.observation.check(message.arrays["observation"]),
+        goals=Goals(
+            values_KO=ArraySpec(name="goal_values", shape=(K, O)).check(message.arrays["goal_values"]),
+            masks_KO=masks_KO,
+            thresholds_K=thresholds_K,
+        ),
+        seed=seed,
+        warm_start_PZ=None if warm is None else ArraySpec(name="warm_start", shape=(P, Z), low=-1, high=1).check(warm),
+    )
+
+
+def plan_reply(plan: Plan, request_id: int) -> Message:
+    return Message(
+        op="plan",
+        request_id=request_id,
+        fields={
+            "bundle": plan.bundle_id,
+            "value": float(plan.value),
+            "success_probability": float(plan.success_probability),
+        },
+        timings_ms=plan.timings_ms,
+        arrays={"skills": plan.skills_PZ, "warm_start": plan.warm_start_PZ, "predicted": plan.predicted_PO},
+    )
+
+
+def read_plan_reply(message: Message, spec: PolicySpec) -> Plan:
+    """Checks and unpacks a plan; raises SpecError or WireError where it is not what the spec says."""
+    P, Z, O = spec.skill.plan_length, spec.skill.dim, spec.observation.size  # noqa: E741
+    skill = ArraySpec(name="skills", shape=(P, Z), low=-1.0, high=1.0)
+    return Plan(
+        skills_PZ=skill.check(_array(message, "skills")),
+        warm_start_PZ=skill.check(_array(message, "warm_start")),
+        value=_number(message, "value"),
+        predicted_PO=ArraySpec(name="predicted", shape=(P, O)).check(_array(message, "predicted")),
+        success_probability=_number(message, "success_probability", 0.0, 1.0),
+        bundle_id=_scalar(message, "bundle", (str,)),
+        timings_ms=dict(message.timings_ms),
+    )
+
+
+def act_request(observation_O: FloatArray, skill_Z: FloatArray, request_id: int, deadline_s: float) -> Message:
+    arrays = {"observation": observation_O, "skill": skill_Z}
+    return Message(op="act", request_id=request_id, deadline_s=deadline_s, arrays=arrays)
+
+
+def read_act_request(message: Message, spec: PolicySpec) -> tuple[FloatArray, FloatArray]:
+    """Checks and unpacks observation [O] and skill [Z]; raises SpecError."""
+    if set(message.arrays) != {"observation", "skill"} or message.fields:
+        raise SpecError(f"act: takes the arrays observation and skill and no field, got {sorted(message.arrays)}")
+    skill = ArraySpec(name="skill", shape=(spec.skill.dim,), low=-1.0, high=1.0)
+    return spec.observation.check(message.arrays["observation"]), skill.check(message.arrays["skill"])
+
+
+def act_reply(action_A: FloatArray, bundle_id: str, timings_ms: dict[str, float], request_id: int) -> Message:
+    fields = {"bundle": bundle_id}
+    return Message(op="act", request_id=request_id, fields=fields, timings_ms=timings_ms, arrays={"action": action_A})
+
+
+def read_act_reply(message: Message, spec: PolicySpec) -> FloatArray:
+    """Checks and unpacks the action [A]; raises SpecError or WireError."""
+    return spec.action.check(_array(message, "action"))
+
+
+def hello_reply(spec: PolicySpec, request_id: int) -> Message:
+    """Everything that a client must agree on, as JSON."""
+    words = {
+        "observation": spec.observation.to_dict(),
+        "action": spec.action.to_dict(),
+        "skill": {"horizon": spec.skill.horizon, "dim": spec.skill.dim, "plan_length": spec.skill.plan_length},
+        "limits": spec.limits_digest,
+        "served_as": spec.served_as,
+    }
+    fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
+    return Message(op="hello", request_id=request_id, fields=fields)
+
+
+def read_hello_reply(message: Message) -> PolicySpec:
+    """The server's spec; raises WireError where the reply holds none."""
+    try:
+        words: dict[str, Any] = json.loads(_scalar(message, "spec", (str,)))
+        observation, action, skill = words["observation"], words["action"], words["skill"]
+        return PolicySpec(
+            observation=ObservationSpec(
+                names=_texts(observation["names"]),
+                units=_texts(observation["units"]),
+                joints=_count(observation["joints"]),
+                fingers=_count(observation["fingers"]),
+            ),
+            action=ActionSpec(
+                names=_texts(action["names"]),
+                scale_rad_s=_finite(action["scale_rad_s"]),
+                rate_hz=_finite(action["rate_hz"]),
+                joints=_count(action["joints"]),
+            ),
+            skill=SkillSpec(**{name: _count(skill[name]) for name in ("horizon", "dim", "plan_length")}),
+            bundle_id=_scalar(message, "bundle", (str,)),
+            limits_digest=_texts([words["limits"]])[0],
+            served_as=_texts([words["served_as"]])[0],
+        )
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
+        why = f"{type(error).__name__}: {error}"[:200]
+        raise WireError("malformed", f"hello reply holds no spec ({why}); is this a skimo policy server?") from None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_CHANNELS or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"must be a list of at most {MAX_CHANNELS} texts")
+    return tuple(value)
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_CHANNELS:
+        raise ValueError(f"must be a whole number of 0 to {MAX_CHANNELS}")
+    return value
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_SCALE:
+        raise ValueError(f"must be a number of at most {MAX_SCALE:g}")
+    return float(value)
+
+
+def _array(message: Message, name: str) -> np.ndarray:
+    if name not in message.arrays:
+        raise WireError("malformed", f"{message.op} reply has no array {name!r}; install one version on both sides")
+    return message.arrays[name]
+
+
+def _scalar(message: Message, name: str, kinds: tuple[type, ...]) -> Any:
+    value = message.fields.get(name)
+    if type(value) not in kinds:
+        raise WireError("malformed", f"{message.op} reply has no field {name!r}; install one version on both sides")
+    return value
+
+
+def _number(message: Message, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    value = _scalar(message, name, (int, float))
+    if not math.isfinite(value) or not low <= value <= high:
+        raise WireError(
+            "malformed", f"{message.op} reply's {name} is {value}, must be finite and in {low:g} to {high:g}"
+        )
+    return float(value)

@@ -1,6 +1,0 @@
-"""`skimo up`: starts and supervises the stack of launch/stack.yaml on hosts without ROS's own launch.
-
-Why not circus or supervisord: they open control sockets that let any local user run commands, they cannot end a whole
-stack, with its reason, when one vital process dies, and circus restarts by count only, not by count in a minute.
-What is needed fits in supervise.py.
-"""

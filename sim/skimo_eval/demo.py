@@ -1,0 +1,130 @@
+"""`skimo demo`: the whole stack on the twin, one task, then the figures and a film of what happened.
+
+Starts policy server, twin, gate, recorder and policy node as separate processes, runs the task once in real time,
+shows progress while it runs, and afterwards renders a video and a filmstrip from the recording. Needs no display; where
+no GL library is installed it names the package and goes on. The last line is
+`demo: subtasks K/4 stops S missed_ticks M recording PATH`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from skimo_core.contract.errors import SkimoError
+from skimo_core.domain.tasks import kitchen
+from skimo_ros.operator import Operator, Watched, init_ros
+
+from .pauses import audit_misses, describe
+from .stack_process import StackProcess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Args:
+    """Run one task through the whole stack on the twin.
+
+    Attributes:
+        bundle: path of a bundle, or the name of one that ships.
+        task: a named task, or sub-tasks joined by commas.
+        seed: of the twin, the observation noise and the planner.
+        out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
+        film: whether to render video and filmstrip after the run.
+    """
+
+    bundle: str = "kitchen"
+    task: str = "kitchen"
+    seed: int = 0
+    out: Path = Path("recordings")
+    film: bool = True
+
+
+def main(argv: list[str]) -> int:
+    """Run the kitchen task through the whole stack on the twin, and show what happened."""
+    args = tyro.cli(Args, args=argv, prog="skimo demo")
+    try:
+        return _run(args)
+    except SkimoError as error:
+        print(f"skimo demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(args: Args) -> int:
+    task = kitchen().task(args.task)
+    folder = _new_folder(args.out)
+    print(f"demo: {', then '.join(s.name for s in task.subtasks)}; bundle {args.bundle}; logs in {folder / 'logs'}")
+    with StackProcess(bundle=args.bundle, task=args.task, recordings=folder, logs=folder / "logs") as stack:
+        init_ros()
+        operator = Operator()
+        operator.on_news = lambda line: print(f"  {line}", flush=True)
+        try:
+            operator.wait_until_ready(stack.alive)
+            print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
+            with stack.metered() as metered:
+                episode = operator.run_episode(args.task, args.seed, stack.alive)
+        except SkimoError:
+            print("\n".join(stack.tail), file=sys.stderr)
+            raise
+        finally:
+            operator.close()
+    recording = _newest_recording(folder)
+    _print_report(episode, metered.cpu_cores)
+    if episode.missed_ticks:
+        print(f"  {describe(audit_misses(episode.ticks, metered.pauses))}")
+    if args.film and recording is not None:
+        _film(recording)
+    print(
+        f"demo: subtasks {len(episode.completed)}/{len(task.subtasks)} stops {episode.stops} "
+        f"missed_ticks {episode.missed_ticks} recording {recording}"
+    )
+    return 0
+
+
+def _print_report(episode: Watched, cpu: dict[str, float]) -> None:
+    print(f"\nended: {episode.detail}")
+    for index, name in enumerate(episode.task):
+        done = f"after {episode.completed[index][1]:.1f} s" if index < len(episode.completed) else "not done"
+        print(f"  {name:<16} {done}")
+    if episode.plan_ms:
+        p50, p95, most = np.percentile(episode.plan_ms, [50, 95, 100])
+        count = len(episode.plan_ms)
+        print(f"  plans            {count}: median {p50:.0f} ms, 95 % {p95:.0f} ms, longest {most:.0f} ms")
+    verdicts = ", ".join(f"{word} {count}" for word, count in episode.verdicts.items()) or "none but PASS"
+    print(f"  gate verdicts    {verdicts}")
+    print(f"  control steps    {episode.steps}, missed ticks {episode.missed_ticks}, late plans {episode.late_plans}")
+    print(f"  processor        {sum(cpu.values()):.2f} cores: " + ", ".join(f"{n} {c:.2f}" for n, c in cpu.items()))
+
+
+def _film(recording: Path) -> None:
+    from skimo_core.episodes.recording import read_episode
+    from skimo_sim.film import film
+
+    try:
+        seen = read_episode(recording, salvage=True)
+        made = film(
+            seen.observations,
+            kitchen().task(seen.meta.task or "kitchen"),
+            video=recording.with_suffix(".mp4"),
+            strip=recording.with_suffix(".png"),
+            rate_hz=seen.meta.rate_hz,
+        )
+    except SkimoError as error:
+        print(f"demo: no film: {error}")
+        return
+    print(f"  video            {made.video} ({made.frames} frames)\n  filmstrip        {made.strip}")
+
+
+def _new_folder(base: Path) -> Path:
+    base.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(p.name[5:]) for p in base.glob("demo-*") if p.name[5:].isdigit()), default=0)
+    folder = base / f"demo-{number:03d}"
+    folder.mkdir()
+    return folder
+
+
+def _newest_recording(folder: Path) -> Path | None:
+    found = sorted(folder.glob("*.mcap"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None

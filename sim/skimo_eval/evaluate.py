@@ -1,0 +1,119 @@
+"""`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, and everything that went wrong.
+
+Episode i uses seed `seed + i`. `--stack inprocess` runs in simulated time in worker processes, `--stack full` starts
+the ROS stack and runs in real time, the twin reset between episodes. Success is counted on the twin's truth. The result
+file holds the figures, every episode, and where they come from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.domain.tasks import kitchen
+from skimo_core.process.provenance import provenance
+
+MAX_EPISODES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Args:
+    """Evaluate a bundle on a task in the twin.
+
+    Attributes:
+        bundle: path of a bundle, or the name of one that ships.
+        task: a named task, or sub-tasks joined by commas, in the order in which they count.
+        episodes: how many.
+        seed: of the first episode; episode i uses seed + i.
+        stack: "inprocess" (simulated time) or "full" (the ROS stack, real time).
+        json: result file.
+        workers: processes for "inprocess"; 0 means one per core.
+        set: planner settings on top of the bundle's own, as name=value.
+    """
+
+    bundle: str = "kitchen"
+    task: str = "kitchen"
+    episodes: int = 20
+    seed: int = 0
+    stack: Literal["inprocess", "full"] = "inprocess"
+    json: Path | None = None
+    workers: int = 0
+    set: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.episodes <= MAX_EPISODES:
+            raise SpecError(f"episodes is {self.episodes}, must lie in 1 to {MAX_EPISODES}")
+        if self.seed < 0:
+            raise SpecError(f"seed is {self.seed}, must be 0 or more")
+        if self.stack == "full" and self.set:
+            raise SpecError("planner settings (--set) are for --stack inprocess; the full stack runs a bundle as it is")
+
+
+def main(argv: list[str]) -> int:
+    """Count the sub-tasks that a bundle completes in the twin."""
+    try:
+        args = tyro.cli(Args, args=argv, prog="skimo eval")
+        figures = evaluate_full(args) if args.stack == "full" else evaluate_inprocess(args)
+    except SkimoError as error:
+        print(f"skimo eval: {error}", file=sys.stderr)
+        return 1
+    low, high = figures["subtasks_interval_95"]
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        print(f"eval: wrote {args.json}")
+    print(
+        f"eval: subtasks_mean {figures['subtasks_mean']:.2f} of {figures['subtasks']} (95 % {low:.2f} .. {high:.2f}) "
+        f"episodes {figures['episodes']} stops {figures['stops']} missed_ticks {figures['missed_ticks']}"
+    )
+    return 0
+
+
+def evaluate_inprocess(args: Args) -> dict[str, Any]:
+    """Run the episodes in worker processes, printing one line for each."""
+    from skimo_eval.statistics import summarise
+    from skimo_server.bundle import load_bundle, resolve_bundle
+    from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
+
+    from .inprocess import Job, factory_for, run_jobs
+
+    task = kitchen().task(args.task)
+    folder = resolve_bundle(args.bundle)
+    manifest = load_bundle(folder).manifest
+    with_settings(manifest.planner, args.set)
+    settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
+    jobs = [Job(task=args.task, seed=args.seed + i) for i in range(args.episodes)]
+    results = []
+    for result in run_jobs(jobs, factory_for(folder, settings), args.workers or (os.cpu_count() or 1)):
+        results.append(result)
+        done = ", ".join(f"{n} at step {s}" for n, s in zip(result.task, result.completed_at)) or "none"
+        print(f"episode {result.seed}: {result.subtasks_done}/{len(result.task)} ({done}) {result.error}", flush=True)
+    return _report(args, len(task.subtasks), manifest.bundle_id, summarise(results)) | {
+        "stops": 0,
+        "episodes_detail": [r.to_dict() for r in results],
+    }
+
+
+def evaluate_full(args: Args) -> dict[str, Any]:
+    """Start the ROS stack and run the episodes through it."""
+    from .full_stack import run_full
+    from .pauses import describe
+
+    task = kitchen().task(args.task)
+    figures = run_full(bundle=args.bundle, task=args.task, seeds=range(args.seed, args.seed + args.episodes))
+    print(f"eval: {describe(figures['misses'])}")
+    return _report(args, len(task.subtasks), figures["bundle_id"], figures)
+
+
+def _report(args: Args, subtasks: int, bundle_id: str, figures: dict[str, Any]) -> dict[str, Any]:
+    command = f"skimo eval --bundle {Path(args.bundle).name} --task '{args.task}' --episodes {args.episodes} "
+    command += f"--seed {args.seed} --stack {args.stack}" + "".join(f" --set {s}" for s in args.set)
+    header = {"provenance": provenance(command=command, seed=args.seed), "bundle_id": bundle_id, "task": args.task}
+    return header | {"stack": args.stack, "subtasks": subtasks} | figures

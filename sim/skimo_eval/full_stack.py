@@ -1,0 +1,77 @@
+"""Evaluation through the full ROS stack in real time: one start, an episode per seed, the twin reset between them.
+
+The machine is watched meanwhile, so that missed ticks can be held against its pauses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skimo_eval.statistics import bootstrap_interval
+from skimo_ros.operator import Operator, Watched, init_ros
+
+from .pauses import audit_misses
+from .stack_process import StackProcess
+
+
+def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Run the episodes; print a line for each; return their figures."""
+    with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
+        place = Path(folder)
+        with StackProcess(bundle=bundle, task=task, recordings=place / "recordings", logs=place / "logs") as stack:
+            init_ros()
+            operator = Operator()
+            try:
+                operator.wait_until_ready(stack.alive)
+                episodes = []
+                with stack.metered() as metered:
+                    for seed in seeds:
+                        episode = operator.run_episode(task, seed, stack.alive)
+                        episodes.append(episode)
+                        print(_line(episode), flush=True)
+                        if not stack.alive():
+                            print("\n".join(stack.tail))
+                            break
+            finally:
+                operator.close()
+    return summarise_watched(episodes) | {
+        "cpu_cores_per_process": metered.cpu_cores,
+        "cpu_cores": sum(metered.cpu_cores.values()),
+        "cpu_cores_stolen": metered.cpu_cores_stolen,
+        "misses": audit_misses([tick for e in episodes for tick in e.ticks], metered.pauses),
+    }
+
+
+def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
+    """The figures of at least one episode."""
+    done = [len(e.completed) for e in episodes]
+    plan_ms = [ms for e in episodes for ms in e.plan_ms]
+    names = episodes[0].task
+    return {
+        "episodes": len(episodes),
+        "subtasks_mean": float(np.mean(done)),
+        "subtasks_interval_95": bootstrap_interval(done),
+        "subtasks_per_episode": done,
+        "success_per_subtask": {n: float(np.mean([k > i for k in done])) for i, n in enumerate(names)},
+        "missed_ticks": sum(e.missed_ticks for e in episodes),
+        "late_plans": sum(e.late_plans for e in episodes),
+        "stops": sum(e.stops for e in episodes),
+        "steps": sum(e.steps for e in episodes),
+        "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
+        "bundle_id": episodes[-1].bundle_id,
+        "episodes_detail": [{k: v for k, v in asdict(e).items() if k != "ticks"} for e in episodes],
+    }
+
+
+def _line(episode: Watched) -> str:
+    done = ", ".join(f"{name} {since_s:.1f} s" for name, since_s in episode.completed) or "none"
+    return (
+        f"episode {episode.seed}: {len(episode.completed)}/{len(episode.task)} ({done}) steps {episode.steps} "
+        f"missed {episode.missed_ticks} stops {episode.stops}; {episode.detail}"
+    )

@@ -1,0 +1,414 @@
+"""The pilot in simulated time: what it does when states, actions, plans or the gate fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from skimo_core.contract.errors import BackendError, DeadlineError, MissingError
+from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.specs import SkillSpec
+from skimo_core.contract.types import JOINTS, JointCommand, ObjectStates, RobotState, Verdict
+from skimo_core.control.clocks import JumpWatch
+from skimo_core.control.loop import StepKind
+from skimo_core.control.pilot import Arm, Audience, Pilot
+from skimo_core.control.planning import ImmediatePlanning
+from skimo_core.control.reports import Episode, EpisodeNews, StepRecord
+from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.robot import load_limits
+from skimo_core.domain.tasks import kitchen
+from skimo_core.safety.gate import Gate
+
+DOMAIN, LIMITS = kitchen(), load_limits("panda")
+PERIOD_S = DOMAIN.action.period_s
+SPEC = PolicySpec(observation=DOMAIN.observation, action=DOMAIN.action, skill=SkillSpec(), bundle_id="fake")
+
+
+class FakePolicy:
+    """Gives the same small action for ever; fails when told to."""
+
+    spec = SPEC
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.action = np.full(DOMAIN.action.size, 0.2, np.float32)
+
+    def plan(
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+    ) -> Plan:
+        if self.failing:
+            raise DeadlineError("no plan")
+        skills = np.zeros((3, SPEC.skill.dim), np.float32)
+        predicted = np.zeros((3, DOMAIN.observation.size), np.float32)
+        return Plan(
+            skills_PZ=skills,
+            warm_start_PZ=skills,
+            value=0.0,
+            predicted_PO=predicted,
+            success_probability=0.5,
+            bundle_id="fake",
+        )
+
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+        if self.failing:
+            raise DeadlineError("no action")
+        return self.action
+
+
+@dataclass
+class World:
+    """A clock, an arm that follows exactly behind a real gate, and everything that was told."""
+
+    now_s: float = 0.0
+    frozen_s: float | None = None
+    steady_offset_s: float = 0.0
+    sent: list[JointCommand] = field(default_factory=list)
+    news: list[EpisodeNews] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.policy = FakePolicy()
+        self.follower = TrajectoryFollower(LIMITS.home_q_rad)
+        self.gate = Gate(LIMITS)
+        self.refuse = False
+        self.objects_at: dict[int, float] = {}
+        self.finger_m = np.zeros(2)
+        self.make_pilot(None)
+
+    def make_pilot(self, jumps: JumpWatch | None) -> None:
+        arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
+        audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
+        planning = ImmediatePlanning(self.policy, 1.0)
+        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps)
+
+    def robot(self) -> RobotState:
+        q, dq, _ = (x[0] for x in self.follower.sample(np.array([self.now_s])))
+        stamp_s = self.now_s if self.frozen_s is None else self.frozen_s
+        return RobotState(stamp_s=stamp_s, q_rad=q, dq_rad_s=dq, tau_nm=np.zeros(JOINTS), finger_m=self.finger_m)
+
+    def objects(self) -> ObjectStates:
+        names = DOMAIN.observation.objects
+        values = np.full(len(names), 5.0)
+        for channel, value in self.objects_at.items():
+            values[channel] = value
+        return ObjectStates(stamp_s=self.now_s, names=names, values=values)
+
+    def send(self, command: JointCommand) -> None:
+        self.sent.append(command)
+        if self.refuse:
+            return
+        decision = self.gate.consider(command, self.robot(), self.now_s)
+        self.pilot.note_verdict(decision.verdict, latched=self.gate.stopped, reasons=decision.reasons)
+        if decision.command is not None:
+            self.follower.set(decision.command.trajectory, self.now_s)
+            self.heard = decision.command.trajectory
+
+    def run(self, periods: int, skipped: int = 0) -> None:
+        for _ in range(periods):
+            self.now_s += PERIOD_S * (1 + skipped)
+            before, due_s = len(self.sent), self.now_s
+            over = self.pilot.tick(due_s, skipped)
+            while not over:
+                self.now_s += 0.005
+                over = self.pilot.tick(due_s)
+            self.now_s = due_s
+            if len(self.sent) > before and not self.refuse:
+                self.pilot.confirm(self.heard)
+
+    def start(self, seed: int = 0) -> None:
+        task = DOMAIN.task("kitchen")
+        episode = Episode(
+            episode_id="e", task="kitchen", subtasks=tuple(s.name for s in task.subtasks), seed=seed, bundle_id="fake"
+        )
+        self.pilot.start(episode, task, self.now_s)
+
+    @property
+    def speed(self) -> float:
+        return float(np.abs(self.robot().dq_rad_s).max())
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.start()
+    return world
+
+
+def test_an_episode_begins_with_states_newer_than_its_start_and_runs(world: World) -> None:
+    world.run(1)
+    assert world.pilot.state == "preparing" and world.news[0].kind == "start"
+    world.run(30)
+    report = world.pilot.report()
+    assert report.state == "running" and report.missed_ticks == 0 and report.plan_index == 3
+    assert [r.index for r in world.records] == list(range(len(world.records)))
+    assert world.gate.counts.by_verdict[Verdict.HOLD] == 0
+
+
+def test_it_begins_with_nothing_older(world: World) -> None:
+    world.frozen_s = -1.0
+    world.run(60)
+    assert world.pilot.state == "done" and "newer than the reset" in world.news[-1].detail and not world.sent
+
+
+def test_one_missed_action_goes_on_and_two_hold_until_resumed(world: World) -> None:
+    world.run(8)
+    world.policy.failing = True
+    world.run(1)
+    assert world.pilot.state == "missed"
+    world.policy.failing = False
+    world.run(2)
+    assert world.pilot.state == "running"
+    world.policy.failing = True
+    world.run(2)
+    sent = len(world.sent)
+    assert world.pilot.state == "held" and "no action" in world.pilot.report().reason
+    world.run(5)
+    assert world.speed < 1e-6 and len(world.sent) == sent
+    missed = world.pilot.report().missed_ticks
+    assert missed == 8
+    world.policy.failing = False
+    world.run(3)
+    assert world.pilot.state == "held"
+    world.pilot.resume()
+    world.run(3)
+    assert world.pilot.state == "running" and len(world.sent) > sent
+
+
+def test_without_a_first_plan_it_holds_and_says_what_the_planner_said(world: World) -> None:
+    world.policy.failing = True
+    world.run(60)
+    assert world.pilot.state == "held" and "no first plan" in world.pilot.report().reason
+    assert "no plan" in world.pilot.report().reason
+    world.policy.failing = False
+    world.pilot.resume()
+    world.run(3)
+    assert world.pilot.state == "running"
+
+
+def test_ticks_that_were_slept_through_count(world: World) -> None:
+    world.run(5)
+    world.run(1, skipped=2)
+    assert world.pilot.report().missed_ticks >= 2
+
+
+def test_a_tick_that_begins_late_sends_nothing(world: World) -> None:
+    world.run(5)
+    sent = len(world.sent)
+    world.now_s += PERIOD_S
+    world.pilot.tick(world.now_s - 0.045)
+    assert len(world.sent) == sent and world.pilot.report().missed_ticks == 1
+
+
+def test_stale_states_are_missed_ticks_and_say_so(world: World) -> None:
+    world.run(5)
+    world.frozen_s = world.now_s - 1.0
+    world.run(2)
+    assert world.pilot.state == "held" and "robot state is" in world.pilot.report().reason
+
+
+def test_states_that_come_a_little_later_are_waited_for(world: World) -> None:
+    world.run(5)
+    world.now_s += PERIOD_S
+    due_s, world.frozen_s = world.now_s, world.now_s - 0.1
+    sent = len(world.sent)
+    assert not world.pilot.tick(due_s) and len(world.sent) == sent
+    world.now_s, world.frozen_s = due_s + 0.012, None
+    assert world.pilot.tick(due_s)
+    world.pilot.confirm(world.heard)
+    assert len(world.sent) == sent + 1 and world.sent[-1].trajectory.start_s == due_s
+    world.now_s, world.frozen_s = due_s + PERIOD_S, due_s - 0.1
+    assert not world.pilot.tick(due_s + PERIOD_S)
+    world.now_s += 0.021
+    assert world.pilot.tick(due_s + PERIOD_S)
+    assert world.pilot.state == "missed" and world.pilot.report().missed_ticks == 1
+
+
+def test_a_refused_command_is_withdrawn_and_the_next_joins_the_path(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    world.run(1)
+    world.refuse = False
+    world.run(5)
+    assert world.gate.counts.by_verdict[Verdict.HOLD] == 0 and world.gate.counts.by_verdict[Verdict.LIMIT] == 0
+
+
+def test_the_gates_stop_holds_and_refuses_a_new_episode_until_reset(world: World) -> None:
+    world.run(5)
+    stop = world.gate.stop("a test", world.now_s)
+    world.pilot.note_verdict(stop.verdict, latched=True, reasons=stop.reasons)
+    world.run(6)  # until the arm is at rest
+    assert world.pilot.state == "held" and "a test" in world.pilot.report().reason
+    with pytest.raises(BackendError, match="skimo reset"):
+        world.pilot.resume()
+    with pytest.raises(BackendError, match="skimo reset"):
+        world.start()
+    assert world.gate.reset(stop.generation, world.robot(), world.now_s)[0]
+    world.pilot.note_verdict(Verdict.PASS, latched=False, reasons=())
+    world.pilot.resume()
+    world.run(2)
+    assert world.pilot.state == "running"
+
+
+def test_what_was_refused_is_recorded_as_not_applied(world: World) -> None:
+    world.run(5)
+    world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("test: x",))
+    world.run(2)
+    assert any(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in world.records if r.applied_A is not None)
+
+
+def test_the_step_limit_ends_with_a_last_observation(world: World) -> None:
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.run(290)
+    last = world.records[-1]
+    assert world.pilot.state == "done" and last.applied_A is None and last.index == DOMAIN.step_limit
+    assert world.news[-1].kind == "end" and "step limit" in world.news[-1].detail
+
+
+def test_an_episode_that_is_slept_through_to_its_end_ends_once(world: World) -> None:
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.run(5)
+    world.run(1, skipped=DOMAIN.step_limit + 10)
+    last = world.records[-1]
+    assert world.pilot.state == "done" and last.applied_A is None and last.index == DOMAIN.step_limit
+    assert [n.kind for n in world.news].count("end") == 1 and "step limit" in world.news[-1].detail
+
+
+def test_nothing_is_seen_before_anything_came() -> None:
+    world = World()
+
+    def missing() -> RobotState:
+        raise MissingError("no joint states")
+
+    arm = Arm(robot=missing, objects=world.objects, send=world.send, clock=lambda: 5.0)
+    audience = Audience(news=world.news.append, record=lambda _, record: None)
+    world.pilot = Pilot(DOMAIN, LIMITS, world.policy, ImmediatePlanning(world.policy, 1.0), arm, audience)
+    world.start()
+    world.pilot.tick(5.0)
+    assert world.pilot.state == "done" and "no joint states" in world.news[-1].detail
+
+
+def test_cancelling_brakes(world: World) -> None:
+    world.run(8)
+    world.pilot.cancel("test")
+    assert world.pilot.state == "done" and world.news[-1].detail == "test"
+    world.now_s += 0.4
+    assert world.speed < 1e-6
+
+
+def test_a_frozen_gate_is_noticed_after_two_commands_and_nothing_counts_as_applied(world: World) -> None:
+    world.run(5)
+    world.run(1)
+    before = len(world.records)
+    world.refuse = True  # nothing comes back: neither the command nor a verdict
+    world.run(2)
+    assert world.pilot.state == "running"
+    sent = len(world.sent)
+    world.run(1)
+    assert world.pilot.state == "held" and "is gate_node alive" in world.pilot.report().reason
+    world.run(3)
+    assert len(world.sent) == sent
+    silent = world.records[before + 1 : before + 3]
+    assert [r.step.kind for r in silent] == [StepKind.ACT] * 2
+    assert all(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in silent)
+    assert all("did not pass" in r.step.reason for r in silent)
+    assert world.records[before].applied_A.any() and world.records[before].verdict is Verdict.PASS
+    world.refuse = False
+    world.pilot.resume()
+    world.run(4)
+    assert world.pilot.state == "running" and world.records[-1].applied_A.any()
+
+
+def test_a_gate_that_refuses_is_not_frozen(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    for _ in range(6):
+        world.run(1)
+        world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("test: x",))
+    assert world.pilot.state == "running"
+
+
+def test_a_command_that_is_confirmed_late_counts_as_applied(world: World) -> None:
+    world.run(5)
+    world.refuse = True
+    world.run(1)
+    late = world.sent[-1].trajectory
+    world.now_s += PERIOD_S
+    world.pilot._withdraw_if_refused()
+    world.pilot.confirm(late)
+    world.refuse = False
+    world.pilot.tick(world.now_s)
+    assert world.records[-1].applied_A.any() and world.records[-1].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("broken", "names"), [(np.nan, "'kettle"), (np.inf, "'kettle"), (-np.inf, "'kettle")])
+def test_one_object_frame_that_is_not_finite_costs_one_tick_and_names_the_channel(
+    world: World, broken: float, names: str
+) -> None:
+    world.run(5)
+    channel = next(i for i, name in enumerate(DOMAIN.observation.objects) if name.startswith("kettle"))
+    world.objects_at = {channel: broken}
+    world.run(1)
+    report = world.pilot.report()
+    assert world.pilot.state == "missed" and report.missed_ticks == 1 and names in report.reason
+    world.objects_at = {}
+    world.run(3)
+    assert world.pilot.state == "running" and world.pilot.report().missed_ticks == 1
+    world.objects_at = {channel: broken}
+    world.run(2)
+    assert world.pilot.state == "held" and "2 actions missed in a row" in world.pilot.report().reason
+
+
+def test_absent_fingers_are_missing_and_not_closed(world: World) -> None:
+    world.run(5)
+    world.finger_m = np.zeros(0)
+    world.run(2)
+    assert world.pilot.state == "held" and "0 finger positions, 2 are wanted" in world.pilot.report().reason
+
+
+def test_somebody_elses_command_holds_and_says_whose(world: World) -> None:
+    world.run(5)
+    world.pilot.note_foreign("a trajectory on '/x' is not the gate's; there publishes /intruder")
+    sent = len(world.sent)
+    world.run(2)
+    assert world.pilot.state == "held" and "/intruder" in world.pilot.report().reason and len(world.sent) == sent
+
+
+@pytest.mark.parametrize("jump_s", [-10.0, 10.0, 0.2])
+def test_an_episode_in_which_time_jumps_ends_with_that_reason(jump_s: float) -> None:
+    world = World()
+    world.steady_offset_s = 100.0
+    watch = JumpWatch(lambda: world.now_s, lambda: world.now_s + world.steady_offset_s, 0.1)
+    world.make_pilot(watch)
+    world.start()
+    world.run(5)
+    world.now_s += jump_s
+    world.steady_offset_s -= jump_s
+    sent = len(world.sent)
+    world.pilot.tick(world.now_s)
+    assert world.pilot.state == "done" and len(world.sent) == sent
+    assert f"the ROS clock jumped by {jump_s:+.3f} s" in world.news[-1].detail and world.news[-1].kind == "end"
+
+
+def test_an_episode_that_begins_with_a_sub_task_done_ends_at_once_and_says_which() -> None:
+    world = World()
+    kettle = DOMAIN.subtasks["kettle"]
+    at = [c - DOMAIN.observation.joints - DOMAIN.observation.fingers for c in kettle.channels]
+    world.objects_at = dict(zip(at, kettle.goal))
+    world.start()
+    world.run(1)
+    assert world.pilot.state == "done" and not world.sent and [n.kind for n in world.news] == ["end"]
+    assert "already done at the start: kettle" in world.news[-1].detail and "twin/reset" in world.news[-1].detail
+
+
+def test_a_stop_while_the_arm_comes_to_rest_holds_the_episode_that_begins(world: World) -> None:
+    world.pilot.note_verdict(Verdict.STOP, latched=True, reasons=("test: y",))
+    world.run(2)
+    assert world.pilot.state == "held" and "test: y" in world.pilot.report().reason and not world.sent

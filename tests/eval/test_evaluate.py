@@ -1,0 +1,110 @@
+"""Evaluation in process: seeds decide, workers do not; statistics say what they should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skimo_core.domain.tasks import kitchen
+from skimo_eval import evaluate
+from skimo_eval.inprocess import Job, factory_for, run_jobs
+from skimo_eval.statistics import bootstrap_interval, plan_audit, summarise
+from skimo_eval.trials import EpisodeResult, PlanRecord
+from skimo_server.planner_config import PlannerConfig
+from skimo_server.testing import make_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle") / "toy"
+    planner = PlannerConfig(samples=16, elites=4, horizon=2)
+    make_bundle(folder, observation=kitchen().observation, action=kitchen().action, planner=planner)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bundle_of_another_domain_is_refused_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    """It would hold at its first observation, and the episode never end."""
+    own = replace(kitchen().observation, names=tuple(f"channel {k}" for k in range(kitchen().observation.size)))
+    make_bundle(tmp_path / "other", observation=own, action=kitchen().action)
+    asked = ["--bundle", str(tmp_path / "other"), "--episodes", "2", "--workers", str(workers)]
+    assert evaluate.main(asked) == 1
+    assert "its observation is not this caller's: names[0] is 'channel 0', wanted" in capsys.readouterr().err
+
+
+def test_results_depend_on_the_seed_and_not_on_the_workers(bundle: Path) -> None:
+    jobs = [Job(task="kettle", seed=3), Job(task="kettle", seed=4)]
+    alone = list(run_jobs(jobs, factory_for(bundle, {}), workers=1))
+    together = list(run_jobs(jobs, factory_for(bundle, {}), workers=2))
+    for one, other in zip(alone, together):
+        assert one.to_dict() == other.to_dict()
+        assert one.steps == kitchen().step_limit and one.missed == 0 and not one.error
+        values = [p.value for p in other.plans]
+        assert [p.value for p in one.plans] == pytest.approx(values, abs=1e-5)  # kernels round by memory alignment
+    assert [p.value for p in alone[0].plans] != [p.value for p in alone[1].plans]
+    assert all(p.reached_O is not None for p in alone[0].plans[:-2])
+
+
+def test_the_command_writes_figures_with_their_origin(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    argv = ["--bundle", str(bundle), "--task", "microwave,kettle", "--episodes", "1", "--workers", "1"]
+    argv += ["--json", str(out)]
+    assert evaluate.main(argv) == 0
+    figures = json.loads(out.read_text())
+    assert figures["subtasks"] == 2 and figures["episodes"] == 1
+    assert figures["provenance"]["seed"] == 0 and str(tmp_path) not in out.read_text()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("eval: subtasks_mean ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--episodes", "0"], "episodes is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--task", "dishes"], "unknown task or sub-task 'dishes'"),
+        (["--bundle", "no-such-bundle"], "no-such-bundle"),
+        (["--stack", "full", "--set", "samples=8"], "--stack inprocess"),
+    ],
+)
+def test_wrong_arguments_are_named(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(argv) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_bootstrap_interval_holds_the_mean_and_shrinks_with_data() -> None:
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(2, 1, 10), rng.normal(2, 1, 1000)
+    for values in (few, many):
+        low, high = bootstrap_interval(list(values))
+        assert low < values.mean() < high
+    assert np.diff(bootstrap_interval(list(many))) < np.diff(bootstrap_interval(list(few)))
+
+
+def plan(probability: float, achieved: bool) -> PlanRecord:
+    flat = np.zeros(30, np.float32)
+    return PlanRecord(
+        step=0, subtask="kettle", value=0.0, success_probability=probability, predicted_O=flat + 0.1, reached_O=flat,
+        achieved=achieved,
+    )  # fmt: skip
+
+
+def test_plans_are_held_against_what_came_of_them() -> None:
+    audit = plan_audit([plan(0.9, True), plan(0.8, False), plan(0.1, True), plan(0.0, False)])
+    assert audit["precision"] == 0.5 and audit["recall"] == 0.5
+    assert audit["arm_error_rad"] == pytest.approx(0.1)
+
+
+def test_success_counts_in_order() -> None:
+    done = EpisodeResult(seed=0, task=("microwave", "kettle"), completed_at=[10])
+    none = EpisodeResult(seed=1, task=("microwave", "kettle"))
+    figures = summarise([done, none])
+    assert figures["subtasks_mean"] == 0.5
+    assert figures["success_per_subtask"] == {"microwave": 0.5, "kettle": 0.0}
