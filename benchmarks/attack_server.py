@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from skimo_core.contract.errors import PolicyError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_core.link import protocol, wire
 from skimo_core.link.client import PolicyClient
 from skimo_core.link.wire import Message
@@ -42,7 +42,7 @@ ACT_DEADLINE_S, PLAN_DEADLINE_S = 0.04, 0.9
 PERIOD_S, STEPS_PER_PLAN = 0.08, 10
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
-DOMAIN = kitchen()
+DOMAIN = load_domain()
 OBSERVATION_O = np.zeros(DOMAIN.observation.size, np.float32)
 
 Attack = Callable[[str], None]

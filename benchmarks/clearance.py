@@ -19,8 +19,8 @@ import tyro
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.process.provenance import provenance
 from skimo_core.safety.collision import Collision
 from skimo_eval.inprocess import bundle_policy
@@ -43,7 +43,7 @@ def played(episodes: int, seed: int) -> list[Array]:
 
 def planned(episodes: int, seed: int, bundle: str) -> tuple[list[Array], list[int]]:
     """Joint positions [T, 7] of the bundle's episodes in the kitchen, and how many sub-tasks each did."""
-    policy, twin, domain = bundle_policy(resolve_bundle(bundle), {}), Twin(), kitchen()
+    policy, twin, domain = bundle_policy(resolve_bundle(bundle), {}), Twin(), load_domain()
     found, done = [], []
     for k in range(seed, seed + episodes):
         rows: list[Array] = []

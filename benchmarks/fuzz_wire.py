@@ -24,13 +24,13 @@ import numpy as np
 from skimo_core.contract.errors import SpecError, WireError
 from skimo_core.contract.policy import Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_core.link import protocol, wire
 from skimo_core.link.wire import Message
 from skimo_core.process.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "fuzz_wire.json"
-DOMAIN = kitchen()
+DOMAIN = load_domain()
 SPEC = PolicySpec(
     observation=DOMAIN.observation,
     action=DOMAIN.action,
@@ -67,7 +67,7 @@ def good_messages() -> list[list[bytes]]:
     observation_O, skill_PZ = np.zeros(30, np.float32), np.zeros((3, 10), np.float32)
     goals = Goals(
         values_KO=np.zeros((2, 30), np.float32),
-        masks_KO=np.ones((2, 30), np.float32),
+        weights_KO=np.ones((2, 30), np.float32),
         thresholds_K=np.ones(2, np.float32),
     )
     query = protocol.PlanQuery(observation_O=observation_O, goals=goals, seed=1, warm_start_PZ=skill_PZ)

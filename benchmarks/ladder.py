@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 from skimo_eval.inprocess import Job, factory_for, run_jobs
 from skimo_eval.statistics import summarise
@@ -73,7 +73,7 @@ class Args:
 
 def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
     """Distinct orders of four of the seven sub-tasks, other than the two named tasks."""
-    domain, rng = kitchen(), np.random.default_rng(seed)
+    domain, rng = load_domain(), np.random.default_rng(seed)
     named = set(domain.orders.values())
     orders: list[tuple[str, ...]] = []
     while len(orders) < count:
@@ -97,7 +97,7 @@ def settings(rung: Rung) -> dict[str, Any]:
 def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run one rung and yield each task's figures as they come."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    jobs = {task: [Job(task=task, seed=s) for s in seeds] for task in kitchen().orders}
+    jobs = {task: [Job(task=task, seed=s) for s in seeds] for task in load_domain().orders}
     jobs["random orders"] = [
         Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
     ]

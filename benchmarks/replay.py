@@ -15,8 +15,8 @@ import numpy as np
 
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.observe import Observer
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode
 from skimo_eval.statistics import bootstrap_interval
@@ -36,7 +36,7 @@ def replay_held_out(folder: Path, data: Path, limit: int = 40) -> dict[str, Any]
         recorded.append(completed(episode.observations))
         replayed.append(completed(replay(engine, twin, episode, seed=index)))
         counts.append(len(set(episode.meta.task.split(",")[:4]) & replayed[-1]))
-    names = kitchen().subtasks
+    names = load_domain().subtasks
     return {
         "episodes": len(counts),
         "subtasks_mean": float(np.mean(counts)),
@@ -52,7 +52,7 @@ def replay_held_out(folder: Path, data: Path, limit: int = 40) -> dict[str, Any]
 
 def replay(engine: Engine, twin: Twin, episode: Episode, seed: int) -> np.ndarray:
     """Execute the episode's encoded skills; return the true observations [T+1, O]."""
-    domain, horizon = kitchen(), engine.manifest.skill_horizon
+    domain, horizon = load_domain(), engine.manifest.skill_horizon
     starts = range(0, episode.steps - horizon + 1, horizon)
     windows = np.stack([episode.observations[s : s + horizon] for s in starts])
     actions = np.stack([episode.actions[s : s + horizon] for s in starts])
@@ -78,4 +78,4 @@ def replay(engine: Engine, twin: Twin, episode: Episode, seed: int) -> np.ndarra
 
 def completed(observations: np.ndarray) -> set[str]:
     """Sub-tasks whose goal holds at some step of [T+1, O]."""
-    return {name for name, subtask in kitchen().subtasks.items() if subtask.complete(observations).any()}
+    return {name for name, subtask in load_domain().subtasks.items() if subtask.complete(observations).any()}

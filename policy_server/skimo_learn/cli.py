@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.domain.domain import DEFAULT, load_domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class PretrainArgs:
     Attributes:
         data: folders of recordings.
         out: the run's folder.
-        recipe: kitchen, kitchen_paper, kitchen_code or smoke.
+        domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
+        recipe: compact, paper, released or smoke.
         updates: gradient steps instead of the recipe's.
         minutes: stop pre-training after so long (the run is then not repeatable bit for bit).
         skills: N, skills per training window (3 to 10).
@@ -33,7 +35,8 @@ class PretrainArgs:
 
     data: tuple[Path, ...]
     out: Path
-    recipe: str = "kitchen"
+    domain: str = DEFAULT
+    recipe: str = "compact"
     updates: int | None = None
     minutes: float | None = None
     skills: int | None = None
@@ -51,7 +54,9 @@ class ExportArgs:
     Attributes:
         checkpoint: the run's folder.
         repack: instead, a bundle's folder: its graphs as they are, with recorded inputs and this robot's limits.
-        data: folders of recordings, the recorded inputs of --repack; not needed where the old bundle has some.
+        data: folders of recordings, for other recorded inputs than the old bundle's with --repack.
+        domain: that it is for: a name, or a file; where none is named, what the run was made with.
+        robot: whose limits its data obeyed: a name, or a file; where none is named, the domain's.
         out: the bundle's folder, or the folder to put it in under --name.
         name: of the bundle, e.g. kitchen.
         set: planner settings as name=value, e.g. samples=512 proposals=prior.
@@ -61,6 +66,8 @@ class ExportArgs:
     checkpoint: Path | None = None
     repack: Path | None = None
     data: tuple[Path, ...] = ()
+    domain: str = ""
+    robot: str = ""
     name: str | None = None
     set: tuple[str, ...] = ()
 
@@ -92,12 +99,12 @@ def export(argv: list[str]) -> int:
 
 def _pretrain(args: PretrainArgs) -> None:
     from .data import load_episodes
-    from .domains import domain_named
     from .overrides import with_settings
-    from .recipes import recipe
+    from .recipes import for_domain, recipe
     from .run import train_run
 
-    chosen = recipe(args.recipe)
+    domain = load_domain(args.domain)
+    chosen = for_domain(recipe(args.recipe), domain)
     direct = {"updates": args.updates, "skills": args.skills, "batch": args.batch, "seed": args.seed}
     direct["threads"] = args.threads
     given: dict[str, Any] = {name: value for name, value in direct.items() if value is not None}
@@ -105,14 +112,13 @@ def _pretrain(args: PretrainArgs) -> None:
     if args.kl_weight is not None:
         chosen = replace(chosen, loss=replace(chosen.loss, kl_weight=args.kl_weight))
     chosen = with_settings(chosen, args.set)
-    train_run(chosen, domain_named(chosen.domain), load_episodes(*args.data), args.out, minutes=args.minutes)
+    train_run(chosen, domain, load_episodes(*args.data), args.out, minutes=args.minutes)
 
 
 def _export(args: ExportArgs) -> None:
     from skimo_core.domain.robot import load_limits
     from skimo_server.planner_config import PlannerConfig
 
-    from .domains import domain_named
     from .export import export_bundle, load_run
     from .overrides import parsed
 
@@ -125,9 +131,9 @@ def _export(args: ExportArgs) -> None:
     assert args.checkpoint is not None
     run = load_run(args.checkpoint)
     planner = PlannerConfig.from_dict(parsed(args.set))
-    manifest = export_bundle(
-        run, folder, domain_named(run.recipe.domain), planner=planner, limits_digest=load_limits().digest
-    )
+    domain = load_domain(args.domain or run.state["domain_source"])
+    robot = load_limits(args.robot or domain.robot).named
+    manifest = export_bundle(run, folder, domain, planner=planner, robot=robot)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(json.dumps(manifest.parity["graphs"], indent=1, sort_keys=True))
     print(f"exported {folder} {size / 1e6:.2f} MB id {manifest.bundle_id}")
@@ -142,6 +148,8 @@ def _repack(old: Path, folder: Path, args: ExportArgs) -> None:
     if args.set:
         raise SpecError(f"--set {' '.join(args.set)} goes with --checkpoint only: a repacked bundle keeps its settings")
     episodes = load_episodes(*args.data) if args.data else None
-    manifest = repack(old, folder, episodes=episodes, limits_digest=load_limits("panda").digest)
+    domain = load_domain(args.domain)
+    robot = load_limits(args.robot or domain.robot).named
+    manifest = repack(old, folder, episodes=episodes, domain=domain, robot=robot)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"repacked {folder} {size / 1e6:.2f} MB id {manifest.bundle_id} parent {manifest.parent_id}")

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.contract.specs import Named
+from skimo_core.domain.domain import Domain
 from skimo_server.bundle import Manifest, write_bundle
 from skimo_server.planner_config import PlannerConfig
 
@@ -91,13 +92,17 @@ def export_bundle(
     *,
     planner: PlannerConfig | None = None,
     parent_id: str | None = None,
-    limits_digest: str = "",
+    robot: Named | None = None,
 ) -> Manifest:
     """Write the bundle of a finished run.
 
     Raises:
+        SpecError: the run was made for another domain.
         BundleError: torch and ONNX disagree, or the bundle would be refused on loading.
     """
+    if run.state["domain_digest"] != domain.digest:
+        made_for = Named(name=run.recipe.domain, digest=run.state["domain_digest"])
+        raise SpecError(f"this run was made for domain {made_for}, not {domain.named}; name that one with --domain")
     graphs = bundle_graphs(run.model)
     cases = parity_cases(run)
     parity = measure_parity(cases, graphs)
@@ -119,7 +124,8 @@ def export_bundle(
         parity={**parity, "reference": "torch", "inputs": RECORDED_INPUTS, "data": run.state["dataset_digests"]},
         dataset_digests=run.state["dataset_digests"],
         commit=run.state["commit"],
-        limits_digest=limits_digest,
+        domain=domain.named,
+        robot=robot,
         parent_id=parent_id,
     )
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 
 from .checkpoint import CHECKPOINT, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet

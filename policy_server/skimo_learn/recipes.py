@@ -1,9 +1,10 @@
 """Complete configurations of a pre-training run, one function each; a variant calls another and changes fields.
 
-kitchen         ours: compact skills, normalised observations, sized for 2 cores
-kitchen_paper   SkiMo's own settings for Kitchen (Shi et al. 2022, table 2; N as in the paper)
-kitchen_code    the same as its released code runs it (N = 10)
-smoke           seconds, for tests: learns nothing worth running
+compact    ours: compact skills, normalised observations, sized for 2 cores
+paper      SkiMo's own settings for manipulation (Shi et al. 2022, table 2; N as in the paper)
+released   the same as its released code runs it (N = 10)
+smoke      seconds, for tests: learns nothing worth running
+Widths of observations and actions, and how long a skill lasts, are the domain's (`for_domain`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.domain import Domain
 
 from .losses import LossConfig
 from .models.agent import ModelConfig
@@ -27,12 +29,12 @@ class Recipe:
 
     Attributes:
         name: what it is called.
-        domain: whose sub-tasks and observation noise are used ("kitchen").
+        domain: name of the domain whose channels, sub-tasks and observation noise are used.
         model, loss, pretrain, refine, correct, value: settings of the parts; `correct` refines once more.
     """
 
     name: str
-    domain: str = "kitchen"
+    domain: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -68,14 +70,14 @@ class Recipe:
             raise SpecError(f"recipe can't be read ({error}); make the run again with this version") from None
 
 
-def kitchen() -> Recipe:
-    """Ours for the Franka kitchen on 2 cores.
+def compact() -> Recipe:
+    """Ours, for 2 cores.
 
     The KL weight is meant to leave skills of 3 to 8 nats: the reconstructions, summed over 30 normalised channels,
     pull harder than in the paper, so it is larger than there.
     """
     return Recipe(
-        name="kitchen",
+        name="compact",
         model=ModelConfig(
             latent=128,
             hidden=256,
@@ -98,12 +100,12 @@ def kitchen() -> Recipe:
     )
 
 
-def kitchen_paper() -> Recipe:
-    """SkiMo's settings for Kitchen: table 2, and its code where the table is silent; raw observations."""
-    base = kitchen()
+def paper() -> Recipe:
+    """SkiMo's settings for manipulation: table 2, and its code where the table is silent; raw observations."""
+    base = compact()
     return replace(
         base,
-        name="kitchen_paper",
+        name="paper",
         model=ModelConfig(normalise=False, decoder_std=True, policy_std=True),
         loss=LossConfig(),
         pretrain=replace(base.pretrain, batch=512, cosine=False, clip_norm=100.0),
@@ -112,15 +114,15 @@ def kitchen_paper() -> Recipe:
     )
 
 
-def kitchen_code() -> Recipe:
+def released() -> Recipe:
     """The same with N = 10, as the released code runs by default."""
-    base = kitchen_paper()
-    return replace(base, name="kitchen_code", pretrain=replace(base.pretrain, skills=10))
+    base = paper()
+    return replace(base, name="released", pretrain=replace(base.pretrain, skills=10))
 
 
 def smoke() -> Recipe:
     """A run of seconds with everything in it."""
-    base = kitchen()
+    base = compact()
     return replace(
         base,
         name="smoke",
@@ -132,7 +134,13 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (kitchen, kitchen_paper, kitchen_code, smoke)}
+RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (compact, paper, released, smoke)}
+
+
+def for_domain(recipe: Recipe, domain: Domain) -> Recipe:
+    """The recipe with that domain's channels, actions and horizon."""
+    sizes = {"observation": domain.observation.size, "action": domain.action.size, "horizon": domain.horizon}
+    return replace(recipe, domain=domain.name, model=replace(recipe.model, **sizes))
 
 
 def recipe(name: str) -> Recipe:

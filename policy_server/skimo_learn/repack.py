@@ -1,7 +1,8 @@
-"""An old bundle in today's format: the same graphs, byte for byte, with recorded inputs and their own answers beside.
+"""An old bundle in today's format: the same graphs, byte for byte, with recorded inputs and their answers beside.
 
-For bundles of format 1, which had no recorded inputs, and for a change of the robot's limits. There is no checkpoint
-here to ask, so the reference answers are those of the graphs in ONNX Runtime, and the parity report says so.
+For bundles of format 2, which named no domain, and for a change of the robot's limits. Where other recordings are given
+there is no checkpoint here to ask, so the reference answers are those of the graphs in ONNX Runtime, and the parity
+report says so.
 
 Dimensions: N inputs, H skill horizon, O observation, A action, Z skill.
 """
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_server.bundle import Bundle, Manifest, read_bundle, write_bundle
+from skimo_core.contract.specs import Named
+from skimo_core.domain.domain import Domain
+from skimo_server.bundle import FORMAT_VERSION, Bundle, Manifest, read_bundle, write_bundle
 from skimo_server.parity import PARITY_FILE, pack, unpack
 from skimo_server.vetting import answer
 
@@ -25,21 +28,21 @@ from .export import PARITY_SEED, RECORDED_INPUTS, parity_inputs
 REFERENCE = "the graphs' own answers in ONNX Runtime, taken when the bundle was repacked"
 
 
-def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, limits_digest: str) -> Manifest:
+def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, domain: Domain, robot: Named) -> Manifest:
     """Write the bundle of `old` anew, `old` as its parent.
 
     Args:
         episodes: recordings of the same scene; None keeps the recorded inputs that `old` has.
 
     Raises:
-        BundleError, SpecError: `old` is damaged, its graphs would not be served, or there is nothing to record.
+        BundleError, SpecError: `old` is damaged, of another domain, or its graphs would not be served.
     """
-    bundle = read_bundle(old, formats=(1, 2))
+    bundle = read_bundle(old, formats=(2, FORMAT_VERSION))
     m = bundle.manifest
-    if episodes is None and not bundle.parity:
-        raise SpecError(
-            f"{old.name}: has no recorded inputs; give some with --data, a folder that `skimo collect` made"
-        )
+    if unfit := m.policy_spec.unfit_for(domain.observation, domain.action, domain.named):
+        raise SpecError(f"{old.name}: its {unfit}; name the domain that it was made for with --domain")
+    if m.skill_horizon != domain.horizon:
+        raise SpecError(f"{old.name}: its skills last {m.skill_horizon} steps, {domain.name}'s {domain.horizon}")
     if episodes is None:
         recorded: Mapping[str, Any] = unpack(bundle.parity, m.sizes)
         about = m.parity
@@ -60,7 +63,8 @@ def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, limits_diges
         parity=about,
         dataset_digests=m.dataset_digests,
         commit=m.commit,
-        limits_digest=limits_digest,
+        domain=domain.named,
+        robot=robot,
         parent_id=m.bundle_id,
     )
     if changed := [name for name, digest in m.files.items() if name != PARITY_FILE and made.files[name] != digest]:

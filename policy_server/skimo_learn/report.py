@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skimo_core.domain.tasks import Domain, Subtask
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.tasks import Subtask
 
 from .data import EpisodeSet
 from .models import normal

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_core.process.provenance import commit
 
 from .checkpoint import read_checkpoint
@@ -41,7 +41,12 @@ def train_run(
     run.mkdir(parents=True, exist_ok=True)
     train, held_out = episodes.split(recipe.pretrain.held_out)
     trainer = Pretrainer(recipe, domain, train, held_out)
-    state: dict[str, Any] = {"dataset_digests": dict(episodes.digests), "commit": commit()}
+    state: dict[str, Any] = {
+        "dataset_digests": dict(episodes.digests),
+        "commit": commit(),
+        "domain_digest": domain.digest,
+        "domain_source": domain.source,
+    }
     if can_resume(run):
         state = _checked(run, state)
         trainer.load(run)
@@ -75,7 +80,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if found["dataset_digests"] != state["dataset_digests"]:
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "finished", "curves")
+    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 

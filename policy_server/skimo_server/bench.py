@@ -83,10 +83,10 @@ def measure(engine: Engine, options: Bench) -> dict[str, Any]:
     size = engine.manifest.observation.size
     observations_NO = rng.standard_normal((options.plans, size)).astype(np.float32)
     channels = np.arange(SUBTASKS) % size
-    masks_KO = np.zeros((SUBTASKS, size), np.float32)
-    masks_KO[np.arange(SUBTASKS), channels] = 1.0
+    weights_KO = np.zeros((SUBTASKS, size), np.float32)
+    weights_KO[np.arange(SUBTASKS), channels] = 1.0
     thresholds_K = np.full(SUBTASKS, 0.3, np.float32)
-    goals = Goals(values_KO=np.zeros_like(masks_KO), masks_KO=masks_KO, thresholds_K=thresholds_K)
+    goals = Goals(values_KO=np.zeros_like(weights_KO), weights_KO=weights_KO, thresholds_K=thresholds_K)
     rows = []
     for samples in options.samples:
         planner = Planner(engine, replace(config, samples=samples, elites=min(config.elites, samples)))

@@ -33,17 +33,17 @@ import numpy.typing as npt
 
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.policy import PolicySpec
-from skimo_core.contract.specs import ActionSpec, ObservationSpec, SkillSpec
+from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
 from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph
 from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack
 from .planner_config import PlannerConfig
 from .vetting import vet
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 GRAPH_FILES = tuple(f"{name}.onnx" for name in SIGNATURES)
-FILES_BY_FORMAT = {1: GRAPH_FILES, FORMAT_VERSION: (*GRAPH_FILES, PARITY_FILE)}
+BUNDLE_FILES = (*GRAPH_FILES, PARITY_FILE)
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_SIZE = 4096  # of O, A, H, Z and D
@@ -70,7 +70,8 @@ class Manifest:
         parity: per graph, the largest error of ONNX against torch (absolute plus relative); whose answers are the
             reference of parity.npz, and of which data its inputs are.
         dataset_digests: by data set.
-        limits_digest: of the robot limits that its data obeyed.
+        domain: whose channels, actions, rate and horizon these are.
+        robot: whose limits its data obeyed.
         commit: of the source that made it.
         parent_id: the bundle that it was fine-tuned from, or None.
     """
@@ -86,7 +87,8 @@ class Manifest:
     recipe: JsonObject = field(default_factory=dict)
     parity: JsonObject = field(default_factory=dict)
     dataset_digests: Mapping[str, str] = field(default_factory=dict)
-    limits_digest: str = ""
+    domain: Named = UNKNOWN
+    robot: Named = UNKNOWN
     commit: str = ""
     parent_id: str | None = None
     format_version: int = FORMAT_VERSION
@@ -104,7 +106,8 @@ class Manifest:
             action=self.action,
             skill=skill,
             bundle_id=self.bundle_id,
-            limits_digest=self.limits_digest,
+            domain=self.domain,
+            robot=self.robot,
         )
 
     @property
@@ -122,7 +125,7 @@ class Manifest:
         """Everything but the id, as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bundle_id"}
         values |= {"observation": self.observation.to_dict(), "action": self.action.to_dict()}
-        values["planner"] = asdict(self.planner)
+        values |= {name: asdict(getattr(self, name)) for name in ("planner", "domain", "robot")}
         return values
 
 
@@ -149,7 +152,8 @@ def write_bundle(
     recipe: JsonObject | None = None,
     parity: JsonObject | None = None,
     dataset_digests: Mapping[str, str] | None = None,
-    limits_digest: str = "",
+    domain: Named | None = None,
+    robot: Named | None = None,
     commit: str = "",
     parent_id: str | None = None,
 ) -> Manifest:
@@ -180,7 +184,8 @@ def write_bundle(
         recipe=recipe or {},
         parity=parity or {},
         dataset_digests=dataset_digests or {},
-        limits_digest=limits_digest,
+        domain=domain or UNKNOWN,
+        robot=robot or UNKNOWN,
         commit=commit,
         parent_id=parent_id,
     )
@@ -208,7 +213,7 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
     """Reads a bundle and checks hashes and manifest, but not its graphs: for what is not served.
 
     Args:
-        formats: versions that are read; one of format 1 has no recorded inputs.
+        formats: versions that are read; one of format 2 names no domain.
 
     Raises:
         BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
@@ -219,14 +224,14 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
             f"{folder.name or folder}: no such bundle folder; give a path or the name of a shipped bundle"
         )
     manifest = _parse_manifest(_read_file(folder, MANIFEST, MAX_MANIFEST_BYTES), formats, folder.name)
-    blobs = _read_folder(folder, set(FILES_BY_FORMAT[manifest.format_version]))
+    blobs = _read_folder(folder, set(BUNDLE_FILES))
     for name, blob in blobs.items():
         if (found := _sha256(blob)) != manifest.files[name]:
             raise BundleError(
                 f"{name}: SHA-256 is {found[:12]}..., the manifest says {manifest.files[name][:12]}...; "
                 "the file was changed after it was exported: copy or export the bundle again"
             )
-    parity = blobs.pop(PARITY_FILE, b"")
+    parity = blobs.pop(PARITY_FILE)
     graphs = {name.removesuffix(".onnx"): blob for name, blob in blobs.items()}
     return Bundle(manifest=manifest, graphs=graphs, parity=parity)
 
@@ -312,12 +317,13 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
         raise BundleError(f"{MANIFEST}: not JSON ({error}); export the bundle again") from None
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or type(version) is not int or version not in formats:
-        remedy = (
-            f"make it anew with `skimo export --repack {folder} --data RECORDINGS --out NEW`"
-            if version == 1
-            else "export it again with this version"
-        )
+        old = type(version) is int and version < FORMAT_VERSION
+        remedy = f"make it anew with `skimo export --repack {folder} --out NEW`" if old else "export with this version"
         raise BundleError(f"{MANIFEST}: format version {version!r}, this program reads {FORMAT_VERSION}; {remedy}")
+    # over what was written: a planner option that is newer than the bundle has its default and does not change the id
+    claimed, computed = raw.get("bundle_id"), _sha256(_json_bytes({k: v for k, v in raw.items() if k != "bundle_id"}))
+    if version == 2:
+        raw = _from_format_2(raw)
     wanted = {f.name for f in fields(Manifest)}
     if unknown := sorted(set(raw) ^ wanted):
         raise BundleError(f"{MANIFEST}: field {unknown[0]!r} is missing or unknown; export with this version")
@@ -329,19 +335,32 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
                 "observation": ObservationSpec.from_dict(raw["observation"]),
                 "action": ActionSpec.from_dict(raw["action"]),
                 "planner": PlannerConfig.from_dict(raw["planner"]),
+                "domain": _named(raw["domain"]),
+                "robot": _named(raw["robot"]),
             }
         )
         _ = manifest.policy_spec
     except (SpecError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{MANIFEST}: {error}; export the bundle again") from None
-    # over what was written: a planner option that is newer than the bundle has its default and does not change the id
-    claimed, computed = manifest.bundle_id, _sha256(_json_bytes({k: v for k, v in raw.items() if k != "bundle_id"}))
     if claimed != computed:
         raise BundleError(
             f"{MANIFEST}: id is {str(claimed)[:12]}..., its content gives {computed[:12]}...; "
             "the manifest was changed after the export: copy or export the bundle again"
         )
     return manifest
+
+
+def _from_format_2(raw: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 knew the robot's digest alone, and no domain."""
+    digest = raw.get("limits_digest", "")
+    rest = {name: value for name, value in raw.items() if name != "limits_digest"}
+    return {**rest, "domain": {"name": "", "digest": ""}, "robot": {"name": "", "digest": digest}}
+
+
+def _named(raw: dict[str, Any]) -> Named:
+    if set(raw) != {"name", "digest"} or not all(isinstance(text, str) for text in raw.values()):
+        raise SpecError(f"domain and robot each hold a name and a digest, not {str(raw)[:80]}")
+    return Named(**raw)
 
 
 def _refuse_constant(word: str) -> float:
@@ -351,7 +370,7 @@ def _refuse_constant(word: str) -> float:
 def _check_body(raw: dict[str, Any]) -> None:
     """Checks the plain fields of a manifest."""
     files = raw["files"]
-    wanted = FILES_BY_FORMAT[raw["format_version"]]
+    wanted = BUNDLE_FILES
     if not isinstance(files, dict) or set(files) != set(wanted):
         raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(wanted)}")
     for name, digest in files.items():
@@ -365,7 +384,8 @@ def _check_body(raw: dict[str, Any]) -> None:
         ("recipe", dict),
         ("parity", dict),
         ("dataset_digests", dict),
-        ("limits_digest", str),
+        ("domain", dict),
+        ("robot", dict),
         ("commit", str),
         ("parent_id", (str, type(None))),
         ("observation", dict),

@@ -25,8 +25,9 @@ def completions(observations_NPO: FloatArray, goals: Goals, threshold_scale: flo
     K = len(goals.thresholds_K)
     reached_NPK = np.empty((N, P, K), bool)
     for k in range(K):
-        channels = np.flatnonzero(goals.masks_KO[k])
-        difference = observations_NPO[..., channels] - goals.values_KO[k, channels]
+        channels = np.flatnonzero(goals.weights_KO[k])
+        weights = goals.weights_KO[k, channels]
+        difference = (observations_NPO[..., channels] - goals.values_KO[k, channels]) * weights
         distance_NP = np.sqrt(np.einsum("npc,npc->np", difference, difference))
         reached_NPK[..., k] = distance_NP < goals.thresholds_K[k] * threshold_scale
     done_NP = np.zeros((N, P), np.int64)

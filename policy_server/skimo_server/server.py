@@ -72,7 +72,7 @@ class PolicyServer:
         limits: DoorLimits | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Args: see `skimo_core.link.endpoint`; port 0 takes a free one, `endpoint` tells it after `bind`. Keys: for TCP."""
+        """Args: see `skimo_core.link.endpoint`; `endpoint` tells after `bind` which port 0 became. Keys: for TCP."""
         self._session, self._wanted, self._keys = session, endpoint, keys
         self._open_to_local_users, self._limits, self._clock = open_to_local_users, limits or DoorLimits(), clock
         self._clients = Clients()

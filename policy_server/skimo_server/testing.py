@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from skimo_core.contract.specs import ActionSpec, ObservationSpec
+from skimo_core.contract.specs import ActionSpec, Named, ObservationSpec
 
 from .bundle import Manifest, write_bundle
 from .graphs import OPSET, SIGNATURES, Port
@@ -180,7 +180,8 @@ def make_bundle(
     seed: int = 0,
     disagreement: bool = False,
     planner: PlannerConfig | None = None,
-    limits_digest: str = "",
+    domain: Named | None = None,
+    robot: Named | None = None,
 ) -> Manifest:
     """Writes a bundle of random networks (kitchen sizes unless told otherwise) and returns its manifest."""
     toy_observation, toy_action = toy_specs()
@@ -196,7 +197,8 @@ def make_bundle(
         skill_horizon=skill_horizon,
         skill_dim=skill_dim,
         latent_dim=latent_dim,
-        limits_digest=limits_digest,
+        domain=domain,
+        robot=robot,
         planner=planner or PlannerConfig(samples=32, elites=8, horizon=3, policy_samples=4),
         recipe={"name": "random weights", "seed": seed},
     )

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from skimo_core.contract.errors import SkimoError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_ros.operator import Operator, Watched, init_ros
 
 from .pauses import audit_misses, describe
@@ -29,21 +29,23 @@ class Args:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
-        task: a named task, or sub-tasks joined by commas.
+        domain: what the tasks share: a domain's name, or a file.
+        task: a named task, or sub-tasks joined by commas; empty: the domain's first.
         seed: of the twin, the observation noise and the planner.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
     """
 
     bundle: str = "kitchen"
-    task: str = "kitchen"
+    domain: str = DEFAULT
+    task: str = ""
     seed: int = 0
     out: Path = Path("recordings")
     film: bool = True
 
 
 def main(argv: list[str]) -> int:
-    """Run the kitchen task through the whole stack on the twin, and show what happened."""
+    """Run a task through the whole stack on the twin, and show what happened."""
     args = tyro.cli(Args, args=argv, prog="skimo demo")
     try:
         return _run(args)
@@ -53,18 +55,20 @@ def main(argv: list[str]) -> int:
 
 
 def _run(args: Args) -> int:
-    task = kitchen().task(args.task)
+    domain = load_domain(args.domain)
+    task = domain.task(args.task)
     folder = _new_folder(args.out)
     print(f"demo: {', then '.join(s.name for s in task.subtasks)}; bundle {args.bundle}; logs in {folder / 'logs'}")
-    with StackProcess(bundle=args.bundle, task=args.task, recordings=folder, logs=folder / "logs") as stack:
+    arguments = {"bundle": args.bundle, "domain": domain.source, "task": task.name}
+    with StackProcess(arguments, recordings=folder, logs=folder / "logs") as stack:
         init_ros()
-        operator = Operator()
+        operator = Operator(domain)
         operator.on_news = lambda line: print(f"  {line}", flush=True)
         try:
             operator.wait_until_ready(stack.alive)
             print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
             with stack.metered() as metered:
-                episode = operator.run_episode(args.task, args.seed, stack.alive)
+                episode = operator.run_episode(task.name, args.seed, stack.alive)
         except SkimoError:
             print("\n".join(stack.tail), file=sys.stderr)
             raise
@@ -73,9 +77,9 @@ def _run(args: Args) -> int:
     recording = _newest_recording(folder)
     _print_report(episode, metered.cpu_cores)
     if episode.missed_ticks:
-        print(f"  {describe(audit_misses(episode.ticks, metered.pauses))}")
+        print(f"  {describe(audit_misses(episode.ticks, metered.pauses, domain.action.period_s))}")
     if args.film and recording is not None:
-        _film(recording)
+        _film(recording, domain)
     print(
         f"demo: subtasks {len(episode.completed)}/{len(task.subtasks)} stops {episode.stops} "
         f"missed_ticks {episode.missed_ticks} recording {recording}"
@@ -98,7 +102,7 @@ def _print_report(episode: Watched, cpu: dict[str, float]) -> None:
     print(f"  processor        {sum(cpu.values()):.2f} cores: " + ", ".join(f"{n} {c:.2f}" for n, c in cpu.items()))
 
 
-def _film(recording: Path) -> None:
+def _film(recording: Path, domain: Domain) -> None:
     from skimo_core.episodes.recording import read_episode
     from skimo_sim.film import film
 
@@ -106,7 +110,7 @@ def _film(recording: Path) -> None:
         seen = read_episode(recording, salvage=True)
         made = film(
             seen.observations,
-            kitchen().task(seen.meta.task or "kitchen"),
+            domain.task(seen.meta.task),
             video=recording.with_suffix(".mp4"),
             strip=recording.with_suffix(".png"),
             rate_hz=seen.meta.rate_hz,

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.tasks import Task
 from skimo_core.process.provenance import provenance
 
 MAX_EPISODES = 10_000
@@ -29,7 +30,10 @@ class Args:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
-        task: a named task, or sub-tasks joined by commas, in the order in which they count.
+        domain: what the tasks share: a domain's name, or a file.
+        robot: whose limits hold: a robot's name, or a file; empty: the domain's.
+        cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
+        task: a named task, or sub-tasks joined by commas, in the order in which they count; empty: the domain's first.
         episodes: how many.
         seed: of the first episode; episode i uses seed + i.
         stack: "inprocess" (simulated time) or "full" (the ROS stack, real time).
@@ -39,7 +43,10 @@ class Args:
     """
 
     bundle: str = "kitchen"
-    task: str = "kitchen"
+    domain: str = DEFAULT
+    robot: str = ""
+    cell: str = ""
+    task: str = ""
     episodes: int = 20
     seed: int = 0
     stack: Literal["inprocess", "full"] = "inprocess"
@@ -82,21 +89,21 @@ def evaluate_inprocess(args: Args) -> dict[str, Any]:
     from skimo_server.bundle import load_bundle, resolve_bundle
     from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
 
-    from .inprocess import Job, factory_for, run_jobs
+    from .inprocess import Job, World, factory_for, run_jobs
 
-    task = kitchen().task(args.task)
+    task = load_domain(args.domain).task(args.task)
     folder = resolve_bundle(args.bundle)
     manifest = load_bundle(folder).manifest
     with_settings(manifest.planner, args.set)
     settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
-    jobs = [Job(task=args.task, seed=args.seed + i) for i in range(args.episodes)]
+    world = World(domain=args.domain, robot=args.robot, cell=args.cell)
+    jobs = [Job(task=task.name, seed=args.seed + i) for i in range(args.episodes)]
     results = []
-    for result in run_jobs(jobs, factory_for(folder, settings), args.workers or (os.cpu_count() or 1)):
+    for result in run_jobs(jobs, factory_for(folder, settings), world, args.workers or (os.cpu_count() or 1)):
         results.append(result)
         done = ", ".join(f"{n} at step {s}" for n, s in zip(result.task, result.completed_at)) or "none"
         print(f"episode {result.seed}: {result.subtasks_done}/{len(result.task)} ({done}) {result.error}", flush=True)
-    return _report(args, len(task.subtasks), manifest.bundle_id, summarise(results)) | {
-        "stops": 0,
+    return _report(args, task, manifest.bundle_id, summarise(results)) | {
         "episodes_detail": [r.to_dict() for r in results],
     }
 
@@ -106,14 +113,18 @@ def evaluate_full(args: Args) -> dict[str, Any]:
     from .full_stack import run_full
     from .pauses import describe
 
-    task = kitchen().task(args.task)
-    figures = run_full(bundle=args.bundle, task=args.task, seeds=range(args.seed, args.seed + args.episodes))
+    domain = load_domain(args.domain)
+    task = domain.task(args.task)
+    seeds = range(args.seed, args.seed + args.episodes)
+    figures = run_full(bundle=args.bundle, domain=domain, robot=args.robot, cell=args.cell, task=task.name, seeds=seeds)
     print(f"eval: {describe(figures['misses'])}")
-    return _report(args, len(task.subtasks), figures["bundle_id"], figures)
+    return _report(args, task, figures["bundle_id"], figures)
 
 
-def _report(args: Args, subtasks: int, bundle_id: str, figures: dict[str, Any]) -> dict[str, Any]:
-    command = f"skimo eval --bundle {Path(args.bundle).name} --task '{args.task}' --episodes {args.episodes} "
-    command += f"--seed {args.seed} --stack {args.stack}" + "".join(f" --set {s}" for s in args.set)
-    header = {"provenance": provenance(command=command, seed=args.seed), "bundle_id": bundle_id, "task": args.task}
-    return header | {"stack": args.stack, "subtasks": subtasks} | figures
+def _report(args: Args, task: Task, bundle_id: str, figures: dict[str, Any]) -> dict[str, Any]:
+    command = f"skimo eval --bundle {Path(args.bundle).name} --domain {Path(args.domain).name} --task '{task.name}' "
+    command += f"--episodes {args.episodes} --seed {args.seed} --stack {args.stack}" + "".join(
+        f" --set {s}" for s in args.set
+    )
+    header = {"provenance": provenance(command=command, seed=args.seed), "bundle_id": bundle_id, "task": task.name}
+    return header | {"stack": args.stack, "subtasks": len(task.subtasks)} | figures

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skimo_core.domain.domain import Domain
 from skimo_eval.statistics import bootstrap_interval
 from skimo_ros.operator import Operator, Watched, init_ros
 
@@ -20,13 +21,14 @@ from .pauses import audit_misses
 from .stack_process import StackProcess
 
 
-def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
+def run_full(*, bundle: str, domain: Domain, robot: str, cell: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Run the episodes; print a line for each; return their figures."""
     with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
         place = Path(folder)
-        with StackProcess(bundle=bundle, task=task, recordings=place / "recordings", logs=place / "logs") as stack:
+        arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": task}
+        with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
             init_ros()
-            operator = Operator()
+            operator = Operator(domain)
             try:
                 operator.wait_until_ready(stack.alive)
                 episodes = []
@@ -44,7 +46,7 @@ def run_full(*, bundle: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
         "cpu_cores_per_process": metered.cpu_cores,
         "cpu_cores": sum(metered.cpu_cores.values()),
         "cpu_cores_stolen": metered.cpu_cores_stolen,
-        "misses": audit_misses([tick for e in episodes for tick in e.ticks], metered.pauses),
+        "misses": audit_misses([tick for e in episodes for tick in e.ticks], metered.pauses, domain.action.period_s),
     }
 
 

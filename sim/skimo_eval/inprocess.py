@@ -1,4 +1,4 @@
-"""Evaluation without ROS: the same policy, loop and actuation as the stack, in simulated time, episodes in parallel.
+"""Evaluation without ROS: the stack's own pilot behind the stack's own gate, in simulated time, episodes in parallel.
 
 Every episode depends on its own seed alone, so the results are the same for any number of workers.
 """
@@ -13,11 +13,34 @@ from functools import partial
 from pathlib import Path
 
 from skimo_core.contract.policy import SkillPolicy
-from skimo_core.domain.tasks import kitchen
-from skimo_eval.trials import EpisodeResult, run_episode
-from skimo_sim.twin import Twin
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.robot import load_limits
+from skimo_sim.twins import make_twin
+
+from .trials import EpisodeResult, Lab, run_episode
 
 PolicyFactory = Callable[[], SkillPolicy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a lab is made of, by names or paths; empty: the domain's own."""
+
+    domain: str = DEFAULT
+    robot: str = ""
+    cell: str = ""
+
+    def build(self) -> Lab:
+        """Load all of it.
+
+        Raises:
+            SpecError: no such thing, or it contradicts itself.
+        """
+        domain = load_domain(self.domain)
+        limits = load_limits(self.robot or domain.robot)
+        cell = load_cell(self.cell or domain.cell)
+        return Lab(domain=domain, limits=limits, cell=cell, twin=make_twin(domain, limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +58,17 @@ def bundle_policy(folder: Path, settings: dict[str, object]) -> SkillPolicy:
     return open_policy(folder, settings)
 
 
-def run_jobs(jobs: Sequence[Job], factory: PolicyFactory, workers: int = 1) -> Iterator[EpisodeResult]:
+def run_jobs(
+    jobs: Sequence[Job], factory: PolicyFactory, world: World = World(), workers: int = 1
+) -> Iterator[EpisodeResult]:
     """Run the episodes and yield their results in the order of `jobs`, as they come."""
     if workers == 1:
-        policy, twin = factory(), Twin()
-        yield from (_run(twin, policy, job) for job in jobs)
+        policy, lab = factory(), world.build()
+        yield from (_run(lab, policy, job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=(factory,)) as pool:
+    given = (factory, world)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=given) as pool:
         yield from pool.map(_run_in_worker, jobs)
 
 
@@ -51,13 +77,13 @@ def factory_for(folder: Path, settings: dict[str, object]) -> PolicyFactory:
     return partial(bundle_policy, folder, settings)
 
 
-_worker: tuple[Twin, SkillPolicy] | None = None
-"""Each worker process's own twin and policy; set once when the process starts."""
+_worker: tuple[Lab, SkillPolicy] | None = None
+"""Each worker process's own lab and policy; set once when the process starts."""
 
 
-def _initialise(factory: PolicyFactory) -> None:
+def _initialise(factory: PolicyFactory, world: World) -> None:
     global _worker
-    _worker = (Twin(), factory())
+    _worker = (world.build(), factory())
 
 
 def _run_in_worker(job: Job) -> EpisodeResult:
@@ -65,6 +91,5 @@ def _run_in_worker(job: Job) -> EpisodeResult:
     return _run(*_worker, job)
 
 
-def _run(twin: Twin, policy: SkillPolicy, job: Job) -> EpisodeResult:
-    domain = kitchen()
-    return run_episode(twin, policy, domain, domain.task(job.task), job.seed)
+def _run(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
+    return run_episode(lab, policy, lab.domain.task(job.task), job.seed)

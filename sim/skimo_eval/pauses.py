@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from skimo_core.control.loop import StepKind
-from skimo_core.control.pilot import ACT_DEADLINE_S
-from skimo_core.domain.tasks import kitchen
+from skimo_core.control.pilot import ACT_DEADLINE_PERIODS
 
 NAP_S = 0.004
 SHORTEST_S = 0.02
@@ -71,7 +70,7 @@ class PauseWatch:
             asleep_s, due_s = now_s, awake_s + NAP_S
 
 
-def audit_misses(ticks: Sequence[tuple[float, str]], pauses: Sequence[Pause]) -> dict[str, Any]:
+def audit_misses(ticks: Sequence[tuple[float, str]], pauses: Sequence[Pause], period_s: float) -> dict[str, Any]:
     """How often a run of missed ticks began beside a pause, and how often any tick lay beside one.
 
     A pause is beside a tick if it overlaps the time from one period before the tick was due to its deadline: states
@@ -80,13 +79,13 @@ def audit_misses(ticks: Sequence[tuple[float, str]], pauses: Sequence[Pause]) ->
 
     Args:
         ticks: due time (seconds since the epoch) and kind (of `StepKind`) of each tick, in order.
+        period_s: from tick to tick.
     """
-    period_s = kitchen().action.period_s
     missed = [kind in (StepKind.MISSED.value, StepKind.HOLD.value) for _, kind in ticks]
     began = [due_s for (due_s, _), now, before in zip(ticks, missed, [False, *missed]) if now and not before]
 
     def beside(due_s: float) -> bool:
-        return any(p.begin_s < due_s + ACT_DEADLINE_S and p.end_s > due_s - period_s for p in pauses)
+        return any(p.begin_s < due_s + ACT_DEADLINE_PERIODS * period_s and p.end_s > due_s - period_s for p in pauses)
 
     return {
         "pauses": len(pauses),

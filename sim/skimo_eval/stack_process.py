@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,12 +49,14 @@ class StackProcess:
     """Starts on entering, stops on leaving; `alive` says whether it still runs.
 
     Args:
-        bundle, task, recordings: arguments of launch/stack.yaml.
+        arguments: of launch/stack.yaml, by name.
+        recordings: folder of the recordings.
         logs: folder for the processes' output.
     """
 
-    def __init__(self, *, bundle: str, task: str, recordings: Path, logs: Path) -> None:
-        self._arguments = [f"bundle:={bundle}", f"task:={task}", f"recordings:={recordings}"]
+    def __init__(self, arguments: Mapping[str, str], *, recordings: Path, logs: Path) -> None:
+        given = {**arguments, "recordings": str(recordings)}
+        self._arguments = [f"{name}:={value}" for name, value in given.items() if value]
         self.logs = logs
         self.tail: deque[str] = deque(maxlen=LINES)
         self._process: subprocess.Popen[str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "subtasks_per_episode": done,
         "success_per_subtask": {n: _success(results, n) for n in names},
         "missed_ticks": sum(r.missed for r in results),
+        "stops": sum(r.stops for r in results),
+        "verdicts": dict(sum((Counter(r.verdicts) for r in results), Counter())),
         "late_plans": sum(r.late_plans for r in results),
         "errors": [r.error for r in results if r.error],
         "plan_ms": _percentiles([p.plan_ms for p in plans]),
@@ -40,7 +43,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     }
 
 
-def plan_audit(plans: Sequence[PlanRecord]) -> dict[str, Any]:
+def plan_audit(plans: Sequence[PlanRecord], joints: int = 7) -> dict[str, Any]:
     """How far the planner's expectations came true.
 
     Returns:
@@ -52,7 +55,7 @@ def plan_audit(plans: Sequence[PlanRecord]) -> dict[str, Any]:
     said = [p for p in plans if p.success_probability >= 0.5]
     came = [p for p in plans if p.achieved]
     both = sum(p.achieved for p in said)
-    errors = [np.abs(p.predicted_O[:7] - p.reached_O[:7]).mean() for p in plans if p.reached_O is not None]
+    errors = [np.abs(p.predicted_O[:joints] - p.reached_O[:joints]).mean() for p in plans if p.reached_O is not None]
     return {
         "plans": len(plans),
         "predicted_successes": len(said),

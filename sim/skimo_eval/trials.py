@@ -1,46 +1,47 @@
 """One episode of a policy in a twin, in simulated time: the in-process counterpart of the ROS stack.
 
-The same parts run here as in the nodes (Observer, SkillLoop, Actuator); only the clock and the transport differ.
-Success is counted on the twin's truth (no observation noise), progress inside the loop on what the policy sees.
-Units s, rad, ms.
+The policy node's own pilot flies the arm, behind the gate's own checks and limits, on a clock that the twin moves on:
+observation, plan-ahead, actuation, confirmations, misses and holds are the same objects as there. Only the transport
+differs, and the time that planning takes, which here is none. Success is counted on the twin's truth (no observation
+noise), progress inside the loop on what the policy sees. Units s, rad, ms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from skimo_core.contract.backend import Backend
-from skimo_core.contract.errors import SpecError
+from skimo_core.contract.backend import Backend, SimulatedBackend
+from skimo_core.contract.errors import BackendError, SpecError
 from skimo_core.contract.policy import FloatArray, Plan, SkillPolicy
-from skimo_core.control.actuate import Actuator
-from skimo_core.control.loop import SkillLoop, Step, StepKind
+from skimo_core.contract.types import JointCommand, Verdict
+from skimo_core.control.commander import Arm
 from skimo_core.control.observe import Observer
+from skimo_core.control.pilot import Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
-from skimo_core.domain.robot import RobotLimits, load_limits
-from skimo_core.domain.tasks import Domain, Progress, Task
+from skimo_core.control.reports import Episode, StepRecord
+from skimo_core.domain.cell import Cell
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import RobotLimits
+from skimo_core.domain.tasks import Progress, Task
+from skimo_core.safety.gate import Decision, Gate
+from skimo_core.safety.gated import GatedBackend
 
 PLAN_DEADLINE_S = 30.0
-ACT_DEADLINE_S = 5.0
 
 
-class Twin(Backend, Protocol):
-    """What a rollout needs of a simulated backend."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """Where trials happen: a domain, its robot in its cell, and the twin that simulates them."""
 
-    def reset(self, task: str, seed: int) -> None: ...
-
-    def advance(self, dt_s: float) -> None: ...
-
-
-@runtime_checkable
-class WatchingPolicy(Protocol):
-    """A policy that may look at the twin before each step, as a planner with the twin as its model must."""
-
-    def watch(self, twin: Twin, actuator: Actuator) -> None: ...
+    domain: Domain
+    limits: RobotLimits
+    cell: Cell
+    twin: SimulatedBackend
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class EpisodeResult:
         task: its sub-tasks in order.
         completed_at: for each sub-task completed in order, the control step.
         steps, missed, late_plans: counts of the loop.
+        verdicts: the gate's on commands other than PASS, by name; `stops` of them latched.
         plans: each plan against its outcome.
         error: why the episode ended early, if it did.
     """
@@ -85,6 +87,8 @@ class EpisodeResult:
     steps: int = 0
     missed: int = 0
     late_plans: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    stops: int = 0
     plans: list[PlanRecord] = field(default_factory=list)
     error: str = ""
 
@@ -105,83 +109,132 @@ def truth(domain: Domain, twin: Backend) -> FloatArray:
     return observer.observe(twin.read(), twin.read_objects(), twin.now_s())
 
 
+class Trial:
+    """One episode under way: call `step` until it is over.
+
+    Args:
+        lab: where; its twin is reset.
+        policy: flown.
+        gate: None: the lab's own, new.
+
+    Raises:
+        SpecError: the policy was made for another domain, other channels, units, scale or rate.
+    """
+
+    def __init__(self, lab: Lab, policy: SkillPolicy, task: Task, seed: int, gate: Gate | None = None) -> None:
+        domain = lab.domain
+        if unfit := policy.spec.unfit_for(domain.observation, domain.action, domain.named):
+            raise SpecError(f"bundle {policy.spec.bundle_id[:12]}: its {unfit}; take one made for this robot and scene")
+        self.lab, self.task = lab, task
+        self.result = EpisodeResult(seed=seed, task=tuple(s.name for s in task.subtasks))
+        self.records: list[StepRecord] = []
+        self.truths: list[FloatArray] = []
+        self._skill = policy.spec.skill
+        self._decisions: list[Decision] = []
+        self.arm = GatedBackend(lab.twin, gate or Gate(lab.limits, cell=lab.cell), self._decisions.append)
+        self.arm.reset(task.name, seed)
+        self.pilot = Pilot(
+            domain,
+            lab.limits,
+            policy,
+            ImmediatePlanning(policy, PLAN_DEADLINE_S),
+            Arm(robot=self.arm.read, objects=self.arm.read_objects, send=self._send, clock=self.arm.now_s),
+            Audience(news=lambda news: None, record=lambda _, record: self.records.append(record)),
+            noise=True,
+        )
+        self._real = Progress(task)
+        episode = Episode(
+            episode_id=f"trial-{seed}",
+            task=task.name,
+            subtasks=self.result.task,
+            seed=seed,
+            bundle_id=policy.spec.bundle_id,
+        )
+        self.pilot.start(episode, task, self.arm.now_s())
+
+    def step(self) -> bool:
+        """One control period; returns whether the episode goes on."""
+        self._deliver()
+        seen_O = truth(self.lab.domain, self.arm)
+        report = self.pilot.report()
+        if report.state not in ("resetting", "idle"):
+            self.result.completed_at += [report.step] * self._real.update(seen_O)
+        self.pilot.tick(self.arm.now_s())
+        report = self.pilot.report()
+        if report.state in ("running", "missed", "held", "done"):
+            self.truths.append(seen_O)
+        if report.state in ("done", "held"):
+            self._end(report.reason, held=report.state == "held")
+            return False
+        self.arm.advance(self.lab.domain.action.period_s)
+        return True
+
+    def _send(self, command: JointCommand) -> None:
+        with suppress(BackendError):  # the gate's stop; the pilot hears of it at its next tick, as in its node
+            self.arm.write(command)
+
+    def _deliver(self) -> None:
+        """What the gate said and passed on since the last tick, as the policy's node hears it: before its tick."""
+        decisions, self._decisions[:] = list(self._decisions), []
+        for decision in decisions:
+            if decision.verdict is not Verdict.PASS:
+                latched = decision.verdict is Verdict.STOP
+                self.pilot.note_verdict(decision.verdict, latched=latched, reasons=decision.reasons)
+                name = decision.verdict.name
+                self.result.verdicts[name] = self.result.verdicts.get(name, 0) + 1
+            if decision.command is not None:
+                self.pilot.confirm(decision.command.trajectory)
+
+    def _end(self, reason: str, *, held: bool) -> None:
+        counts = self.pilot.report()
+        self.pilot.cancel(reason)
+        self.result.stops = self.arm.gate.generation
+        self.result.steps, self.result.missed = counts.step, counts.missed_ticks
+        self.result.late_plans, self.result.error = counts.late_plans, reason if held else ""
+        self.result.plans = _audit(self.records, self.truths, self.task, self._skill.horizon, self._skill.plan_length)
+
+
 def run_episode(
-    twin: Twin,
+    lab: Lab,
     policy: SkillPolicy,
-    domain: Domain,
     task: Task,
     seed: int,
     *,
-    limits: RobotLimits | None = None,
-    on_step: Callable[[int, Step, npt.NDArray[np.float32]], None] | None = None,
+    before_step: Callable[[Trial], None] = lambda trial: None,
 ) -> EpisodeResult:
     """Run `task` once from the reset state of `seed`.
 
     Args:
-        on_step: called with (step, the loop's decision, the noisy observation) before the twin moves.
+        before_step: looks at the trial before each control period.
 
     Raises:
-        SpecError: the policy was made for other channels, units, scale or rate than the domain's.
+        SpecError: see `Trial`.
+        SimulationError: the physics diverged.
     """
-    if unfit := policy.spec.unfit_for(domain.observation, domain.action):
-        raise SpecError(f"bundle {policy.spec.bundle_id[:12]}: its {unfit}; take one made for this robot and scene")
-    limits = limits or load_limits("panda")
-    twin.reset(task.name, seed)
-    observer = Observer(
-        domain.observation,
-        max_age_s=domain.action.period_s,
-        noise=domain.noise,
-        rng=np.random.default_rng(np.random.SeedSequence([seed, 1])),
-    )
-    actuator = Actuator(limits, domain.action)
-    actuator.reset(twin.read().q_rad, twin.now_s())
-    loop = SkillLoop(
-        task,
-        policy.spec.skill,
-        lambda o, z: policy.act(o, z, deadline_s=ACT_DEADLINE_S),
-        ImmediatePlanning(policy, PLAN_DEADLINE_S),
-    )
-    loop.start(seed=seed)
-    result = EpisodeResult(seed=seed, task=tuple(s.name for s in task.subtasks))
-    audit = _Audit(result, policy.spec.skill.plan_length * policy.spec.skill.horizon, policy.spec.skill.horizon)
-    real = Progress(task)
-    while True:
-        seen_truth = truth(domain, twin)
-        result.completed_at += [loop.counts.steps] * real.update(seen_truth)
-        observation = observer.observe(twin.read(), twin.read_objects(), twin.now_s())
-        if isinstance(policy, WatchingPolicy):
-            policy.watch(twin, actuator)
-        step = loop.step(observation)
-        audit.note(loop.counts.steps, step, seen_truth, loop.progress.done, task)
-        if on_step is not None:
-            on_step(loop.counts.steps, step, observation)
-        if step.kind is StepKind.DONE or loop.held_for:
-            result.error = loop.held_for
-            break
-        if step.kind is StepKind.ACT and step.action_A is not None:
-            twin.write(actuator.command(step.action_A, twin.now_s()))
-        twin.advance(domain.action.period_s)
-    result.steps, result.missed, result.late_plans = loop.counts.steps, loop.counts.missed, loop.counts.late_plans
-    return result
+    trial = Trial(lab, policy, task, seed)
+    before_step(trial)
+    while trial.step():
+        before_step(trial)
+    return trial.result
 
 
-class _Audit:
-    """Fills an episode's plan records: what was expected, what was reached, whether success came."""
-
-    def __init__(self, result: EpisodeResult, plan_steps: int, horizon: int) -> None:
-        self._result = result
-        self._plan_steps = plan_steps
-        self._horizon = horizon
-
-    def note(self, step_index: int, step: Step, truth_O: FloatArray, done: int, task: Task) -> None:
-        for record in self._result.plans:
-            if record.reached_O is None and step_index - record.step >= self._horizon:
-                record.reached_O = truth_O
-            subtask = next(s for s in task.subtasks if s.name == record.subtask)
-            if step_index - record.step <= self._plan_steps and bool(subtask.complete(truth_O)):
-                record.achieved = True
-        if step.new_plan is not None and done < len(task.subtasks):
-            self._result.plans.append(_record(step_index, task.subtasks[done].name, step.new_plan))
+def _audit(
+    records: list[StepRecord], truths: list[FloatArray], task: Task, horizon: int, plan_length: int
+) -> list[PlanRecord]:
+    """What each plan expected, what was reached one skill later, and whether success came within its length."""
+    found, progress = [], Progress(task)
+    for index, record in enumerate(records[: len(truths)]):
+        progress.update(record.observation_O)
+        plan, subtask = record.step.new_plan, progress.current
+        if plan is None or subtask is None:
+            continue
+        made = _record(index, subtask.name, plan)
+        if index + horizon < len(truths):
+            made.reached_O = truths[index + horizon]
+        ahead = truths[index : index + horizon * plan_length + 1]
+        made.achieved = any(bool(subtask.complete(seen_O)) for seen_O in ahead)
+        found.append(made)
+    return found
 
 
 def _record(step: int, subtask: str, plan: Plan) -> PlanRecord:

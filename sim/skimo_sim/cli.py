@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 
 
@@ -96,7 +96,7 @@ def collect_kitchen(
         raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")
     if check:
         print(f"{'script':<15} {'done':>6} {'in 60':>6}  steps: median  p95")
-        for name in kitchen().subtasks:
+        for name in load_domain("kitchen").subtasks:
             trials = check_script(name, tries=check, seed=seed, workers=workers)
             steps = np.array([trial.steps for trial in trials])
             done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
@@ -137,11 +137,10 @@ def render_recording(
     target = out or recording.with_suffix("")
     made = film(
         episode.observations,
-        kitchen().task(episode.meta.task or "kitchen"),
+        load_domain("kitchen").task(episode.meta.task),
         video=target.with_suffix(".mp4"),
         strip=target.with_suffix(".png"),
         rate_hz=episode.meta.rate_hz,
-        arm=episode.meta.arm,
         camera=camera,
         pictures=pictures,
     )

@@ -27,7 +27,9 @@ from typing import TypeVar
 import numpy as np
 
 from skimo_core.contract.errors import EpisodeError, SimulationError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
@@ -122,6 +124,9 @@ def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
         seed=seed,
         success=True,
         channels=domain.observation.names,
+        domain=domain.named,
+        robot=load_limits(domain.robot).named,
+        cell=load_cell(domain.cell).named,
         start_q_rad=played.start_q_rad,
     )
     return Episode(observations=played.observations, actions=played.actions, meta=meta)

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from skimo_core.contract.errors import BackendError, SimulationError
+from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
 from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import RobotLimits, load_limits
-from skimo_core.domain.tasks import Domain, Task, kitchen
+from skimo_core.domain.tasks import Task
 
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .scenes.arm import FINGERS
@@ -55,7 +56,7 @@ class Twin:
     """
 
     def __init__(self, arm: str = "panda") -> None:
-        self.domain: Domain = kitchen()
+        self.domain: Domain = load_domain("kitchen")
         self.scene: Scene = build_kitchen(arm)
         self.limits: RobotLimits = load_limits("panda")
         self.model: mujoco.MjModel = self.scene.model
@@ -117,7 +118,7 @@ class Twin:
 
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
-    def reset(self, task: str = "kitchen", seed: int = 0, *, now_s: float = 0.0) -> None:
+    def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None:
         """Return to the initial state, which is the same for every task and seed; older commands are void.
 
         Args:
@@ -285,3 +286,26 @@ class Twin:
                 f"the simulation diverged at {self.now_s():.3f} s: joint {name} at {speeds[worst]:.3g} rad/s or m/s "
                 f"(bound {SPEED_BOUND:g}); reset it, and look at the commands before this time"
             )
+
+
+def kitchen_twin(domain: Domain, limits: RobotLimits, arm: str = "panda") -> Twin:
+    """Registered as `kitchen`.
+
+    Raises:
+        SpecError: the domain's channels are not this scene's, or the robot is not its arm.
+    """
+    twin = Twin(arm)
+    if domain.observation != twin.domain.observation:
+        raise SpecError(f"the kitchen's twin can't simulate domain {domain.named}: its channels are not this scene's")
+    if limits.digest != twin.limits.digest:
+        raise SpecError(
+            f"the kitchen's twin simulates robot {twin.limits.named}, not {limits.named}: whoever listens to it would "
+            "judge one by the other's limits; name its robot, and a driver that drives it (driver:=twin)"
+        )
+    twin.domain = domain
+    return twin
+
+
+def kitchen_twin_with_its_own_arm(domain: Domain, limits: RobotLimits) -> Twin:
+    """Registered as `kitchen_own_arm`: the arm that ships with the scene, weak servos and all; to compare with."""
+    return kitchen_twin(domain, limits, "kitchen")

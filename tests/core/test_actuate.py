@@ -11,11 +11,11 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import JOINTS
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 
 LIMITS = load_limits("panda")
-SPEC = kitchen().action
+SPEC = load_domain().action
 PERIOD_S = SPEC.period_s
 
 

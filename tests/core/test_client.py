@@ -16,19 +16,20 @@ import zmq
 
 from skimo_core.contract.errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
 from skimo_core.contract.policy import Goals, Plan, PolicySpec
-from skimo_core.contract.specs import SkillSpec
-from skimo_core.domain.tasks import kitchen
+from skimo_core.contract.specs import Named, SkillSpec
+from skimo_core.domain.domain import load_domain
 from skimo_core.link import protocol, wire
 from skimo_core.link.client import PolicyClient
 from skimo_core.link.wire import Message
 
-DOMAIN = kitchen()
+DOMAIN = load_domain()
 SPEC = PolicySpec(
     observation=DOMAIN.observation,
     action=DOMAIN.action,
     skill=SkillSpec(horizon=10, dim=10, plan_length=3),
     bundle_id="a" * 64,
-    limits_digest="b" * 64,
+    domain=DOMAIN.named,
+    robot=Named(name="panda", digest="b" * 64),
     served_as="other",
 )
 OBSERVATION_O = np.zeros(30, np.float32)

@@ -10,9 +10,9 @@ from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
 from skimo_core.control.loop import SkillLoop, Step, StepKind
 from skimo_core.control.planning import BackgroundPlanning, ImmediatePlanning, PlanOutcome, PlanRequest
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 
-DOMAIN = kitchen()
+DOMAIN = load_domain()
 SPEC = SkillSpec(horizon=10, dim=10, plan_length=3)
 IDLE = np.zeros(DOMAIN.observation.size, np.float32)
 

@@ -25,16 +25,16 @@ from skimo_core.contract.types import (
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.cell import Cell, known_cells, load_cell
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.kinematics import arm_points
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
 from skimo_core.safety.path import ARRIVAL_S
 
 LIMITS = load_limits("panda")
-SPEC = kitchen().action
+SPEC = load_domain().action
 PERIOD_S = SPEC.period_s
 
 

@@ -9,12 +9,12 @@ from support.joint_trajectory_controller import PERIOD_S, JointTrajectoryControl
 from skimo_core.contract.types import JOINTS, JointTrajectory, RobotState
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Gate
 from skimo_core.safety.path import ARRIVAL_S
 
-LIMITS, ACTION = load_limits(), kitchen().action
+LIMITS, ACTION = load_limits(), load_domain().action
 STEPS, PERIODS_PER_STEP = 12, 80
 
 

@@ -8,9 +8,9 @@ import pytest
 from skimo_core.contract.errors import MissingError, ObservationError, SpecError, StaleError
 from skimo_core.contract.types import ObjectStates, RobotState
 from skimo_core.control.observe import Observer, object_values
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 
-SPEC = kitchen().observation
+SPEC = load_domain().observation
 RNG = np.random.default_rng(1)
 
 

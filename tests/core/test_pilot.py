@@ -17,11 +17,11 @@ from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
 from skimo_core.control.reports import Episode, EpisodeNews, StepRecord
 from skimo_core.control.trajectory import TrajectoryFollower
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Gate
 
-DOMAIN, LIMITS = kitchen(), load_limits("panda")
+DOMAIN, LIMITS = load_domain(), load_limits("panda")
 PERIOD_S = DOMAIN.action.period_s
 SPEC = PolicySpec(observation=DOMAIN.observation, action=DOMAIN.action, skill=SkillSpec(), bundle_id="fake")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_eval import evaluate
 from skimo_eval.inprocess import Job, factory_for, run_jobs
 from skimo_eval.statistics import bootstrap_interval, plan_audit, summarise
@@ -22,7 +22,7 @@ from skimo_server.testing import make_bundle
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "toy"
     planner = PlannerConfig(samples=16, elites=4, horizon=2)
-    make_bundle(folder, observation=kitchen().observation, action=kitchen().action, planner=planner)
+    make_bundle(folder, observation=load_domain().observation, action=load_domain().action, planner=planner)
     return folder
 
 
@@ -31,8 +31,8 @@ def test_a_bundle_of_another_domain_is_refused_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
 ) -> None:
     """It would hold at its first observation, and the episode never end."""
-    own = replace(kitchen().observation, names=tuple(f"channel {k}" for k in range(kitchen().observation.size)))
-    make_bundle(tmp_path / "other", observation=own, action=kitchen().action)
+    own = replace(load_domain().observation, names=tuple(f"channel {k}" for k in range(load_domain().observation.size)))
+    make_bundle(tmp_path / "other", observation=own, action=load_domain().action)
     asked = ["--bundle", str(tmp_path / "other"), "--episodes", "2", "--workers", str(workers)]
     assert evaluate.main(asked) == 1
     assert "its observation is not this caller's: names[0] is 'channel 0', wanted" in capsys.readouterr().err
@@ -44,7 +44,7 @@ def test_results_depend_on_the_seed_and_not_on_the_workers(bundle: Path) -> None
     together = list(run_jobs(jobs, factory_for(bundle, {}), workers=2))
     for one, other in zip(alone, together):
         assert one.to_dict() == other.to_dict()
-        assert one.steps == kitchen().step_limit and one.missed == 0 and not one.error
+        assert one.steps == load_domain().step_limit and one.missed == 0 and not one.error
         values = [p.value for p in other.plans]
         assert [p.value for p in one.plans] == pytest.approx(values, abs=1e-5)  # kernels round by memory alignment
     assert [p.value for p in alone[0].plans] != [p.value for p in alone[1].plans]

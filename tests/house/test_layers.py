@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn, core <- sim, core <- bringup, core and messages <- ros; all <- eval."""
+"""Dependencies go one way: core <- server <- learn, core <- sim, core <- bringup, core + msgs <- ros, all <- eval."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skimo_core.domain.tasks import Domain, kitchen
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_learn.data import EpisodeSet
 from skimo_learn.recipes import Recipe, smoke
 
@@ -51,7 +51,7 @@ def episodes() -> EpisodeSet:
 
 @pytest.fixture
 def domain() -> Domain:
-    return kitchen()
+    return load_domain()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import EpisodeError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_core.episodes.cache import from_episodes
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_learn import cli
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_learn.data import EpisodeSet
 from skimo_learn.overrides import with_settings
 from skimo_learn.pretrain import Pretrainer, pretrain

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_learn.data import EpisodeSet
 from skimo_learn.pretrain import Pretrainer
 from skimo_learn.recipes import Recipe

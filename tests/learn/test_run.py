@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.domain import Domain
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import load_run
 from skimo_learn.recipes import Recipe

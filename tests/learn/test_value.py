@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skimo_core.domain.tasks import Domain, Subtask
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.tasks import Subtask
 from skimo_learn.data import EpisodeSet
 from skimo_learn.models.agent import SkillModel
 from skimo_learn.recipes import Recipe

@@ -15,8 +15,8 @@ from skimo_core.contract.types import GripperCommand, ObjectStates, RobotState, 
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.loop import Step, StepKind
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Decision
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
@@ -25,7 +25,7 @@ from skimo_ros.reports import GateReport
 
 ADAPTER = load_adapter("twin")
 LIMITS = load_limits()
-DOMAIN = kitchen()
+DOMAIN = load_domain()
 EPISODE = Episode(episode_id="sound", task="kitchen", subtasks=("kettle",), seed=1, bundle_id="b")
 
 

@@ -19,8 +19,8 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import GripperCommand, JointTrajectory, ObjectStates, RobotMode, RobotState, Verdict
 from skimo_core.control.actuate import Actuator
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.gate import Decision
 from skimo_ros import conversions as convert
 from skimo_ros.adapters import load_adapter
@@ -43,7 +43,7 @@ ROBOT = RobotState(
 
 
 def trajectory() -> JointTrajectory:
-    actuator = Actuator(load_limits(), kitchen().action)
+    actuator = Actuator(load_limits(), load_domain().action)
     return actuator.command(np.full(9, 0.4, np.float32), NOW_S).trajectory
 
 

@@ -14,7 +14,7 @@ import pytest
 from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
 
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.recording import read_episode
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import Names
@@ -46,7 +46,7 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("loop")
-    domain, endpoint = kitchen(), f"ipc://{folder}/socket"
+    domain, endpoint = load_domain(), f"ipc://{folder}/socket"
     make_bundle(folder / "bundle", observation=domain.observation, action=domain.action)
     command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(folder / "bundle")]
     command += ["--endpoint", endpoint]

@@ -38,9 +38,6 @@ def test_nothing_needs_a_driver_stacks_messages_before_a_driver_is_named() -> No
 
 
 def test_the_core_imports_without_ros_too() -> None:
-    code = (
-        BLOCK.replace("'torch',", "'torch', 'rclpy',")
-        + "\nimport skimo_core.control.pilot, skimo_core.link.client"
-    )
+    code = BLOCK.replace("'torch',", "'torch', 'rclpy',") + "\nimport skimo_core.control.pilot, skimo_core.link.client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

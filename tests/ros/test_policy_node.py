@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_ros.policy_node import _asked
 from skimo_server.bundle import load_bundle
 from skimo_server.testing import make_bundle
@@ -17,7 +17,7 @@ def test_a_bundle_is_asked_for_by_id_by_name_or_by_folder(tmp_path: Path) -> Non
     assert _asked("") == (None, None)
     assert _asked("0" * 64) == ("0" * 64, None)
     assert _asked("kitchen") == (None, "kitchen")
-    domain = kitchen()
+    domain = load_domain()
     make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action)
     assert _asked(str(tmp_path / "bundle")) == (load_bundle(tmp_path / "bundle").manifest.bundle_id, None)
 

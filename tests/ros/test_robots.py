@@ -8,8 +8,8 @@ import pytest
 from ros.ros_harness import START_S, Processes
 from support.policy_server import running
 
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.process.isolation import free_domain
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.testing import make_bundle
@@ -19,8 +19,8 @@ LAB_DRIVER = "like: franka_ros2\nsource: ours\nrobots: [panda, fr3]\narm: panda\
 
 
 def test_a_mismatch_of_driver_robot_twin_and_bundle_refuses_to_start(tmp_path: Path) -> None:
-    domain, panda = kitchen(), load_limits("panda")
-    make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action, limits_digest="0" * 64)
+    domain, panda = load_domain(), load_limits("panda")
+    make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action, robot=Named(name="other", digest="0" * 64))
     (tmp_path / "lab.yaml").write_text(LAB_DRIVER)
     policy = InProcessPolicy.load(str(tmp_path / "bundle"))
     bundle = policy.spec.bundle_id[:12]

@@ -23,14 +23,14 @@ from std_msgs.msg import String
 from skimo_core.contract.errors import BackendError
 from skimo_core.contract.types import JOINTS, RobotMode
 from skimo_core.control.actuate import Actuator
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_core.domain.urdf import robot_description
 from skimo_ros.adapters import load_adapter, robot_state_type
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names
 
-ACTION = kitchen().action
+ACTION = load_domain().action
 STEPS = 25
 ATTEMPTS = 8
 SAME_PATH_RAD = 0.005

@@ -9,7 +9,7 @@ import rclpy
 from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, wait_until
 
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
@@ -33,7 +33,7 @@ class WholeStack:
 
     def start(self) -> None:
         """Start everything and wait until an episode may begin."""
-        domain, endpoint = kitchen(), f"ipc://{self._folder}/socket"
+        domain, endpoint = load_domain(), f"ipc://{self._folder}/socket"
         bundle = self._folder / "bundle"
         make_bundle(bundle, observation=domain.observation, action=domain.action)
         command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(bundle), "--endpoint", endpoint]

@@ -30,7 +30,7 @@ def policy(bundle_folder: Path) -> InProcessPolicy:
 def goals() -> Goals:
     return Goals(
         values_KO=np.zeros((2, 30), np.float32),
-        masks_KO=np.eye(2, 30, 9, dtype=np.float32),
+        weights_KO=np.eye(2, 30, 9, dtype=np.float32),
         thresholds_K=np.full(2, 0.3, np.float32),
     )
 

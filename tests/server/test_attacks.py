@@ -142,7 +142,7 @@ from skimo_core.link.client import PolicyClient
 from skimo_core.contract.errors import PolicyError
 from skimo_core.contract.policy import Goals
 masks = np.eye(2, 30, 9, dtype=np.float32)
-goals = Goals(values_KO=np.zeros((2, 30), np.float32), masks_KO=masks, thresholds_K=np.full(2, 0.3, np.float32))
+goals = Goals(values_KO=np.zeros((2, 30), np.float32), weights_KO=masks, thresholds_K=np.full(2, 0.3, np.float32))
 client = PolicyClient(sys.argv[1])
 client.connect(20.0)
 print("plans", flush=True)

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skimo_core.contract.errors import BundleError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_server import cli
 from skimo_server.bundle import load_bundle, read_bundle, resolve_bundle, write_bundle
 from skimo_server.graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph, check_graph
@@ -58,7 +58,7 @@ def rehash(folder: Path, change: Callable[[dict], None]) -> None:
 
 
 def test_what_is_written_is_what_is_loaded(tmp_path: Path) -> None:
-    domain = kitchen()
+    domain = load_domain()
     manifest = make_bundle(
         tmp_path / "b", observation=domain.observation, action=domain.action, planner=skimo_table_2()
     )

@@ -13,7 +13,9 @@ from skimo_server.clients import ACTIVE_S, FAIR_SHARE, SENIORS, USAGE_WINDOW_S, 
 from skimo_server.plan_queue import MAX_PER_CLIENT, MAX_WAITING, PlanJob, PlanQueue
 
 NOBODY = Goals(
-    values_KO=np.zeros((1, 3), np.float32), masks_KO=np.zeros((1, 3), np.float32), thresholds_K=np.zeros(1, np.float32)
+    values_KO=np.zeros((1, 3), np.float32),
+    weights_KO=np.zeros((1, 3), np.float32),
+    thresholds_K=np.zeros(1, np.float32),
 )
 QUERY = PlanQuery(observation_O=np.zeros(3, np.float32), goals=NOBODY, seed=0, warm_start_PZ=None)
 

@@ -56,7 +56,7 @@ START = np.zeros(4, np.float32)
 def goal(*points: tuple[float, float], threshold: float = 0.2) -> Goals:
     values = np.array([(*p, 0.0, 0.0) for p in points], np.float32)
     masks = np.tile(np.array([1, 1, 0, 0], np.float32), (len(points), 1))
-    return Goals(values_KO=values, masks_KO=masks, thresholds_K=np.full(len(points), threshold, np.float32))
+    return Goals(values_KO=values, weights_KO=masks, thresholds_K=np.full(len(points), threshold, np.float32))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,7 +192,9 @@ def test_a_model_that_diverges_is_an_error_not_a_plan() -> None:
 def test_bad_arguments_are_refused() -> None:
     planner = Planner(LinearModel(), SMALL)
     with pytest.raises(SpecError, match="0 open sub-tasks"):
-        planner.plan(START, Goals(values_KO=START[None][:0], masks_KO=START[None][:0], thresholds_K=START[:0]), seed=0)
+        planner.plan(
+            START, Goals(values_KO=START[None][:0], weights_KO=START[None][:0], thresholds_K=START[:0]), seed=0
+        )
     with pytest.raises(SpecError, match="seed"):
         planner.plan(START, goal((1, 1)), seed=-1)
     with pytest.raises(SpecError, match="warm start"):

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from skimo_core.contract.errors import EpisodeError
-from skimo_core.control.actuate import Actuator
-from skimo_core.domain.tasks import kitchen
+from skimo_core.contract.types import Verdict
+from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.cache import load_folder
 from skimo_sim import cli
 from skimo_sim.collect import EVERY_PAIR, collect, held_out, make_episode
 from skimo_sim.play.player import Player, draw_order
 from skimo_sim.play.scripts import SCRIPTS
-from skimo_sim.twin import Twin
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_orders_are_drawn_so_that_every_pair_occurs() -> None:
 
 
 def test_a_held_out_order_is_seen_even_with_others_in_between() -> None:
-    domain = kitchen()
+    domain = load_domain()
     for order in domain.orders.values():
         assert held_out(order, domain)
         assert held_out((order[0], "top burner", *order[1:]), domain)
@@ -58,7 +57,7 @@ def test_a_held_out_order_is_seen_even_with_others_in_between() -> None:
 
 def test_an_episode_holds_four_subtasks_and_no_held_out_order() -> None:
     episode = make_episode(11)
-    done = {name for name, s in kitchen().subtasks.items() if s.complete(episode.observations).any()}
+    done = {name for name, s in load_domain().subtasks.items() if s.complete(episode.observations).any()}
     named = episode.meta.task.split(",")
     assert len(named) >= 4 and set(named) <= done
     assert episode.steps <= 280 and episode.observations.shape == (episode.steps + 1, 30)
@@ -66,20 +65,18 @@ def test_an_episode_holds_four_subtasks_and_no_held_out_order() -> None:
 
 
 def test_the_recorded_actions_make_the_recorded_path_again(player: Player) -> None:
-    played = player.play(("slide cabinet", "kettle"), 11)
-    twin, domain = Twin(), player.domain
-    twin.reset("kitchen", 11)
-    qpos = twin.data.qpos.copy()
-    qpos[:7] = np.array(played.start_q_rad) - twin.scene.arm.zero_rad
-    twin.set_state(qpos)
-    actuator = Actuator(twin.limits, domain.action)
-    actuator.reset(twin.read().q_rad, twin.now_s())
-    path = [twin.read().q_rad]
+    held = player.arm.gate.counts.by_verdict[Verdict.HOLD]
+    played = player.play(("microwave", "slide cabinet"), 2)
+    assert player.arm.gate.counts.by_verdict[Verdict.HOLD] == held, "what the gate holds back is not executed"
+    player.arm.reset("", 2)
+    qpos = player.twin.data.qpos.copy()
+    qpos[:7] = np.array(played.start_q_rad) - player.twin.scene.arm.zero_rad
+    player.put(qpos)
+    path = [player.twin.read().q_rad]
     for action in played.actions:
-        twin.write(actuator.command(action, twin.now_s()))
-        twin.advance(domain.action.period_s)
-        path.append(twin.read().q_rad)
-    noise = domain.noise[:7] + 1e-6
+        player.execute(action)
+        path.append(player.twin.read().q_rad)
+    noise = player.domain.noise[:7] + 1e-6
     assert len(path) > 40 and (np.abs(np.stack(path) - played.observations[:, :7]) <= noise).all()
 
 

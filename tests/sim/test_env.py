@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from skimo_core.domain.tasks import kitchen
-from skimo_sim.env import KitchenEnv
+from skimo_core.domain.domain import load_domain
+from skimo_sim.env import SkillEnv
 
 ID = "skimo_sim.envs:skimo/Kitchen-v0"
 
 
-@pytest.mark.parametrize("arm", ["panda", "kitchen"])
-def test_gymnasiums_checker_passes(arm: str) -> None:
+@pytest.mark.parametrize("twin", ["kitchen", "kitchen_own_arm", "kinematic"])
+def test_gymnasiums_checker_passes(twin: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not created.*")
-        check_env(gymnasium.make(ID, arm=arm).unwrapped, skip_render_check=True)
+        check_env(gymnasium.make(ID, twin=twin).unwrapped, skip_render_check=True)
 
 
 def test_spaces_and_truncation() -> None:
@@ -37,18 +37,18 @@ def test_spaces_and_truncation() -> None:
 
 
 def test_same_seed_same_episode_and_noise_is_the_papers() -> None:
-    first, second, quiet = KitchenEnv(), KitchenEnv(), KitchenEnv(noise=False)
+    first, second, quiet = SkillEnv(), SkillEnv(), SkillEnv(noise=False)
     a, _ = first.reset(seed=3)
     b, _ = second.reset(seed=3)
     assert np.array_equal(a, b)
     assert not np.array_equal(a, second.reset(seed=4)[0])
     truth, _ = quiet.reset(seed=3)
-    assert (np.abs(a - truth) <= kitchen().noise + 1e-6).all()
+    assert (np.abs(a - truth) <= load_domain().noise + 1e-6).all()
     assert np.abs(a - truth)[:7].max() > 1e-3
 
 
 def test_reward_counts_in_order_only() -> None:
-    env = KitchenEnv(task="microwave,kettle", noise=False)
+    env = SkillEnv(task="microwave,kettle", noise=False)
     env.reset(seed=0)
 
     def put(name: str) -> tuple[float, bool]:
@@ -66,7 +66,7 @@ def test_reward_counts_in_order_only() -> None:
 
 def test_a_diverged_simulation_ends_the_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file where it is
-    env = KitchenEnv()
+    env = SkillEnv()
     env.reset(seed=0)
     env.twin.data.qvel[:] = 1e8
     _, _, terminated, _, info = env.step(np.zeros(9, np.float32))
@@ -76,6 +76,7 @@ def test_a_diverged_simulation_ends_the_episode(tmp_path: Path, monkeypatch: pyt
 def test_importing_registers_nothing_but_in_envs() -> None:
     code = (
         "import gymnasium, skimo_core, skimo_sim, skimo_sim.env; n = [i for i in gymnasium.registry if 'skimo' in i]; "
-        "assert not n, n; import skimo_sim.envs; assert 'skimo/Kitchen-v0' in gymnasium.registry"
+        "assert not n, n; e = gymnasium.make('skimo_sim.envs:skimo/Domain-v0', domain='kitchen', twin='kinematic'); "
+        "e.reset(seed=0); assert e.step(0.1 * e.action_space.sample())[4]['verdict']"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

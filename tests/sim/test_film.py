@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.domain import load_domain
 from skimo_sim import film as films
 from skimo_sim.scenes.kitchen import build_kitchen
 
@@ -43,7 +43,7 @@ def episode(steps: int) -> np.ndarray:
 def test_an_episode_becomes_a_video_and_a_filmstrip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(films, "Painter", FlatPainter)
     made = films.film(
-        episode(30), kitchen().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png", pictures=8
+        episode(30), load_domain().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png", pictures=8
     )
     assert made.frames == 30 and made.video.stat().st_size > 0
     with Image.open(made.strip) as strip:
@@ -51,7 +51,7 @@ def test_an_episode_becomes_a_video_and_a_filmstrip(tmp_path: Path, monkeypatch:
 
 
 def test_captions_count_what_is_complete() -> None:
-    states, task = episode(50).astype(np.float64), kitchen().task("kitchen")
+    states, task = episode(50).astype(np.float64), load_domain().task("kitchen")
     assert films.caption(states, task, 0, 12.5) == " 0.0 s"
     assert films.caption(states, task, 49, 12.5) == " 3.9 s  microwave"
 
@@ -64,7 +64,7 @@ def test_the_last_picture_shows_what_the_last_observation_completes(
     states[-1, 22] = -0.5  # within the threshold, but not when smoothed
     monkeypatch.setattr(films, "Painter", FlatPainter)
     monkeypatch.setattr(films, "filmstrip", lambda kept, words: captions.extend(words) or filmstrip(kept, words))
-    films.film(states, kitchen().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png", pictures=4)
+    films.film(states, load_domain().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png", pictures=4)
     assert captions[-2:] == [" 1.0 s", " 1.5 s  microwave"]
 
 
@@ -78,4 +78,4 @@ def test_smoothing_keeps_what_is_still_and_quaternions_of_length_one() -> None:
 
 def test_a_film_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="two observations"):
-        films.film(episode(1), kitchen().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png")
+        films.film(episode(1), load_domain().task("kitchen"), video=tmp_path / "a.mp4", strip=tmp_path / "a.png")

@@ -8,9 +8,9 @@ import pytest
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.domain.shapes import LINKS
-from skimo_core.domain.tasks import kitchen
 from skimo_core.safety.collision import Collision, segment_distances
 from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
@@ -92,7 +92,7 @@ def test_the_arm_weighs_what_a_panda_weighs(ours: Scene) -> None:
 def test_the_state_is_laid_out_as_the_observation(ours: Scene, shipped: Scene) -> None:
     for scene in (ours, shipped):
         names = [scene.model.joint(j).name for j in range(scene.model.njnt)]
-        assert scene.model.nq == kitchen().observation.size == 30
+        assert scene.model.nq == load_domain().observation.size == 30
         assert names[9:17:2] == [f"knob_Joint_{k}" for k in (1, 2, 3, 4)]
         assert names[10:17:2] == ["bottom_right_burner", "bottom_left_burner", "top_right_burner", "top_left_burner"]
         assert names[17:] == [
@@ -102,7 +102,7 @@ def test_the_state_is_laid_out_as_the_observation(ours: Scene, shipped: Scene) -
 
 
 def test_the_start_completes_nothing(ours: Scene) -> None:
-    assert not any(s.complete(ours.start_qpos) for s in kitchen().subtasks.values())
+    assert not any(s.complete(ours.start_qpos) for s in load_domain().subtasks.values())
 
 
 def test_an_unknown_arm_is_refused() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skimo_core.control.actuate import Actuator
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.tasks import kitchen
 from skimo_eval.trials import truth
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
@@ -28,7 +28,7 @@ def twin_model(monkeypatch: pytest.MonkeyPatch) -> type:
 
 
 def test_it_predicts_what_the_twin_then_does(twin_model: type, tmp_path: Path) -> None:
-    domain = kitchen()
+    domain = load_domain()
     make_bundle(tmp_path / "toy", observation=domain.observation, action=domain.action)
     engine = Engine.load(load_bundle(tmp_path / "toy"))
     twin, actuator = Twin(), Actuator(load_limits("panda"), domain.action)

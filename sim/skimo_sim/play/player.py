@@ -2,8 +2,9 @@
 
 Promises
   - An episode depends on its order of sub-tasks and its seed alone.
-  - Every action, disturbance included, goes through skimo_core.control.actuate into the twin, and what went in is what
-    is recorded: the recorded actions, executed again from the same start, make the same path.
+  - Every action, disturbance included, goes through skimo_core.control.commander and the gate into the twin, and what
+    the arm was told is what is recorded: the recorded actions, executed again from the same start, make the same path.
+    A play that the gate stops is over, and given up.
   - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
   - Sub-tasks count as done by the task's own goals, on the twin's truth.
 Units rad, s, control steps.
@@ -12,15 +13,21 @@ Units rad, s, control steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.control.actuate import Actuator
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import Array
+from skimo_core.control.commander import Arm, Commander
 from skimo_core.control.observe import Observer
-from skimo_core.domain.tasks import Domain
+from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import Domain
+from skimo_core.safety.gate import Decision, Gate
+from skimo_core.safety.gated import GatedBackend
 
 from ..twin import Twin
 from .disturbance import Disturbance, DisturbanceConfig
@@ -84,6 +91,8 @@ class Player:
         self.config = config or PlayConfig()
         self.twin = Twin()
         self.domain: Domain = self.twin.domain
+        self.arm = GatedBackend(self.twin, Gate(self.twin.limits, cell=load_cell(self.domain.cell)), self._hear)
+        self.commander = Commander(self.twin.limits, self.domain.action, Arm.of(self.arm))
         base = self.twin.data.body("panda_link0")
         kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
         self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
@@ -99,8 +108,6 @@ class Player:
         self._start(seed, chance)
         observer = self._observer(np.random.default_rng(np.random.SeedSequence([seed, attempt, 1])))
         plain = Observer(domain.observation, max_age_s=np.inf)
-        actuator = Actuator(twin.limits, domain.action)
-        actuator.reset(twin.read().q_rad, twin.now_s())
         disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
         start = tuple(float(q) for q in twin.read().q_rad)
         observations, actions = [], []
@@ -117,25 +124,44 @@ class Player:
             agenda.note(step, wanted.engaged)
             action = self.teleoperator.action(current, robot.q_rad, view, wanted)
             disturbance.apply(action, domain.action.joints)
-            actions.append(action)
-            twin.write(actuator.command(action, now_s))
-            twin.advance(domain.action.period_s)
+            actions.append(self.execute(action))
+            if self.arm.gate.stopped:
+                break
         return Played(
             observations=np.stack(observations),
             actions=np.stack(actions),
             done=tuple(done.names),
             scripts=tuple(agenda.finished),
-            gave_up=agenda.gave_up,
+            gave_up=agenda.gave_up or self.arm.gate.stopped,
             start_q_rad=start,
         )
 
+    def execute(self, action_A: FloatArray) -> FloatArray:
+        """Act for one control period; returns the action that the arm was told."""
+        due_s = self.arm.now_s()
+        with suppress(BackendError):  # the gate's stop, which `gate.stopped` tells
+            self.commander.send(action_A, due_s)
+        self.arm.advance(self.domain.action.period_s)
+        self.commander.settle()
+        return self.commander.applied(due_s)
+
+    def _hear(self, decision: Decision) -> None:
+        if decision.command is not None:
+            self.commander.confirm(decision.command.trajectory)
+
     def _start(self, seed: int, chance: np.random.Generator) -> None:
-        self.twin.reset("kitchen", seed)
+        self.arm.reset("", seed)
         qpos = self.twin.data.qpos.copy()
         spread = np.full(7, self.config.start_rad)
         spread[1] /= 2.0  # joint 2 starts near its limit
         qpos[:7] += chance.uniform(-spread, spread)
+        self.put(qpos)
+
+    def put(self, qpos: Array) -> None:
+        """Put the twin into a state [nq], at rest; arm and gate are led from there."""
         self.twin.set_state(qpos)
+        self.arm.gate.resync(self.twin.read(), self.twin.now_s())
+        self.commander.reset(self.twin.read().q_rad, self.twin.now_s())
 
     def _observer(self, rng: np.random.Generator) -> Observer:
         domain = self.domain

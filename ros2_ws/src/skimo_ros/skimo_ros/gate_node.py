@@ -39,20 +39,18 @@ from skimo_core.safety.gate import Decision, Gate
 
 from . import conversions as convert
 from . import ending
-from .adapters import load_adapter
 from .arm_state import ArmState
 from .company import Company
 from .ending import AFTER_POLICY
 from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
-from .parameters import DRIVER, ROBOT, Parameter, declare
+from .parameters import SETUP, Parameter, declare
 from .reports import GateReport
-from .robots import limits_of
+from .robots import set_up
 
 _DEFAULT = GateConfig()
 PARAMETERS = (
-    *DRIVER,
-    *ROBOT,
+    *SETUP,
     Parameter(
         "state_age_max_s", _DEFAULT.state_age_max_s, "with an older robot state nothing goes on", low=0.01, high=1.0
     ),
@@ -61,7 +59,7 @@ PARAMETERS = (
     Parameter(
         "start_gap_rad", _DEFAULT.start_gap_rad, "bound on a trajectory's jump at its start", low=0.001, high=0.5
     ),
-    Parameter("cell", "", "what stands around the arm: a file in skimo_core's cells/, or a path; empty: the driver's"),
+    Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's"),
     Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
     Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
     Parameter(
@@ -86,9 +84,10 @@ class GateNode(Node):
         super().__init__("gate_node")
         values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
-        self.adapter = load_adapter(values["driver"], values["arm"])
-        self.limits = limits_of(self.adapter, values["robot"])
-        self.gate = Gate(self.limits, _config(values), cell=load_cell(values["cell"] or self.adapter.cell))
+        setup = set_up(values)
+        self.adapter, self.limits = setup.adapter, setup.limits
+        self.cell = load_cell(values["cell"] or setup.domain.cell)
+        self.gate = Gate(self.limits, _config(values), cell=self.cell)
         _warm_up(self.gate, self.limits)
         self._stops = 0
         self._heard = False

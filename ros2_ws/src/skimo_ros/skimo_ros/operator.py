@@ -20,7 +20,8 @@ from std_srvs.srv import Trigger
 
 from skimo_core.contract.errors import BackendError, SetupError, SkimoError
 from skimo_core.control.observe import object_values
-from skimo_core.domain.tasks import Progress, kitchen
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.tasks import Progress
 from skimo_ros.conversions import ORIGIN_S, object_states, reset_stop_request, stamp_of
 from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
 
@@ -62,9 +63,14 @@ class Watched:
 
 
 class Operator:
-    """A node of its own in this process's ROS context."""
+    """A node of its own in this process's ROS context.
 
-    def __init__(self) -> None:
+    Args:
+        domain: that the stack runs.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
         self._node = Node("skimo_operator")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -110,13 +116,13 @@ class Operator:
         Raises:
             BackendError: the gate still stops after several resets.
         """
-        definition = kitchen().task(task)
+        definition = self._domain.task(task)
         self._progress = Progress(definition)
         self._episode = Watched(seed=seed, task=tuple(s.name for s in definition.subtasks))
         self._ended = ""
         episode, self._episode.episode_id = self._episode, self._begin(task, seed)
         self._started_s = time.monotonic()
-        limit_s = definition.step_limit / kitchen().action.rate_hz * 1.3 + 10.0
+        limit_s = definition.step_limit / self._domain.action.rate_hz * 1.3 + 10.0
 
         def over() -> bool:
             return not alive() or bool(self._ended) or time.monotonic() - self._started_s > limit_s
@@ -215,7 +221,7 @@ class Operator:
     def _on_objects(self, objects: ObjectStates) -> None:
         if self._progress is None or self._episode is None or not self._episode.episode_id:
             return
-        spec = kitchen().observation
+        spec = self._domain.observation
         truth = np.zeros(spec.size, np.float32)
         try:
             truth[spec.joints + spec.fingers :] = object_values(object_states(objects), spec.objects)

@@ -16,6 +16,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from skimo_core.domain.domain import DEFAULT
+
 Value = bool | int | float | str | list[float]
 
 
@@ -78,5 +80,9 @@ DRIVER = (
 )
 """What every node that speaks to the driver declares."""
 
-ROBOT = (Parameter("robot", "", "robot whose limits hold: a file in skimo_core's robots/; empty: the driver's own"),)
-"""What every node declares that judges, makes or is an arm's motion."""
+SETUP = (
+    *DRIVER,
+    Parameter("domain", DEFAULT, "what the tasks share: a domain's name, or a file's path"),
+    Parameter("robot", "", "robot whose limits hold: a name, or a file's path; empty: the domain's, or the driver's"),
+)
+"""What every node declares that judges, makes or is an arm's motion (`robots.set_up`)."""

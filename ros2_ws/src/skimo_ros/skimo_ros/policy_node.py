@@ -35,25 +35,22 @@ from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
-from skimo_core.domain.tasks import kitchen
 from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
 
 from . import conversions as convert
-from .adapters import load_adapter
 from .arm_state import ArmState
 from .beat import Beat
 from .guarded import Complaints, publishers_of
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, now_s, only_one, run
-from .parameters import DRIVER, ROBOT, Parameter, declare
+from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
-from .robots import check_bundle_limits, limits_of
+from .robots import check_bundle_robot, set_up
 
 PARAMETERS = (
-    *DRIVER,
-    *ROBOT,
+    *SETUP,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
     Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
-    Parameter("task", "kitchen", "task of an episode whose start names none"),
+    Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
     Parameter("autostart", True, "configure and activate by itself"),
@@ -80,9 +77,8 @@ class PolicyNode(LifecycleNode):
         self._values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         self.failure = ""
-        self._adapter = load_adapter(self._values["driver"], self._values["arm"])
-        self._domain = kitchen()
-        self._limits = limits_of(self._adapter, self._values["robot"])
+        setup = set_up(self._values)
+        self._adapter, self._domain, self._limits = setup.adapter, setup.domain, setup.limits
         self._pilot: Pilot | None = None
         self._planning: BackgroundPlanning | None = None
         self._policy_clients: tuple[PolicyClient, ...] = ()
@@ -161,7 +157,7 @@ class PolicyNode(LifecycleNode):
         acting, planner = self._policy_clients
         spec = acting.connect(values["hello_timeout_s"])
         planner.connect(values["hello_timeout_s"])
-        if warning := check_bundle_limits(spec.bundle_id, spec.limits_digest, self._limits):
+        if warning := check_bundle_robot(spec.bundle_id, spec.robot, self._limits):
             self.get_logger().warning(warning)
         self._planning = BackgroundPlanning(planner, values["plan_deadline_s"])
         arm = Arm(robot=self._state.robot, objects=self._state.objects, send=self._send, clock=lambda: now_s(self))
@@ -178,6 +174,7 @@ class PolicyNode(LifecycleNode):
             self._values["endpoint"],
             observation=self._domain.observation,
             action=self._domain.action,
+            domain=self._domain.named,
             bundle_id=bundle_id,
             served_as=served_as,
         )

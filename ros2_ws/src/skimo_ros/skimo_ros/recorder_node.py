@@ -31,22 +31,24 @@ from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.contract.errors import SetupError, SkimoError
 from skimo_core.control.reports import EpisodeNews, PolicyReport
-from skimo_core.domain.tasks import kitchen
+from skimo_core.domain.cell import load_cell
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.repair import repair, unended
 
 from . import conversions as convert
-from .adapters import Adapter, load_adapter
+from .adapters import Adapter
 from .definitions import full_definition, type_name
 from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
 from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, run
-from .parameters import DRIVER, Parameter, declare
+from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .recording import Channel, Sample
+from .robots import set_up
 
 PARAMETERS = (
-    *DRIVER,
+    *SETUP,
+    Parameter("cell", "", "what stands around the arm, as the gate's parameter of that name"),
     Parameter("directory", "recordings", "folder for the recordings; made if it is not there"),
     Parameter("queue", 2000, "messages that may wait for the disk", low=10, high=100000),
     Parameter("group_readable", False, "whether the folder's group may read recordings (else their owner alone)"),
@@ -96,7 +98,19 @@ class RecorderNode(Node):
             group=values["group_readable"],
             capacity=values["queue"],
         )
-        topics = recorded_topics(load_adapter(values["driver"], values["arm"]))
+        setup = set_up(values)
+        domain = setup.domain
+        cell = load_cell(values["cell"] or domain.cell)
+        self._about = EpisodeMeta(
+            episode_id="",
+            source="policy",
+            rate_hz=domain.action.rate_hz,
+            channels=domain.observation.names,
+            domain=domain.named,
+            robot=setup.limits.named,
+            cell=cell.named,
+        )
+        topics = recorded_topics(setup.adapter)
         channels = tuple(
             Channel(topic=_absolute(topic), kind=type_name(kind), definition=full_definition(type_name(kind)))
             for topic, (kind, _) in topics.items()
@@ -216,7 +230,7 @@ class RecorderNode(Node):
         news = convert.from_episode_event(decode(EpisodeEvent, sample.data))
         if news.kind == "start":
             self._end()
-            self._begin(_meta_of(news), now)
+            self._begin(self._meta_of(news), now)
         if news.kind == "end" and news.episode.episode_id == self._log.episode_id:
             self._end_news = news
 
@@ -246,7 +260,7 @@ class RecorderNode(Node):
             + ("an earlier part of it is there, what lies between is lost" if earlier else "its beginning is lost"),
         )
         self._end()
-        self._begin(_meta_of_rest(report, earlier), now)
+        self._begin(self._meta_of_rest(report, earlier), now)
         for sample in [sample for samples in self._recent for sample in samples]:
             self._record(sample)
 
@@ -264,6 +278,24 @@ class RecorderNode(Node):
             "detail": news.detail,
         }
         self._log.end(outcome, news.steps)
+
+    def _meta_of(self, news: EpisodeNews) -> EpisodeMeta:
+        episode = news.episode
+        return replace(
+            self._about,
+            episode_id=episode.episode_id,
+            source=episode.source,
+            task=",".join(episode.subtasks),
+            seed=episode.seed,
+            bundle_id=episode.bundle_id,
+        )
+
+    def _meta_of_rest(self, report: PolicyReport, earlier: EpisodeMeta | None) -> EpisodeMeta:
+        """Of the rest of a running episode: from its earlier part, else from what the policy says of itself."""
+        if earlier is not None:
+            return replace(earlier, part=earlier.part + 1)
+        known = {"episode_id": report.episode_id, "task": report.task, "bundle_id": report.bundle_id}
+        return replace(self._about, **known, part=2)
 
     # --- what is told -----------------------------------------------------------------------------------------------
 
@@ -299,35 +331,6 @@ class RecorderNode(Node):
         }
         text = report.reason or (f"recording {report.file}" if report.state == "recording" else "idle")
         self._health.publish(convert.diagnostics(now_s(self), "skimo: recorder", level, text, values))
-
-
-def _meta_of(news: EpisodeNews) -> EpisodeMeta:
-    episode, domain = news.episode, kitchen()
-    return EpisodeMeta(
-        episode_id=episode.episode_id,
-        source=episode.source,
-        task=",".join(episode.subtasks),
-        rate_hz=domain.action.rate_hz,
-        seed=episode.seed,
-        bundle_id=episode.bundle_id,
-        channels=domain.observation.names,
-    )
-
-
-def _meta_of_rest(report: PolicyReport, earlier: EpisodeMeta | None) -> EpisodeMeta:
-    """Of the rest of a running episode: from its earlier part, else from what the policy says of itself."""
-    if earlier is not None:
-        return replace(earlier, part=earlier.part + 1)
-    domain = kitchen()
-    return EpisodeMeta(
-        episode_id=report.episode_id,
-        source="policy",
-        task=report.task,
-        rate_hz=domain.action.rate_hz,
-        bundle_id=report.bundle_id,
-        channels=domain.observation.names,
-        part=2,
-    )
 
 
 def _absolute(topic: str) -> str:

@@ -1,4 +1,4 @@
-"""Which robot's limits hold: the one that the driver drives; and what else must be of that robot, or nothing starts.
+"""Which domain, driver and robot a node serves; what must fit together does, or nothing starts.
 
 An FR3 judged by a Panda's limits, or the reverse, would move where it can't (joint 6 of an FR3 ends 0.56 rad earlier);
 a policy trained within other limits asks for motions that this arm can't make.
@@ -6,54 +6,82 @@ a policy trained within other limits asks for motions that this arm can't make.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from skimo_core.contract.errors import SpecError
+from skimo_core.contract.specs import Named
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import RobotLimits, load_limits
 
-from .adapters import Adapter
+from .adapters import Adapter, load_adapter
 
 
-def robot_of(adapter: Adapter, asked: str = "") -> str:
-    """The robot whose limits hold: the one asked for, or the driver's first where none is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a node's parameters name.
+
+    Attributes:
+        adapter: the driver's names, with the robot's joints.
+        limits: the robot's.
+    """
+
+    domain: Domain
+    adapter: Adapter
+    limits: RobotLimits
+
+
+def set_up(values: Mapping[str, Any]) -> Setup:
+    """From the parameters driver, arm, domain and robot.
 
     Raises:
-        SpecError: the driver does not drive the robot that was asked for; names both.
+        SpecError: no such thing, or what contradicts itself; names both.
     """
-    if asked and asked not in adapter.robots:
-        known = ", ".join(adapter.robots)
+    domain, adapter = load_domain(values["domain"]), load_adapter(values["driver"], values["arm"])
+    limits = limits_of(adapter, values["robot"], domain)
+    arm = domain.observation.joints
+    if arm not in (0, limits.joints):
         raise SpecError(
-            f"robot:={asked} contradicts driver:={adapter.name}, which drives {known}; "
-            f"leave robot empty, or take the driver of a {asked}"
+            f"domain {domain.name} has {arm} joints, robot {limits.name} {limits.joints}; name another robot"
         )
-    return asked or adapter.robots[0]
+    return Setup(domain=domain, adapter=adapter.of(limits, values["arm"]), limits=limits)
 
 
-def limits_of(adapter: Adapter, asked: str = "") -> RobotLimits:
-    """The limits of that robot; raises SpecError as `robot_of` does, or if there is no file of that robot."""
-    return load_limits(robot_of(adapter, asked))
+def limits_of(adapter: Adapter, asked: str = "", domain: Domain | None = None) -> RobotLimits:
+    """The limits that hold: of the robot asked for, else of the domain's where the driver drives it, else the driver's.
+
+    Raises:
+        SpecError: the driver does not drive the robot that was asked for (names both), or there is no such robot.
+    """
+    if asked:
+        limits = load_limits(asked)
+        if not adapter.drives(limits.name):
+            known = ", ".join(adapter.robots)
+            raise SpecError(
+                f"robot:={asked} contradicts driver:={adapter.name}, which drives {known}; "
+                f"leave robot empty, or take the driver of a {limits.name}"
+            )
+        return limits
+    if domain is not None:
+        limits = load_limits(domain.robot)
+        if adapter.drives(limits.name):
+            return limits
+    return load_limits(adapter.robots[0])
 
 
-def check_twin_robot(adapter: Adapter, asked: str, simulated: RobotLimits) -> None:
-    """Raises SpecError if the arm that the twin simulates is not the robot that the driver's names stand for."""
-    robot = robot_of(adapter, asked)
-    if robot != simulated.name:
-        raise SpecError(
-            f"driver:={adapter.name} stands for a {robot}, and the twin simulates a {simulated.name}: nodes that "
-            f"listen to it would judge a {simulated.name} by a {robot}'s limits; use driver:=twin"
-        )
-
-
-def check_bundle_limits(bundle_id: str, bundle_digest: str, limits: RobotLimits) -> str:
+def check_bundle_robot(bundle_id: str, robot: Named, limits: RobotLimits) -> str:
     """Compare the limits that a bundle's data obeyed with those that hold here; return a warning, or "".
 
     Raises:
         SpecError: they are another robot's.
     """
-    if not bundle_digest:
+    if not robot.digest:
         return f"bundle {bundle_id[:12]} does not say which robot it was made for; {limits.name}'s limits hold"
-    if not limits.accepts(bundle_digest):
+    if not limits.accepts(robot.digest):
         raise SpecError(
-            f"bundle {bundle_id[:12]} was made within other robot limits (digest {bundle_digest[:12]}) than those of "
-            f"robot {limits.name!r} here ({limits.digest[:12]}): its motions are not this arm's; serve a bundle made "
-            f"for {limits.name}, or name the driver or robot that the bundle was made for"
+            f"bundle {bundle_id[:12]} was made within the limits of robot {robot}, other than those of {limits.named} "
+            f"here: its motions are not this arm's; serve a bundle made for {limits.name}, or name the driver or robot "
+            "that the bundle was made for"
         )
     return ""

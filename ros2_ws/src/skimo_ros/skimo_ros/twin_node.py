@@ -34,19 +34,18 @@ from skimo_core.contract.types import GripperCommand, JointCommand, JointTraject
 from skimo_core.domain.urdf import robot_description
 
 from . import conversions as convert
-from .adapters import load_adapter, recovery_type, robot_state_type
+from .adapters import recovery_type, robot_state_type
 from .ending import AFTER_GATE, REST_RAD_S
 from .gripper_server import GripperServer
 from .guarded import Complaints
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STATE_QOS, Names, now_s, only_one, run
-from .parameters import DRIVER, ROBOT, Parameter, declare
-from .robots import check_twin_robot
+from .parameters import SETUP, Parameter, declare
+from .robots import set_up
 
 PARAMETERS = (
-    *DRIVER,
-    *ROBOT,
-    Parameter("model", "panda", "the arm that is simulated", choices=("panda", "kitchen")),
-    Parameter("task", "kitchen", "task whose initial state the twin starts in"),
+    *SETUP,
+    Parameter("twin", "", "who simulates: a twin that is installed, such as kinematic; empty: the domain's own"),
+    Parameter("task", "", "task whose initial state the twin starts in; empty: the domain's first"),
     Parameter("seed", 0, "seed of that state", low=0, high=2**31),
     Parameter("rate_hz", 100.0, "how often physics advance and joint states go out", low=10.0, high=250.0),
     Parameter("robot_state_rate_hz", 25.0, "how often the Franka state goes out", low=1.0, high=100.0),
@@ -104,17 +103,17 @@ class TwinNode(Node):
         super().__init__("twin_node")
         self.values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
-        from skimo_sim.twin import Twin  # MuJoCo is needed in this process only
+        from skimo_sim.twins import make_twin  # a simulation is needed in this process only
 
-        self.adapter = load_adapter(self.values["driver"], self.values["arm"])
+        setup = set_up(self.values)
+        self.adapter, self.limits = setup.adapter, setup.limits
         self.failure = ""
         self._complaints = Complaints(self.get_logger().warning)
         self._lock = threading.RLock()
         self._period_s = 1.0 / self.values["rate_hz"]
         factor = self.values["real_time_factor"]
         self._clock_s = TwinClock(self, factor, self._period_s if factor == 0 else self._period_s * factor)
-        self.twin = Twin(arm=self.values["model"])
-        check_twin_robot(self.adapter, self.values["robot"], self.twin.limits)
+        self.twin = make_twin(setup.domain, setup.limits, self.values["twin"])
         self._simulated_s = self.twin.now_s()
         self._publish_to()
         self._serve()
@@ -125,7 +124,8 @@ class TwinNode(Node):
         self._simulated_s = self.twin.now_s()
         self._thread = threading.Thread(target=self._physics, name="twin-physics", daemon=True)
         self._thread.start()
-        self.get_logger().info(f"twin of {self.values['model']!r} ready under the names of {self.adapter.name}")
+        kind, driver = type(self.twin).__name__, self.adapter.name
+        self.get_logger().info(f"{kind} of domain {setup.domain.name} ready under the names of {driver}")
 
     def at_rest(self) -> bool:
         """Whether the arm rests: its driver is the last to go."""
@@ -163,7 +163,7 @@ class TwinNode(Node):
         self._robot_states = self.create_publisher(robot_state_type(a), a.robot_state, STATE_QOS)
         self._object_states = self.create_publisher(ObjectStatesMsg, a.object_states, STATE_QOS)
         self._description = self.create_publisher(String, Names.DESCRIPTION, LATEST_QOS)
-        self._description.publish(String(data=robot_description(self.twin.limits, a.joints, a.fingers)))
+        self._description.publish(String(data=robot_description(self.limits, a.joints, a.fingers)))
         self._clocks = self.create_publisher(Clock, Names.CLOCK, STATE_QOS) if self._clock_s.published else None
         self._joint_state = JointState()
         self._object_state = ObjectStatesMsg()
@@ -175,7 +175,7 @@ class TwinNode(Node):
         }
 
     def _serve(self) -> None:
-        a, limits = self.adapter, self.twin.limits
+        a, limits = self.adapter, self.limits
         self.create_subscription(TrajectoryMsg, a.command, self._follow, COMMAND_QOS)
         self.create_service(ResetTwin, Names.TWIN_RESET, self._reset)
         self.create_service(Trigger, Names.USER_STOP, self._user_stop)

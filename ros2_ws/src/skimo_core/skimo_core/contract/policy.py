@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .specs import ActionSpec, ObservationSpec, SkillSpec
+from .specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -24,13 +24,19 @@ class Goals:
 
     Attributes:
         values_KO: goal per observation channel, in the channel's unit; 0 where not part of the goal.
-        masks_KO: 1 where a channel is part of the goal, else 0.
+        weights_KO: 1 over the channel's scale where it is part of the goal, else 0: a distance is the Euclidean norm of
+            the weighted differences.
         thresholds_K: distance under which a sub-task is complete.
     """
 
     values_KO: FloatArray
-    masks_KO: FloatArray
+    weights_KO: FloatArray
     thresholds_K: FloatArray
+
+    @property
+    def masks_KO(self) -> FloatArray:
+        """1 where a channel is part of the goal, else 0."""
+        return (self.weights_KO > 0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,8 @@ class PolicySpec:
     """What a policy expects and gives.
 
     Attributes:
-        limits_digest: of the robot limits that its data obeyed (`RobotLimits.digest`); empty where that isn't known.
+        domain: that it was made for; an empty name where that isn't known.
+        robot: whose limits its data obeyed (`RobotLimits.digest`); an empty digest where that isn't known.
         served_as: what its server was told to serve: a bundle's folder, or the name of one that ships; empty where
             nobody told it.
     """
@@ -70,14 +77,19 @@ class PolicySpec:
     action: ActionSpec
     skill: SkillSpec
     bundle_id: str
-    limits_digest: str = ""
+    domain: Named = UNKNOWN
+    robot: Named = UNKNOWN
     served_as: str = ""
 
-    def unfit_for(self, observation: ObservationSpec | None, action: ActionSpec | None) -> str:
-        """Why a caller with these specs (None: any will do) can't use it: the first difference; empty if it can."""
+    def unfit_for(
+        self, observation: ObservationSpec | None, action: ActionSpec | None, domain: Named | None = None
+    ) -> str:
+        """Why a caller with these (None: any will do) can't use it: the first difference; empty if it can."""
         for name, mine, its in (("observation", observation, self.observation), ("action", action, self.action)):
             if mine is not None and mine != its:
                 return f"{name} is not this caller's: {_difference(mine, its)}"
+        if domain is not None and self.domain.name and domain.digest != self.domain.digest:
+            return f"domain is {self.domain}, wanted {domain}"
         return ""
 
 

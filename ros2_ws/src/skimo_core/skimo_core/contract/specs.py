@@ -18,6 +18,20 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Something that has a name, and the digest of what it says: a domain, a robot, a cell."""
+
+    name: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name!r} (digest {self.digest[:12] or 'unknown'})"
+
+
+UNKNOWN = Named()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
     """A named array; a dimension of -1 may have any size.
 
@@ -116,8 +130,8 @@ class ActionSpec:
         names: one per dimension.
         scale_rad_s: what an action of 1 means for the joints, rad/s.
         rate_hz: how often an action is due.
-        joints: how many leading dimensions are joint velocities; the others are finger intents
-            (mean above +0.3 opens, below -0.3 closes, between keeps).
+        joints: how many leading dimensions are joint velocities; an arm's others are finger intents
+            (mean above +0.3 opens, below -0.3 closes, between keeps). 0: no arm, and the actions are a domain's own.
     """
 
     names: tuple[str, ...]
@@ -128,7 +142,7 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if not self.scale_rad_s > 0 or not self.rate_hz > 0:
             raise SpecError(f"action spec: scale {self.scale_rad_s} rad/s and rate {self.rate_hz} Hz must be positive")
-        if not 0 < self.joints <= len(self.names):
+        if not 0 <= self.joints <= len(self.names) or not self.names:
             raise SpecError(f"action spec: {self.joints} joints of {len(self.names)} dimensions")
 
     @property

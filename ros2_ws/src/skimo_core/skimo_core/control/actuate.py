@@ -147,12 +147,6 @@ class Actuator:
         """Forget the last command's motion: a gate refused it, so the one before it still runs."""
         self._follower = copy.copy(self._sent)
 
-    def applied_action(self, action_A: npt.NDArray[np.float32], command: JointCommand) -> npt.NDArray[np.float32]:
-        """The action that the limits let through: what `command`, made of `action_A`, executes, in the same scale."""
-        applied = action_A.copy()
-        applied[: self.spec.joints] = command.trajectory.dq_rad_s[REACHED] / self.spec.scale_rad_s
-        return np.clip(applied, -1.0, 1.0)
-
     def hold(self, now_s: float) -> JointCommand | None:
         """Return a command that brakes to rest from the commanded state; None at rest."""
         limits, share = self._limits, self._config.acceleration_fraction

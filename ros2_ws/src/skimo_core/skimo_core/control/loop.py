@@ -4,7 +4,7 @@ One `SkillLoop.step` per control period takes the newest observation and says wh
 end. The same object drives in-process runs and the ROS policy node, so that both behave alike.
 
   step of a skill   0 1 2 ... H-2 H-1 | 0 1 ...
-  next plan                   asked     takes effect
+  next plan                   asked     takes effect       (asked as early as plans take, `lead_steps`)
   late plan         the current skill goes on for at most one more H, then the arm holds until a plan comes
   late action       the step is missed; the trajectory sent before ends at rest by itself
   two in a row      the loop holds until an operator resumes it, and says why
@@ -15,6 +15,7 @@ Task progress comes from observations alone. Time does not appear here: the call
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ from ..contract.policy import FloatArray, Plan
 from ..contract.specs import SkillSpec
 from ..domain.tasks import Progress, Task
 from .planning import PlanOutcome, PlanRequest, PlanSource
+
+LEAD_S = 0.16
+LEAD_MARGIN = 1.3
+"""Plans that now and then took so long are asked this much earlier: the next may take a little longer still."""
 
 Act = Callable[[FloatArray, FloatArray], FloatArray]
 """Maps an observation [O] and a skill [Z] to an action [A]; raises PolicyError when late."""
@@ -87,7 +92,7 @@ class SkillLoop:
         act: asks the skill policy for an action within its deadline.
         planning: where plans come from.
         misses_to_hold: consecutive missed actions after which the loop holds until resumed.
-        ask_before: how many steps before a skill's end the next plan is asked.
+        period_s: of the control steps.
     """
 
     def __init__(
@@ -98,14 +103,14 @@ class SkillLoop:
         planning: PlanSource,
         *,
         misses_to_hold: int = 2,
-        ask_before: int = 2,
+        period_s: float = 0.08,
     ) -> None:
         self.task = task
         self._spec = spec
         self._act = act
         self._planning = planning
         self._misses_to_hold = misses_to_hold
-        self._ask_at = spec.horizon - ask_before
+        self._period_s = period_s
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -124,6 +129,12 @@ class SkillLoop:
         self._late = False
         self._held_for = ""
         self._planning.clear()
+
+    @property
+    def lead_steps(self) -> int:
+        """How many steps before a skill's end the next plan is asked: LEAD_S, or longer where plans take longer."""
+        wanted_s = max(LEAD_S, LEAD_MARGIN * self._planning.took_s)
+        return min(max(2, math.ceil(wanted_s / self._period_s - 1e-9)), self._spec.horizon - 1)
 
     @property
     def held_for(self) -> str:
@@ -153,7 +164,7 @@ class SkillLoop:
         if self._skill is None:
             self._ask(observation_O)
             return self._without_skill(observation_O, why, reward)
-        if self._step_in_skill >= self._ask_at and self._next is None:
+        if self._step_in_skill >= self._spec.horizon - self.lead_steps and self._next is None:
             self._ask(observation_O)
         if self._step_in_skill >= 2 * self._spec.horizon:
             reason = (

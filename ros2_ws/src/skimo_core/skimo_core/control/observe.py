@@ -2,7 +2,8 @@
 
 The noise is uniform, seeded, and added here and nowhere else: never to the topics that the gate reads. An input that
 is absent, older than its bound or not finite raises an ObservationError that names it: this observation is missed, the
-next may be good again. Units are the spec's.
+next may be good again. An object channel that the tracker does not see (not finite, or left out) keeps its last value
+for as long as the domain allows. Units are the spec's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from ..contract.errors import MissingError, ObservationError, SpecError, StaleError
 from ..contract.specs import ObservationSpec
 from ..contract.types import ObjectStates, RobotState
+from ..domain.domain import Tracking
 
 
 class Observer:
@@ -20,7 +22,8 @@ class Observer:
 
     Args:
         spec: the channels wanted.
-        max_age_s: how old an input may be (one control period by default of the callers).
+        max_age_s: how old the robot's state may be.
+        tracking: how old object states may be, and how long a channel may be hidden; None: as old, and not at all.
         noise: [O] half width of uniform noise per channel, or None.
         rng: draws the noise; needed when noise is given.
     """
@@ -30,6 +33,7 @@ class Observer:
         spec: ObservationSpec,
         *,
         max_age_s: float,
+        tracking: Tracking | None = None,
         noise: npt.NDArray[np.float32] | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
@@ -39,29 +43,30 @@ class Observer:
             raise SpecError("observation noise needs a random generator, so that it is seeded")
         self.spec = spec
         self._max_age_s = max_age_s
+        self._objects_max_age_s = max_age_s if tracking is None else tracking.max_age_s
+        self._hidden_s = 0.0 if tracking is None else tracking.hidden_s
         self._noise = noise
         self._rng = rng
-        self._columns: tuple[tuple[str, ...], npt.NDArray[np.intp]] | None = None
+        self._columns: tuple[tuple[str, ...], npt.NDArray[np.intp], tuple[str, ...]] | None = None
+        self._last_seen = np.full(len(spec.objects), np.nan)
+        self._last_seen_s = np.full(len(spec.objects), -np.inf)
 
     def observe(self, robot: RobotState, objects: ObjectStates, now_s: float) -> npt.NDArray[np.float32]:
         """Return the observation [O], float32.
 
         Raises:
-            StaleError: an input is older than `max_age_s`.
-            MissingError: a channel that the spec wants is not among the objects, or fingers are not.
+            StaleError: an input is older than its bound.
+            MissingError: a channel is not among the objects, or was hidden too long; or fingers are missing.
             ObservationError: a channel is not finite, or beyond what float32 holds.
         """
-        self._check_age("robot state", robot.stamp_s, now_s)
-        self._check_age("object states", objects.stamp_s, now_s)
+        self._check_age("robot state", robot.stamp_s, now_s, self._max_age_s)
         joints, fingers = self.spec.joints, self.spec.fingers
         if len(robot.finger_m) < fingers:
             raise MissingError(
                 f"robot state holds {len(robot.finger_m)} finger positions, {fingers} are wanted; "
                 "is the hand's driver running, and does it publish its joint states?"
             )
-        exact = np.concatenate(
-            [robot.q_rad[:joints], robot.finger_m[:fingers], objects.values[self._object_columns(objects.names)]]
-        )
+        exact = np.concatenate([robot.q_rad[:joints], robot.finger_m[:fingers], self._objects(objects, now_s)])
         with np.errstate(over="ignore"):
             observation = exact.astype(np.float32)
         self._check_finite(observation, exact)
@@ -79,17 +84,51 @@ class Observer:
                 f"{sender}: channel {self.spec.names[at]!r} is {exact[at]:g} ({bad.size} such in all); check its sender"
             )
 
-    def _check_age(self, what: str, stamp_s: float, now_s: float) -> None:
-        age_s = now_s - stamp_s
-        if age_s > self._max_age_s:
-            raise StaleError(
-                f"{what} is {age_s * 1e3:.0f} ms old, bound {self._max_age_s * 1e3:.0f} ms; is its sender alive?"
-            )
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The channels that the tracker did not see the last time."""
+        newest_s = self._last_seen_s.max(initial=-np.inf)
+        return tuple(name for name, seen_s in zip(self.spec.objects, self._last_seen_s) if seen_s < newest_s)
 
-    def _object_columns(self, names: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    def _check_age(self, what: str, stamp_s: float, now_s: float, bound_s: float) -> None:
+        age_s = now_s - stamp_s
+        if age_s > bound_s:
+            raise StaleError(f"{what} is {age_s * 1e3:.0f} ms old, bound {bound_s * 1e3:.0f} ms; is its sender alive?")
+
+    def _objects(self, objects: ObjectStates, now_s: float) -> npt.NDArray[np.float64]:
+        """The object channels' values, those of hidden ones as they were last seen."""
+        if not self.spec.objects:
+            return np.zeros(0)
+        self._check_age("object states", objects.stamp_s, now_s, self._objects_max_age_s)
+        columns, left_out = self._object_columns(objects.names)
+        values = np.full(len(self.spec.objects), np.nan)
+        values[columns >= 0] = objects.values[columns[columns >= 0]]
+        seen = np.isfinite(values)
+        self._last_seen[seen], self._last_seen_s[seen] = values[seen], objects.stamp_s
+        if not seen.all() and self._hidden_s > 0:
+            self._stand_in(values, ~seen, now_s)
+        elif left_out:
+            raise MissingError(_lacking(objects.names, left_out))
+        return values
+
+    def _stand_in(self, values: npt.NDArray[np.float64], hidden: npt.NDArray[np.bool_], now_s: float) -> None:
+        since_s = now_s - self._last_seen_s
+        worst = int(np.argmax(np.where(hidden, since_s, -np.inf)))
+        if since_s[worst] > self._hidden_s:
+            for_s = "from the start on" if np.isinf(since_s[worst]) else f"for {since_s[worst]:.2f} s"
+            raise MissingError(
+                f"object channel {self.spec.objects[worst]!r} has been hidden {for_s}, bound {self._hidden_s:g} s "
+                "(hidden_s of the domain); clear the tracker's view"
+            )
+        values[hidden] = self._last_seen[hidden]
+
+    def _object_columns(self, names: tuple[str, ...]) -> tuple[npt.NDArray[np.intp], tuple[str, ...]]:
+        """Where each object channel stands among `names` (-1: nowhere), and which stand nowhere."""
         if self._columns is None or self._columns[0] != names:
-            self._columns = (names, _columns(names, self.spec.objects))
-        return self._columns[1]
+            at = {name: index for index, name in enumerate(names)}
+            columns = np.array([at.get(name, -1) for name in self.spec.objects], np.intp)
+            self._columns = (names, columns, tuple(n for n in self.spec.objects if n not in at))
+        return self._columns[1], self._columns[2]
 
 
 def object_values(objects: ObjectStates, wanted: tuple[str, ...]) -> npt.NDArray[np.float64]:
@@ -102,8 +141,11 @@ def object_values(objects: ObjectStates, wanted: tuple[str, ...]) -> npt.NDArray
 
 
 def _columns(names: tuple[str, ...], wanted: tuple[str, ...]) -> npt.NDArray[np.intp]:
-    missing = [n for n in wanted if n not in names]
-    if missing:
-        sent = f"{names[:12]}{' ...' if len(names) > 12 else ''}"
-        raise MissingError(f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {sent}")
+    if missing := tuple(n for n in wanted if n not in names):
+        raise MissingError(_lacking(names, missing))
     return np.array([names.index(n) for n in wanted], np.intp)
+
+
+def _lacking(names: tuple[str, ...], missing: tuple[str, ...]) -> str:
+    sent = f"{names[:12]}{' ...' if len(names) > 12 else ''}"
+    return f"object states lack channel {missing[0]!r} ({len(missing)} in all); sent are {sent}"

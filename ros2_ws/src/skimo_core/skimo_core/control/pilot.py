@@ -1,19 +1,19 @@
 """One arm flown through episodes, tick by tick: observation, skill loop, actuation, and what is told about it.
 
-The part of the policy node that knows nothing of ROS: state comes from callables, commands and news go to callables,
-time is an argument. One `tick` per control period; it takes at most the action's deadline.
+The same object flies a robot in the policy's node and a twin in process: state comes from callables, commands and news
+go to callables, time is an argument. One `tick` per control period; it takes at most the action's deadline.
 
     idle -> resetting (waits for states newer than the start, arm at rest) -> preparing (first plan) -> running -> done
     running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
 
-A tick counts as missed when no fresh action went out within ACT_DEADLINE_S of its due time, holds included; ticks that
-were slept through count too. Where the states are too old at the due time, newer ones are waited for a little: after a
-pause of the whole machine they are on their way.
+A tick counts as missed when no fresh action went out within half a control period of its due time, holds included;
+ticks that were slept through count too. Where the states are too old at the due time, newer ones are waited for a
+little: after a pause of the whole machine they are on their way.
 
 A command counts as applied once the gate has passed it on. One that it refused is recorded as not applied, with its
 verdict; one on which it neither passed on nor said anything, too; two of these in a row mean that the gate is frozen
 or gone, and hold. An episode in which the clock jumps, or whose sub-tasks are done before it begins, ends with that
-reason. Times s in the node's clock.
+reason. Times s in the arm's clock.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ import numpy as np
 
 from ..contract.errors import BackendError, DeadlineError, SkimoError, StaleError
 from ..contract.policy import FloatArray, Plan, SkillPolicy
-from ..contract.types import JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
+from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
+from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
-from ..domain.tasks import Domain, Task
-from .actuate import Actuator
+from ..domain.tasks import Task
 from .clocks import JumpWatch
+from .commander import Arm, Commander
 from .loop import SkillLoop, Step, StepKind
 from .observe import Observer
 from .planning import PlanSource
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 
-ACT_DEADLINE_S = 0.04
-"""Half a control period: what is sent later is a missed tick."""
+ACT_DEADLINE_PERIODS = 0.5
+"""What is sent later after its due time is a missed tick."""
 SEND_MARGIN_S = 0.002
-STATE_WAIT_S = 0.02
+STATE_WAIT_PERIODS = 0.25
 """How long after its due time a tick waits for states that are not too old; the rest is left for the action."""
 SETTLE_S = 0.06
 """States must be newer than an episode's start by this much: what they are put together from may be this far apart."""
@@ -48,26 +49,6 @@ FIRST_PLAN_S = 3.0
 SILENT_TO_HOLD = 2
 """So many commands in a row that the gate neither passed on nor refused, and it is taken for frozen or gone."""
 REST_RAD_S = 0.05
-MOVED_RAD = 0.001
-MEASURED_MOVED_RAD = 0.05
-"""An arm whose reference is this far from where it was commanded was moved by somebody else; it is taken where it is.
-Measured positions, where the robot tells no reference, lag behind; theirs is the wider bound."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """What the pilot sees of the arm, and what it does to it.
-
-    Attributes:
-        robot, objects: the newest states; raise ObservationError while there are none.
-        send: hands a command on.
-        clock: the node's clock.
-    """
-
-    robot: Callable[[], RobotState]
-    objects: Callable[[], ObjectStates]
-    send: Callable[[JointCommand], None]
-    clock: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +97,9 @@ class Pilot:
         self.episode: Episode | None = None
         self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
         self._jumps = jumps
-        self._actuator = Actuator(limits, domain.action)
-        self._loop = SkillLoop(domain.task("kitchen"), policy.spec.skill, self._act, planning)
+        self._period_s = domain.action.period_s
+        self._commander = Commander(limits, domain.action, arm)
+        self._loop = SkillLoop(domain.task(), policy.spec.skill, self._act, planning, period_s=self._period_s)
         self._observer = self._make_observer(0)
         self._due_s = 0.0
         self._start_s = self._begun_s = 0.0
@@ -126,11 +108,6 @@ class Pilot:
         self._plan: Plan | None = None
         self._plan_late = False
         self._late_before = 0
-        self._unconfirmed_s: float | None = None
-        self._withdrawn_s: float | None = None
-        self._gate_objected = False
-        self._silent = 0
-        self._verdict = Verdict.PASS
         self._last: StepRecord | None = None
         self._seen_O: FloatArray = np.zeros(domain.observation.size, np.float32)
 
@@ -152,8 +129,7 @@ class Pilot:
         self._loop.start(seed=episode.seed, task=task)
         self._observer = self._make_observer(episode.seed)
         self.timings = Timings()
-        self._plan, self._unconfirmed_s, self._withdrawn_s, self._last = None, None, None, None
-        self._silent = 0
+        self._plan, self._last = None, None
         self._plan_late, self._late_before = False, 0
 
     def hold(self, reason: str) -> None:
@@ -170,17 +146,15 @@ class Pilot:
         if self.state != "held":
             return
         self._refuse_if_stopped()
-        self._take_arm_where_it_is()
+        self._commander.take_where_it_is()
+        self._commander.forget_silence()
         self._loop.resume()
-        self._silent = 0
         self._reason, self.state = "", "running"
 
     def cancel(self, reason: str) -> None:
         """End the episode and brake now."""
         if self.state in ("preparing", "running", "missed", "held"):
-            brake = self._actuator.hold(self._arm.clock())
-            if brake is not None:
-                self._arm.send(brake)
+            self._commander.brake()
         if self.state not in ("idle", "done"):
             self._finish(reason)
 
@@ -188,17 +162,12 @@ class Pilot:
 
     def confirm(self, trajectory: JointTrajectory) -> None:
         """Take note of what was really sent to the driver, and go on from there."""
-        self._silent = 0
-        if _same(trajectory.start_s, self._withdrawn_s):
-            self._withdrawn_s = None  # it came late: it is under way after all
-        self._unconfirmed_s = None
         if self.state not in ("idle", "resetting", "done"):
-            self._actuator.adopt(trajectory)
+            self._commander.confirm(trajectory)
 
     def note_verdict(self, verdict: Verdict, *, latched: bool, reasons: tuple[str, ...]) -> None:
         """Take note of a verdict of the gate; its stop holds the loop."""
-        self._verdict = max(self._verdict, verdict)
-        self._gate_objected |= verdict >= Verdict.HOLD
+        self._commander.note(verdict)
         self.gate_stopped_for = "; ".join(reasons) if latched else ""
         if latched:
             self.hold(f"the gate is stopped: {'; '.join(reasons)}")
@@ -224,8 +193,8 @@ class Pilot:
         if self.state == "resetting":
             self._await_reset()
             return True
-        self._withdraw_if_refused()
-        period_s = self._domain.action.period_s
+        self._settle()
+        period_s = self._period_s
         if self.state != "preparing":
             for missed in range(skipped, 0, -1):
                 step = self._loop.miss(f"the tick was slept through ({skipped} periods); is the machine overloaded?")
@@ -233,7 +202,11 @@ class Pilot:
                 if step.kind is StepKind.DONE:
                     return True
         seen = self._look()
-        if isinstance(seen, StaleError) and not self._loop.held_for and self._arm.clock() < due_s + STATE_WAIT_S:
+        if (
+            isinstance(seen, StaleError)
+            and not self._loop.held_for
+            and self._arm.clock() < due_s + STATE_WAIT_PERIODS * period_s
+        ):
             return False
         self._due_s = due_s
         if self.state == "preparing" and due_s - self._begun_s > FIRST_PLAN_S:
@@ -280,7 +253,8 @@ class Pilot:
     def _make_observer(self, seed: int) -> Observer:
         return Observer(
             self._domain.observation,
-            max_age_s=self._domain.action.period_s,
+            tracking=self._domain.tracking,
+            max_age_s=self._period_s,
             noise=self._domain.noise if self._noise else None,
             rng=np.random.default_rng(np.random.SeedSequence([seed, 1])),
         )
@@ -308,8 +282,7 @@ class Pilot:
                 "task that leaves them out"
             )
             return
-        self._actuator.reset(robot.reference_q_rad, now_s)
-        self._verdict = Verdict.PASS
+        self._commander.reset(robot.reference_q_rad, now_s)
         self._begun_s, self._last_failure = now_s, ""
         self.state = "preparing"
         self._tell("start")
@@ -336,7 +309,8 @@ class Pilot:
     def _act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
         """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
         asked_s = self._arm.clock()
-        left_s = self._due_s + ACT_DEADLINE_S - SEND_MARGIN_S - asked_s
+        deadline_s = ACT_DEADLINE_PERIODS * self._period_s
+        left_s = self._due_s + deadline_s - SEND_MARGIN_S - asked_s
         if left_s <= SEND_MARGIN_S:
             raise DeadlineError(
                 f"the tick began {1e3 * (asked_s - self._due_s):.0f} ms late; is the machine overloaded?"
@@ -345,34 +319,28 @@ class Pilot:
         now_s = self._arm.clock()
         self.timings.act_ms = 1e3 * (now_s - asked_s)
         self.timings.worst_act_ms = max(self.timings.worst_act_ms, self.timings.act_ms)
-        if now_s > self._due_s + ACT_DEADLINE_S:
-            raise DeadlineError(
-                f"the action came {1e3 * (now_s - self._due_s):.0f} ms after the tick was due, bound 40 ms"
-            )
+        if now_s > self._due_s + deadline_s:
+            late_ms, bound_ms = 1e3 * (now_s - self._due_s), 1e3 * deadline_s
+            raise DeadlineError(f"the action came {late_ms:.0f} ms after the tick was due, bound {bound_ms:.0f} ms")
         self._domain.action.check(action_A)
         return action_A
 
     def _do(self, step: Step, due_s: float) -> None:
         """Record the step before (what became of its command is known now), then carry this one out."""
         self._record_last()
-        self._conclude(step, due_s, self._execute(step))
+        self._execute(step)
+        self._conclude(step, due_s)
 
-    def _execute(self, step: Step) -> FloatArray | None:
-        """Send the action if there is one; return what was applied (zeros for nothing, None at the end)."""
-        if step.kind is StepKind.DONE:
-            return None
+    def _execute(self, step: Step) -> None:
+        """Send the action if there is one."""
         if step.kind is not StepKind.ACT or step.action_A is None:
-            return np.zeros(self._domain.action.size, np.float32)
-        command = self._actuator.command(step.action_A, self._due_s, self._arm.clock())
-        self._gate_objected = False
-        self._unconfirmed_s = command.trajectory.start_s
-        self._arm.send(command)
+            return
+        self._commander.send(step.action_A, self._due_s)
         late_ms = 1e3 * (self._arm.clock() - self._due_s)
         self.timings.tick_late_ms = late_ms
         self.timings.worst_tick_late_ms = max(self.timings.worst_tick_late_ms, late_ms)
-        return self._actuator.applied_action(step.action_A, command)
 
-    def _conclude(self, step: Step, due_s: float, applied_A: FloatArray | None) -> None:
+    def _conclude(self, step: Step, due_s: float) -> None:
         """Bookkeeping after a decision: plan, state, and what is to be recorded of it at the next."""
         self._reason = step.reason
         self._last_failure = step.reason or self._last_failure
@@ -387,7 +355,7 @@ class Pilot:
                 due_s=due_s,
                 step=step,
                 observation_O=self._seen_O,
-                applied_A=applied_A,
+                applied_A=None,
                 verdict=Verdict.PASS,
             )
         self.state = _STATES[step.kind] if not self._loop.held_for else "held"
@@ -397,17 +365,17 @@ class Pilot:
             self._finish(unfinished, success=self._loop.progress.finished)
 
     def _record_last(self) -> None:
+        """Record the step before: what the arm was told in it is read off the path, whatever the gate made of it."""
+        fate = self._commander.fate()
         if self._last is not None and self.episode is not None:
-            last, step, verdict = self._last, self._last.step, self._verdict
-            unconfirmed = self._unconfirmed_s is not None or self._withdrawn_s is not None
-            if unconfirmed and last.applied_A is not None and step.kind is StepKind.ACT:
+            last, step, verdict = self._last, self._last.step, fate.verdict
+            applied_A = None if step.kind is StepKind.DONE else self._commander.applied(last.due_s)
+            if step.kind is StepKind.ACT and not fate.passed_on:
                 verdict = max(verdict, Verdict.HOLD)
                 step = replace(step, reason=step.reason or "the gate did not pass this command on")
-            refused = verdict >= Verdict.HOLD and last.applied_A is not None
-            applied = np.zeros_like(last.applied_A) if refused else last.applied_A
-            record = replace(last, step=step, applied_A=applied, verdict=verdict)
+            record = replace(last, step=step, applied_A=applied_A, verdict=verdict)
             self._audience.record(self.episode.episode_id, record)
-        self._last, self._verdict, self._withdrawn_s = None, Verdict.PASS, None
+        self._last = None
 
     def _finish(self, detail: str, *, success: bool = False) -> None:
         self._record_last()
@@ -429,28 +397,13 @@ class Pilot:
             )
         )
 
-    def _withdraw_if_refused(self) -> None:
+    def _settle(self) -> None:
         """A command that the gate did not pass on by the next tick was refused: the one before it still runs."""
-        if self._unconfirmed_s is None:
-            return
-        self._actuator.withdraw()
-        self._withdrawn_s, self._unconfirmed_s = self._unconfirmed_s, None
-        self._silent = 0 if self._gate_objected else self._silent + 1
-        if self._silent >= SILENT_TO_HOLD:
+        silent = self._commander.settle()
+        if silent >= SILENT_TO_HOLD:
             self._loop.hold(
-                f"the gate passed on none of the last {self._silent} commands and gave no verdict; is gate_node alive?"
+                f"the gate passed on none of the last {silent} commands and gave no verdict; is gate_node alive?"
             )
-
-    def _take_arm_where_it_is(self) -> None:
-        now_s = self._arm.clock()
-        robot = self._arm.robot()
-        bound_rad = MEASURED_MOVED_RAD if robot.desired_q_rad is None else MOVED_RAD
-        if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max() > bound_rad:
-            self._actuator.reset(robot.reference_q_rad, now_s)
-
-
-def _same(time_s: float, other_s: float | None) -> bool:
-    return other_s is not None and abs(time_s - other_s) < 1e-6
 
 
 _STATES = {

@@ -7,11 +7,16 @@ thread of its own: for runs in real time. Both hold at most one request; a newer
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..contract.errors import SkimoError
 from ..contract.policy import FloatArray, Goals, Plan, SkillPolicy
+
+NEWEST = 20
+"""Plans whose durations are remembered: a slow one, such as the first, is forgotten after half a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,11 @@ class PlanSource(Protocol):
         """Forget pending requests and outcomes (a new episode)."""
         ...
 
+    @property
+    def took_s(self) -> float:
+        """How long the slowest of the newest plans took, from the request to the answer; 0 before there is one."""
+        ...
+
 
 def answer(policy: SkillPolicy, request: PlanRequest, deadline_s: float) -> PlanOutcome:
     """Ask `policy` for the plan; errors become outcomes."""
@@ -64,7 +74,9 @@ def answer(policy: SkillPolicy, request: PlanRequest, deadline_s: float) -> Plan
 
 
 class ImmediatePlanning:
-    """Plans inside `submit`."""
+    """Plans inside `submit`; no time passes meanwhile."""
+
+    took_s = 0.0
 
     def __init__(self, policy: SkillPolicy, deadline_s: float) -> None:
         self._policy = policy
@@ -93,6 +105,7 @@ class BackgroundPlanning:
         self._outcome: PlanOutcome | None = None
         self._generation = 0
         self._closed = False
+        self._took_s: deque[float] = deque(maxlen=NEWEST)
         self._thread = threading.Thread(target=self._run, name="skimo-planning", daemon=True)
         self._thread.start()
 
@@ -111,6 +124,11 @@ class BackgroundPlanning:
             self._generation += 1
             self._request = self._outcome = None
 
+    @property
+    def took_s(self) -> float:
+        with self._changed:
+            return max(self._took_s, default=0.0)
+
     def close(self, timeout_s: float = 2.0) -> None:
         """End the thread; a plan under way is waited for at most `timeout_s`."""
         with self._changed:
@@ -125,7 +143,10 @@ class BackgroundPlanning:
                 if self._closed or self._request is None:
                     return
                 request, self._request, generation = self._request, None, self._generation
+            begun_s = time.monotonic()
             outcome = answer(self._policy, request, self._deadline_s)
             with self._changed:
+                if outcome.plan is not None:
+                    self._took_s.append(time.monotonic() - begun_s)
                 if generation == self._generation:
                     self._outcome = outcome

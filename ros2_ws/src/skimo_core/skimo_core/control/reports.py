@@ -48,7 +48,8 @@ class StepRecord:
         due_s: when it was due.
         step: what the loop decided.
         observation_O: what it saw.
-        applied_A: what was commanded; zeros where nothing was; None marks the episode's last observation.
+        applied_A: what the arm was told in it, whoever told it: the policy, the gate, or the path still under way;
+            None marks the episode's last observation.
         verdict: the gate's gravest since the step before.
     """
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..contract.errors import SpecError
+from ..contract.specs import Named
 from ..contract.types import JOINTS, Array
+from . import library
 from .shapes import LINKS, link_named
 from .tables import Table, read_yaml
 
@@ -98,6 +99,11 @@ class Cell:
     digest: str
 
     @property
+    def named(self) -> Named:
+        """What names it."""
+        return Named(name=self.name, digest=self.digest)
+
+    @property
     def obstacles(self) -> tuple[str, ...]:
         """Names of all obstacles, boxes first."""
         return tuple(o.name for o in (*self.boxes, *self.planes))
@@ -105,29 +111,17 @@ class Cell:
 
 def known_cells() -> tuple[str, ...]:
     """Names of the cells that the package ships."""
-    folder = resources.files("skimo_core.domain").joinpath("cells")
-    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+    return library.known("cells")
 
 
 def load_cell(name_or_path: str | Path = "open") -> Cell:
-    """Load a shipped cell by its name, or a cell file by its path (anything with a slash or ending in .yaml).
+    """Load a cell by its name, or a cell file by its path (`library`).
 
     Raises:
         SpecError: no such cell or file, or it is malformed.
     """
-    name = str(name_or_path)
-    if name in known_cells():
-        source = resources.files("skimo_core.domain").joinpath("cells", f"{name}.yaml")
-        return parse_cell(source.read_text(encoding="utf-8"), f"cells/{name}.yaml")
-    if "/" not in name and not name.endswith((".yaml", ".yml")):
-        raise SpecError(
-            f"no cell {name!r}; the package ships {', '.join(known_cells())}; a file of your own is given by its path"
-        )
-    path = Path(name).expanduser()
-    try:
-        return parse_cell(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cell {name} can't be read: {error}") from error
+    source = library.find("cells", name_or_path)
+    return parse_cell(source.text, source.where)
 
 
 def parse_cell(text: str, where: str) -> Cell:

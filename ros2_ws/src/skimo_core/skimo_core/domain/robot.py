@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..contract.errors import SpecError
+from ..contract.specs import Named
 from ..contract.types import JOINTS, Array
+from . import library
 from .cell import load_cell
 from .shapes import Capsules, read_capsules
 from .tables import Table, read_yaml
@@ -87,6 +87,22 @@ class RobotLimits:
     digest: str
     former_digests: tuple[str, ...] = field(default=())
 
+    @property
+    def named(self) -> Named:
+        """What names them."""
+        return Named(name=self.name, digest=self.digest)
+
+    @property
+    def joints(self) -> int:
+        """How many there are."""
+        return len(self.joint_names)
+
+    @property
+    def prefix(self) -> str:
+        """What the joints' names have in common before what they are: "panda" of panda_joint1."""
+        name = self.joint_names[0]
+        return name[: name.rfind("_joint")] if "_joint" in name else ""
+
     def velocity_bounds(self, q_rad: Array) -> tuple[Array, Array]:
         """Lowest and highest admissible joint velocities, each [K, 7], rad/s, at positions [K, 7].
 
@@ -107,20 +123,17 @@ class RobotLimits:
 
 def known_robots() -> tuple[str, ...]:
     """Names of the robots that the package ships."""
-    folder = resources.files("skimo_core.domain").joinpath("robots")
-    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+    return library.known("robots")
 
 
 def load_limits(robot: str = "panda") -> RobotLimits:
-    """Load a robot by the name of a file in `robots/`.
+    """Load a robot by its name, or a robot file by its path (`library`).
 
     Raises:
         SpecError: no such robot (naming those that there are), or its file is malformed.
     """
-    if robot not in known_robots():
-        raise SpecError(f"no limits for robot {robot!r}; the package ships {', '.join(known_robots())}")
-    source = resources.files("skimo_core.domain").joinpath("robots", f"{robot}.yaml")
-    return parse_limits(source.read_text(encoding="utf-8"), f"robots/{robot}.yaml")
+    source = library.find("robots", robot)
+    return parse_limits(source.text, source.where)
 
 
 def parse_limits(text: str, where: str) -> RobotLimits:

@@ -1,11 +1,11 @@
 """Reading of checked values out of a parsed YAML table; every fault becomes a SpecError that names file, key and value.
 
-For data files of robots and cells. Arrays come back read-only, float64.
+For data files of domains, robots and cells. Arrays come back read-only, float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
-    def keys(self) -> tuple[str, ...]:
+    def __iter__(self) -> Iterator[str]:
         """All keys, as text."""
-        return tuple(str(key) for key in self._data)
+        return iter(str(key) for key in self._data)
 
     def value(self, key: str) -> Any:
         """What stands under `key`."""
@@ -71,6 +71,13 @@ class Table:
             raise SpecError(f"{self.where}: {key} must be above 0, is {value:g}")
         return float(value)
 
+    def whole(self, key: str, *, low: int) -> int:
+        """A whole number of at least `low`."""
+        value = self.value(key)
+        if type(value) is not int or value < low:
+            raise SpecError(f"{self.where}: {key} must be a whole number of at least {low}, is {_short(value)}")
+        return value
+
     def vector(self, key: str, size: int = JOINTS, *, positive: bool = False) -> Array:
         """`size` finite numbers, all above 0 if `positive`."""
         value = self.value(key)
@@ -90,6 +97,13 @@ class Table:
             raise SpecError(f"{self.where}: {key} must be text, is {_short(value)}")
         return value
 
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """One of some words."""
+        value = self.text(key)
+        if value not in choices:
+            raise SpecError(f"{self.where}: {key} must be one of {', '.join(choices)}, is {_short(value)}")
+        return value
+
     def texts(self, key: str, size: int | None = None) -> tuple[str, ...]:
         """Texts, each once; exactly `size` of them if given."""
         value = self.value(key)
@@ -103,7 +117,7 @@ class Table:
 
     def refuse_others(self, besides: Iterable[str] = ()) -> None:
         """Refuse keys that nobody read: a misspelt one would be lost in silence."""
-        unknown = sorted(set(self.keys()) - self._read - set(besides))
+        unknown = sorted(set(self) - self._read - set(besides))
         if unknown:
             raise SpecError(f"{self.where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(self._read))}")
 

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.errors import EpisodeError
+from ..contract.specs import UNKNOWN, Named
 
 FloatArray = npt.NDArray[np.float32]
+NAMED = ("domain", "robot", "cell")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class EpisodeMeta:
         episode_id: unique in its data set.
         source: "play" (scripted), "teleop", "policy" or "import".
         task: what was done or attempted; sub-task names joined by commas.
-        arm: whose joint convention and dynamics: "panda" or "kitchen".
+        domain, robot, cell: names of what it was made in, as far as known, each with its digest.
         rate_hz: control steps per second.
         seed: of the run, where it had one.
         bundle_id: of the policy, where one acted.
@@ -42,7 +44,9 @@ class EpisodeMeta:
     episode_id: str
     source: str
     task: str = ""
-    arm: str = "panda"
+    domain: Named = UNKNOWN
+    robot: Named = UNKNOWN
+    cell: Named = UNKNOWN
     rate_hz: float = 12.5
     seed: int | None = None
     bundle_id: str = ""
@@ -64,11 +68,13 @@ class EpisodeMeta:
         if not isinstance(data, dict) or not {"episode_id", "source"} <= data.keys():
             raise EpisodeError("episode metadata can't be read: must be a mapping with episode_id and source")
         known = {field.name for field in fields(cls)}
+        if data.pop("arm", "panda") != "panda":
+            raise EpisodeError("its joints are not in Franka's convention; ingest its source again with this version")
         plain: dict[str, Any] = {}
         for name, value in data.items():
             if name not in known or not _FIELDS[name](value):
                 raise EpisodeError(f"episode metadata can't be read: field {name[:40]!r} is {str(value)[:60]!r}")
-            plain[name] = tuple(value) if isinstance(value, list) else value
+            plain[name] = tuple(value) if isinstance(value, list) else Named(**value) if name in NAMED else value
         return cls(**plain)
 
 
@@ -88,11 +94,15 @@ def _all(test: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(test(item) for item in value)
 
 
+def _named(value: object) -> bool:
+    return isinstance(value, dict) and set(value) == {"name", "digest"} and all(map(_text, value.values()))
+
+
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "episode_id": _text,
     "source": _text,
     "task": _text,
-    "arm": _text,
+    **dict.fromkeys(NAMED, _named),
     "rate_hz": lambda value: _number(value) and value > 0,
     "seed": lambda value: value is None or _whole(value),
     "bundle_id": _text,

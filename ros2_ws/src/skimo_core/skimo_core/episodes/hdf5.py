@@ -114,7 +114,7 @@ def _build(name: str, observations: Any, actions: Any, where: str) -> Episode:
     episode = Episode(
         observations=observations[:, :OBSERVATION_SIZE].astype(np.float32),
         actions=actions.astype(np.float32),
-        meta=EpisodeMeta(episode_id=name, source="import", arm="kitchen"),
+        meta=EpisodeMeta(episode_id=name, source="import"),
     )
     return check_episode(episode, where)
 

@@ -25,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ..contract.errors import DeadlineError, PolicyError, SetupError, SpecError, UnreachableError, WireError
 from ..contract.policy import FloatArray, Goals, Plan, PolicySpec
-from ..contract.specs import ActionSpec, ObservationSpec
+from ..contract.specs import ActionSpec, Named, ObservationSpec
 from . import protocol, wire
 from .endpoint import LOCAL, check_private, parse_endpoint
 from .keys import key_folder, load_client_keys
@@ -50,6 +50,7 @@ class PolicyClient:
         *,
         observation: ObservationSpec | None = None,
         action: ActionSpec | None = None,
+        domain: Named | None = None,
         bundle_id: str | None = None,
         served_as: str | None = None,
         keys: Path | None = None,
@@ -60,13 +61,14 @@ class PolicyClient:
         Args:
             endpoint: see `endpoint.py`.
             observation, action: what its bundle must take and give, where given.
+            domain: what it must have been made for, where given.
             bundle_id: which bundle it must be, where given: the id, or at least MIN_BUNDLE_ID leading digits of it.
             served_as: what its server was told to serve, where given: for a bundle that is known by its name alone.
             keys: folder of this client's keys, for TCP; `key_folder()` where not given.
         """
         self._endpoint, self._keys = endpoint, keys
-        self._observation, self._action, self._bundle_id = observation, action, bundle_id
-        self._served_as = served_as
+        self._observation, self._action, self._domain = observation, action, domain
+        self._bundle_id, self._served_as = bundle_id, served_as
         self._clock = clock
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -103,7 +105,7 @@ class PolicyClient:
                 f"server {self._endpoint} serves {spec.served_as[:64]!r}, wanted {self._served_as[:64]!r}; "
                 "is it another stack's? Start it with that bundle, or ask for this one"
             )
-        if unfit := spec.unfit_for(self._observation, self._action):
+        if unfit := spec.unfit_for(self._observation, self._action, self._domain):
             raise SpecError(f"server {self._endpoint}: its bundle's {unfit}; serve one made for this robot and scene")
         self._spec = spec
         return spec

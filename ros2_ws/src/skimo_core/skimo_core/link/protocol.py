@@ -18,13 +18,14 @@ import numpy as np
 
 from ..contract.errors import SpecError, WireError
 from ..contract.policy import FloatArray, Goals, Plan, PolicySpec
-from ..contract.specs import ActionSpec, ArraySpec, ObservationSpec, SkillSpec
+from ..contract.specs import ActionSpec, ArraySpec, Named, ObservationSpec, SkillSpec
 from .wire import Message
 
 MAX_SUBTASKS = 64
 MAX_SEED = 2**53
 MAX_CHANNELS = 4096
 MAX_SCALE = 1e6
+MAX_WEIGHT = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Messag
     arrays = {
         "observation": query.observation_O,
         "goal_values": query.goals.values_KO,
-        "goal_masks": query.goals.masks_KO,
+        "goal_weights": query.goals.weights_KO,
         "goal_thresholds": query.goals.thresholds_K,
     }
     if query.warm_start_PZ is not None:
@@ -57,7 +58,7 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
         SpecError: an array or a field is absent, surplus or not of the spec's shape, type or bounds.
     """
     O, P, Z = spec.observation.size, spec.skill.plan_length, spec.skill.dim  # noqa: E741
-    wanted = {"observation", "goal_values", "goal_masks", "goal_thresholds"}
+    wanted = {"observation", "goal_values", "goal_weights", "goal_thresholds"}
     if wrong := (set(message.arrays) ^ wanted) - {"warm_start"}:
         raise SpecError(f"plan: array {min(wrong)[:40]!r} is missing or unknown; it takes {sorted(wanted)}, warm_start")
     seed = message.fields.get("seed")
@@ -68,12 +69,12 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
     if not 1 <= K <= MAX_SUBTASKS:
         raise SpecError(f"plan: {K} open sub-tasks, must be 1 to {MAX_SUBTASKS}; stop planning when all are done")
     warm = message.arrays.get("warm_start")
-    masks_KO = ArraySpec(name="goal_masks", shape=(K, O), low=0.0, high=1.0).check(message.arrays["goal_masks"])
+    weights = ArraySpec(name="goal_weights", shape=(K, O), low=0.0, high=MAX_WEIGHT)
     return PlanQuery(
         observation_O=spec.observation.check(message.arrays["observation"]),
         goals=Goals(
             values_KO=ArraySpec(name="goal_values", shape=(K, O)).check(message.arrays["goal_values"]),
-            masks_KO=masks_KO,
+            weights_KO=weights.check(message.arrays["goal_weights"]),
             thresholds_K=thresholds_K,
         ),
         seed=seed,
@@ -139,7 +140,8 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "observation": spec.observation.to_dict(),
         "action": spec.action.to_dict(),
         "skill": {"horizon": spec.skill.horizon, "dim": spec.skill.dim, "plan_length": spec.skill.plan_length},
-        "limits": spec.limits_digest,
+        "domain": [spec.domain.name, spec.domain.digest],
+        "robot": [spec.robot.name, spec.robot.digest],
         "served_as": spec.served_as,
     }
     fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
@@ -166,7 +168,8 @@ def read_hello_reply(message: Message) -> PolicySpec:
             ),
             skill=SkillSpec(**{name: _count(skill[name]) for name in ("horizon", "dim", "plan_length")}),
             bundle_id=_scalar(message, "bundle", (str,)),
-            limits_digest=_texts([words["limits"]])[0],
+            domain=_named(words["domain"]),
+            robot=_named(words["robot"]),
             served_as=_texts([words["served_as"]])[0],
         )
     except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
@@ -178,6 +181,11 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_CHANNELS or not all(isinstance(text, str) for text in value):
         raise ValueError(f"must be a list of at most {MAX_CHANNELS} texts")
     return tuple(value)
+
+
+def _named(value: object) -> Named:
+    name, digest = _texts(value)
+    return Named(name=name, digest=digest)
 
 
 def _count(value: object) -> int:

@@ -20,8 +20,8 @@ from ..contract.errors import SkimoError, SpecError
 from ..contract.types import JOINTS, JointCommand, JointTrajectory, Verdict
 from ..control.actuate import Actuator
 from ..domain.cell import load_cell
+from ..domain.domain import load_domain
 from ..domain.robot import RobotLimits, load_limits
-from ..domain.tasks import kitchen
 from ..process.heap import settle_heap
 from ..process.provenance import provenance
 from .adversary import PERIOD_S, State, wandering
@@ -118,7 +118,7 @@ def time_decisions(robot: str, cell: str, seed: int) -> dict[str, dict[str, floa
     From a policy that asks for any velocity near home, and from an adversary.
     """
     limits, rng = load_limits(robot), np.random.default_rng(seed)
-    domain = kitchen()
+    domain = load_domain()
     actuator = Actuator(limits, domain.action)
 
     def proposed(now_s: float) -> JointTrajectory:

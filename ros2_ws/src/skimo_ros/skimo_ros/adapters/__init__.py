@@ -10,7 +10,7 @@ a type is imported when a node first uses it, and what is missing then is named 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 import yaml
 
 from skimo_core.contract.errors import SetupError, SpecError
+from skimo_core.domain.robot import RobotLimits, load_limits
 
-JOINT_COUNT = 7
+ANY = "any"
 KINDS = {
     "robot_state_type": ("msg",),
     "gripper_move_type": ("action",),
@@ -42,8 +43,8 @@ class Adapter:
     Attributes:
         name: of the stack, or the path of its file.
         source: where the stack's packages come from, for a person who lacks them.
-        robots: the robots (files in skimo_core's robots/) that the stack drives; the first unless another is asked for.
-        cell: what stands around the arm unless the gate is told otherwise (a file in skimo_core's cells/).
+        robots: names of the robots that the stack drives; the first unless another is asked for. "any": every robot,
+            under its own joint names.
         arm: the arm's id, prefix of its joint names.
         joint_states, robot_state, command, object_states: topics.
         robot_state_type: a message with `robot_mode` and with `desired_joint_state` or `q_d`.
@@ -54,7 +55,6 @@ class Adapter:
     name: str
     source: str
     robots: tuple[str, ...]
-    cell: str
     arm: str
     joint_states: str
     robot_state: str
@@ -69,10 +69,12 @@ class Adapter:
     recovery: str
     recovery_type: str
     object_states: str
+    joints: tuple[str, ...] = ()
+    fingers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name != "robots":
+            if field.name not in ("robots", "joints", "fingers"):
                 _check_word(self.name, field.name, getattr(self, field.name))
         if not self.robots or not all(isinstance(robot, str) and robot for robot in self.robots):
             raise SpecError(f"driver {self.name}: robots is {list(self.robots)}, must name at least one robot")
@@ -82,13 +84,18 @@ class Adapter:
         """ "action" or "service"."""
         return "action" if "/action/" in self.recovery_type else "service"
 
-    @property
-    def joints(self) -> tuple[str, ...]:
-        return tuple(f"{self.arm}_joint{i + 1}" for i in range(JOINT_COUNT))
+    def drives(self, robot: str) -> bool:
+        """Whether the stack drives a robot of that name."""
+        return robot in self.robots or ANY in self.robots
 
-    @property
-    def fingers(self) -> tuple[str, ...]:
-        return (f"{self.arm}_finger_joint1", f"{self.arm}_finger_joint2")
+    def of(self, limits: RobotLimits, arm: str = "") -> Adapter:
+        """The stack with that robot's joints: under the prefix `arm`, else the stack's, else (any robot) its own."""
+        arm = arm or (limits.prefix if ANY in self.robots else self.arm)
+
+        def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(f"{arm}{name.removeprefix(limits.prefix)}" for name in names)
+
+        return replace(self, arm=arm, joints=renamed(limits.joint_names), fingers=renamed(limits.finger_names))
 
     @property
     def base_frame(self) -> str:
@@ -107,20 +114,28 @@ def load_adapter(name: str, arm: str = "") -> Adapter:
         name: of the stack, or a path; "~" is the home folder.
         arm: replaces the file's arm id where given.
 
+    Returns:
+        The stack with the joints of its first robot.
+
     Raises:
         SpecError: no such stack or file, no YAML, a key missing, unknown or of a value that can't be.
     """
     data = _read(name)
-    if arm:
-        data["arm"] = arm
-    known = {f.name for f in fields(Adapter)} - {"name"}
+    known = {f.name for f in fields(Adapter)} - {"name", "joints", "fingers"}
     if set(data) != known:
         missing, unknown = sorted(known - set(data)), sorted(map(str, set(data) - known))
         raise SpecError(f"driver {name}: keys missing {missing}, unknown {unknown}")
     if not isinstance(data["robots"], list):
         raise SpecError(f"driver {name}: robots is {data['robots']!r}, must be a list of robots: robots: [panda]")
     data["robots"] = tuple(data["robots"])
-    return Adapter(name=name, **data)
+    adapter = Adapter(name=name, **data)
+    return adapter.of(load_limits(adapter.robots[0]), _checked(adapter, arm))
+
+
+def _checked(adapter: Adapter, arm: str) -> str:
+    if arm:
+        _check_word(adapter.name, "arm", arm)
+    return arm
 
 
 def interface(adapter: Adapter, type_name: str) -> Any:

@@ -1,0 +1,263 @@
+"""A domain: what tasks at one table share, as data. `domains/*.yaml`, or a lab's own file (`library`).
+
+    name: workbench
+    robot: fr3                    whose limits hold: a robot's name or file
+    cell: open                    what stands around the arm: a cell's name or file
+    twin: kinematic               who simulates it: an entry point of group skimo.twins
+    rate_hz: 20                   control steps per second
+    horizon: 10                   control steps that a skill lasts
+    step_limit: 200               control steps of an episode
+    action: {velocity_scale_rad_s: 1.0}       joint velocity that an action of 1 means
+    objects: {max_age_s: 0.15, hidden_s: 0.5}
+    channels:                     joints first, then fingers, then objects; the order is the observation's
+      - {name: fr3_joint1, source: joint, unit: rad, noise: 0.01}
+      - {name: cube.x, source: object, unit: m, noise: 0.002, scale: 0.05, start: 0.4}
+    threshold: 1.0                distance under which a sub-task is complete; a sub-task may have its own
+    subtasks: {lift: {goal: {cube.z: 0.2}}}
+    tasks: {all: [reach, lift]}   named orders; the first is what an episode does that names none
+
+`digest` covers what a policy depends on: channels with their units and sources, the action, rate and horizon. Goals,
+thresholds, scales, noise and orders may change under a policy that plans towards goals that it is given.
+Units m, rad, s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contract.errors import SpecError
+from ..contract.specs import ActionSpec, Named, ObservationSpec
+from . import library
+from .tables import Table, read_yaml
+from .tasks import Subtask, Task
+
+DEFAULT = "kitchen"
+SOURCES = ("joint", "finger", "object")
+MAX_RATE_HZ, MIN_RATE_HZ = 100.0, 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """What is asked of the objects' tracker.
+
+    Attributes:
+        max_age_s: how old its newest message may be, its own latency included.
+        hidden_s: how long the last value of a channel that it doesn't see (not finite, or left out) stands in.
+    """
+
+    max_age_s: float
+    hidden_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.max_age_s <= 10 and 0 <= self.hidden_s <= 60):
+            raise SpecError(
+                f"objects: max_age_s is {self.max_age_s:g} (above 0, at most 10), hidden_s {self.hidden_s:g} (0 to 60)"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Everything that tasks at one table share.
+
+    Attributes:
+        robot, cell, twin: names or paths of what belongs to it, each its default where a caller names none.
+        observation, action: specs.
+        horizon: H, control steps that a skill lasts.
+        tracking: of the objects.
+        noise: [O] half width of the uniform observation noise, in each channel's unit.
+        start: [O] where a twin without physics begins, in each channel's unit (arm: the robot's home).
+        subtasks: by name.
+        orders: named tasks, each a list of sub-task names.
+        step_limit: control steps of an episode.
+        digest: SHA-256 of what a policy depends on.
+        source: the name or path that it was loaded by.
+    """
+
+    name: str
+    robot: str
+    cell: str
+    twin: str
+    observation: ObservationSpec
+    action: ActionSpec
+    horizon: int
+    tracking: Tracking
+    noise: npt.NDArray[np.float32]
+    start: npt.NDArray[np.float32]
+    subtasks: dict[str, Subtask]
+    orders: dict[str, tuple[str, ...]]
+    step_limit: int
+    digest: str
+    source: str
+
+    @property
+    def named(self) -> Named:
+        """What names it."""
+        return Named(name=self.name, digest=self.digest)
+
+    @property
+    def default_task(self) -> str:
+        """What an episode does that names nothing."""
+        return next(iter(self.orders or self.subtasks))
+
+    def task(self, name: str = "") -> Task:
+        """A named task, or sub-task names joined by commas, in that order; the domain's first where none is named.
+
+        Raises:
+            SpecError: an unknown name, listing the known ones.
+        """
+        name = name or self.default_task
+        names = self.orders.get(name) or tuple(part.strip() for part in name.split(","))
+        unknown = [n for n in names if n not in self.subtasks]
+        if unknown:
+            known = f"tasks {', '.join(self.orders)}; sub-tasks {', '.join(self.subtasks)}"
+            raise SpecError(f"unknown task or sub-task {unknown[0]!r} in domain {self.name}; known are {known}")
+        if len(set(names)) != len(names):
+            raise SpecError(f"task {name!r} names a sub-task twice")
+        return Task(name=name, subtasks=tuple(self.subtasks[n] for n in names), step_limit=self.step_limit)
+
+
+def known_domains() -> tuple[str, ...]:
+    """Names of the domains that ship, and of those that other packages bring."""
+    return library.known("domains")
+
+
+def load_domain(name_or_path: str | Path = DEFAULT) -> Domain:
+    """Load a domain by its name, or a domain file by its path.
+
+    Raises:
+        SpecError: no such domain or file, or it is malformed.
+    """
+    source = library.find("domains", name_or_path or DEFAULT)
+    return parse_domain(source, str(name_or_path or DEFAULT))
+
+
+def parse_domain(source: library.Source, name: str) -> Domain:
+    """Read the words of a domain file, loaded as `name`.
+
+    Raises:
+        SpecError: not YAML; a key missing, unknown or of the wrong type; channels out of order; a goal over no channel.
+    """
+    root = Table(read_yaml(source.text, source.where), source.where)
+    rows = root.tables("channels")
+    observation = _observation(rows, root.where)
+    action = _action(root.table("action"), observation, root.number("rate_hz", positive=True))
+    horizon, step_limit = root.whole("horizon", low=3), root.whole("step_limit", low=1)
+    subtasks = _subtasks(root, rows, observation)
+    objects = root.table("objects") if "objects" in root else Table({}, source.where)
+    domain = Domain(
+        name=root.text("name"),
+        robot=library.beside(source, root.text("robot")),
+        cell=library.beside(source, root.text("cell")),
+        twin=root.text("twin") if "twin" in root else "kinematic",
+        observation=observation,
+        action=action,
+        horizon=horizon,
+        tracking=Tracking(
+            max_age_s=objects.number("max_age_s") if "max_age_s" in objects else action.period_s,
+            hidden_s=objects.number("hidden_s") if "hidden_s" in objects else 0.0,
+        ),
+        noise=np.array([_optional(row, "noise", 0.0) for row in rows], np.float32),
+        start=np.array([_optional(row, "start", 0.0) for row in rows], np.float32),
+        subtasks=subtasks,
+        orders=_orders(root, subtasks),
+        step_limit=step_limit,
+        digest=_digest(observation, action, horizon),
+        source=name,
+    )
+    for table in (root, objects, *rows):
+        table.refuse_others()
+    return domain
+
+
+def _observation(rows: list[Table], where: str) -> ObservationSpec:
+    sources = [row.choice("source", SOURCES) for row in rows]
+    for index, (one, other) in enumerate(itertools.pairwise(sources)):
+        if SOURCES.index(one) > SOURCES.index(other):
+            raise SpecError(
+                f"{where}: channels[{index + 1}] is a {other}'s after a {one}'s; joints come first, then fingers, "
+                "then objects"
+            )
+    try:
+        return ObservationSpec(
+            names=tuple(row.text("name") for row in rows),
+            units=tuple(row.text("unit") for row in rows),
+            joints=sources.count("joint"),
+            fingers=sources.count("finger"),
+        )
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
+def _action(table: Table, observation: ObservationSpec, rate_hz: float) -> ActionSpec:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise SpecError(f"{table.where}: rate_hz is {rate_hz:g}, must lie in {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}")
+    joints, fingers = observation.joints, observation.fingers
+    others = table.texts("others") if "others" in table else ()
+    names = (
+        *(f"{name}.velocity" for name in observation.names[:joints]),
+        *(f"{name}.intent" for name in observation.names[joints : joints + fingers]),
+        *others,
+    )
+    scale = table.number("velocity_scale_rad_s", positive=True) if joints else 1.0
+    table.refuse_others()
+    if not names or (joints and others):
+        raise SpecError(
+            f"{table.where}: an arm's actions are its joints' velocities and its fingers' intents; a domain without an "
+            "arm names its actions in `others`"
+        )
+    return ActionSpec(names=names, scale_rad_s=scale, rate_hz=rate_hz, joints=joints)
+
+
+def _subtasks(root: Table, rows: list[Table], observation: ObservationSpec) -> dict[str, Subtask]:
+    scales = [_optional(row, "scale", 1.0, positive=True) for row in rows]
+    table, found = root.table("subtasks"), {}
+    for name in table:
+        entry = table.table(name)
+        goal = entry.table("goal")
+        unknown = [channel for channel in goal if channel not in observation.names]
+        if unknown or not tuple(goal):
+            what = f"no channel {unknown[0]!r}" if unknown else "a goal over no channel"
+            raise SpecError(f"{goal.where}: {what}; channels are {', '.join(observation.names)}")
+        channels = tuple(observation.names.index(channel) for channel in goal)
+        own = tuple(scales[k] for k in channels)
+        found[name] = Subtask(
+            name=name,
+            channels=channels,
+            goal=tuple(goal.number(channel) for channel in goal),
+            threshold=(entry if "threshold" in entry else root).number("threshold", positive=True),
+            scales=() if set(own) == {1.0} else own,
+        )
+        entry.refuse_others()
+    if not found:
+        raise SpecError(f"{table.where}: there are none; a domain has at least one")
+    if bad := [name for name in found if "," in name]:
+        raise SpecError(f"{table.where}: {bad[0]!r} has a comma, which joins names of sub-tasks")
+    return found
+
+
+def _orders(root: Table, subtasks: dict[str, Subtask]) -> dict[str, tuple[str, ...]]:
+    if "tasks" not in root:
+        return {}
+    table = root.table("tasks")
+    orders = {name: table.texts(name) for name in table}
+    for name, order in orders.items():
+        if unknown := [n for n in order if n not in subtasks]:
+            raise SpecError(f"{table.where}: {name}: no sub-task {unknown[0]!r}; there are {', '.join(subtasks)}")
+    return orders
+
+
+def _optional(row: Table, key: str, default: float, *, positive: bool = False) -> float:
+    return row.number(key, positive=positive) if key in row else default
+
+
+def _digest(observation: ObservationSpec, action: ActionSpec, horizon: int) -> str:
+    covered: dict[str, Any] = {"observation": observation.to_dict(), "action": action.to_dict(), "horizon": horizon}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()

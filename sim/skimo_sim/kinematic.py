@@ -1,0 +1,139 @@
+"""A twin without a scene: an arm that is always exactly where it is told to be, and objects that stay where they are.
+
+For a lab that has no model of its table: everything but contact can be tried, from the policy's command through the
+gate to the recording. Any robot; nothing is pushed, nothing is grasped, no torque is felt.
+Time passes in `advance` only. Units rad, m, s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skimo_core.contract.errors import BackendError
+from skimo_core.contract.types import Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import RobotLimits
+from skimo_core.domain.tasks import Task
+
+from .hand import Hand
+
+
+class KinematicTwin:
+    """Implements skimo_core.contract.backend.SimulatedBackend."""
+
+    def __init__(self, domain: Domain, limits: RobotLimits) -> None:
+        self.domain, self.limits = domain, limits
+        self._hand = Hand()
+        self._follower = TrajectoryFollower(limits.home_q_rad)
+        self.task: Task
+        self.seed: int
+        self.reset()
+
+    # --- the backend ------------------------------------------------------------------------------------------------
+
+    def now_s(self) -> float:
+        """Simulated time."""
+        return self._now_s
+
+    def read(self) -> RobotState:
+        """The arm and the hand as they are told to be."""
+        q, dq = self.desired()
+        moving = self._now_s < self._follower.end_s
+        mode = RobotMode.USER_STOPPED if self._stopped else RobotMode.MOVE if moving else RobotMode.IDLE
+        still = np.zeros_like(q)
+        return RobotState(
+            stamp_s=self._now_s,
+            q_rad=q,
+            dq_rad_s=dq,
+            tau_nm=still,
+            finger_m=np.full(2, self.hand_width_m / 2),
+            mode=mode,
+            desired_q_rad=q,
+            tau_ext_nm=still,
+        )
+
+    def read_objects(self) -> ObjectStates:
+        """The objects where the domain says that they begin."""
+        spec = self.domain.observation
+        values = self.domain.start[spec.joints + spec.fingers :].astype(np.float64)
+        return ObjectStates(stamp_s=self._now_s, names=spec.objects, values=values)
+
+    def write(self, command: JointCommand) -> None:
+        """Take a command; it replaces the one before.
+
+        Raises:
+            BackendError: the twin is stopped, or the hand can't have its goal.
+            SpecError: the trajectory is malformed.
+        """
+        self._refuse_if_stopped()
+        trajectory = check_trajectory(command.trajectory)
+        if command.gripper is not None:
+            self.command_hand(command.gripper)
+        self._follower.set(trajectory, self._now_s)
+
+    def hold(self) -> None:
+        """Brake to rest now and stay."""
+        self._follower.hold(self._now_s, self.limits.ddq_max_rad_s2, self.limits.dddq_max_rad_s3)
+
+    def stop(self, reason: str) -> None:
+        """Brake to rest and refuse every write until `recover` or `reset`."""
+        self.hold()
+        self._stopped = reason
+
+    # --- what a simulation can do beyond ----------------------------------------------------------------------------
+
+    def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None:
+        """Return to the robot's home, the hand open; the same for every task and seed. Older commands are void."""
+        self.task, self.seed = self.domain.task(task), seed
+        self._now_s, self._stopped = now_s, ""
+        self._follower.reset(self.limits.home_q_rad, now_s)
+        self._hand.reset(self.limits.hand_width_max_m, now_s)
+
+    def advance(self, dt_s: float) -> None:
+        """Let `dt_s` of simulated time pass."""
+        self._now_s += dt_s
+
+    def recover(self) -> None:
+        """What an operator does after a stop: hold here and take commands again."""
+        self._stopped = ""
+        self._follower.reset(self.desired()[0], self._now_s)
+
+    def command_hand(self, goal: GripperCommand) -> None:
+        """Send the hand to a goal; nothing lies between the fingers."""
+        self._refuse_if_stopped()
+        self._hand.command(goal, self.hand_width_m, self._now_s)
+
+    def desired(self) -> tuple[Array, Array]:
+        """The commanded joint position and velocity, each [joints], at this moment."""
+        q, dq, _ = self._follower.at(self._now_s)
+        return q, dq
+
+    @property
+    def path_at_rest(self) -> bool:
+        """Whether the commanded motion has come to its end."""
+        return self._now_s >= self._follower.end_s
+
+    @property
+    def hand_width_m(self) -> float:
+        """Distance between the fingers."""
+        return float(self._hand.widths(np.array([self._now_s]))[0])
+
+    @property
+    def hand_busy(self) -> bool:
+        """Whether the fingers are on their way."""
+        return self._now_s < self._hand.end_s()
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the twin refuses commands; empty if it does not."""
+        return self._stopped
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
+
+
+def kinematic_twin(domain: Domain, limits: RobotLimits) -> KinematicTwin:
+    """Registered as `kinematic`."""
+    return KinematicTwin(domain, limits)
