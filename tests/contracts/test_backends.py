@@ -3,6 +3,9 @@
 import pytest
 from contracts.backend import BackendContract, Rig
 
+from skimo_core.domain.domain import load_domain
+from skimo_core.domain.robot import load_limits
+from skimo_sim.kinematic import KinematicTwin
 from skimo_sim.twin import Twin
 
 
@@ -11,3 +14,11 @@ class TestTwin(BackendContract):
     def rig(self) -> Rig:
         twin = Twin()
         return Rig(backend=twin, wait=twin.advance, follow_rad=0.001)
+
+
+class TestKinematicTwin(BackendContract):
+    @pytest.fixture
+    def rig(self) -> Rig:
+        domain = load_domain()
+        twin = KinematicTwin(domain, load_limits(domain.robot))
+        return Rig(backend=twin, wait=twin.advance, follow_rad=1e-6)

@@ -283,7 +283,7 @@ def test_malformed_cells_are_refused(old: str, new: str, words: str) -> None:
 
 
 def test_an_unknown_cell_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no cell 'lab'; the package ships kitchen, open"):
+    with pytest.raises(SpecError, match="no cell 'lab'; there are kitchen, open"):
         load_cell("lab")
     for name in ("gone.yaml", "../kitchen.yaml", str(tmp_path) + "/"):
         with pytest.raises(SpecError, match="can't be read"):

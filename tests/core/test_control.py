@@ -29,6 +29,7 @@ class ManualPlanning:
     """A plan source that answers when the test says so."""
 
     def __init__(self) -> None:
+        self.took_s = 0.0
         self.requests: list[PlanRequest] = []
         self.outcome: PlanOutcome | None = None
 

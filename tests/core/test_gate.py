@@ -10,14 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skimo_core.contract.errors import BackendError
 from skimo_core.contract.types import (
     JOINTS,
     Array,
     GripperCommand,
     JointCommand,
     JointTrajectory,
-    ObjectStates,
     RobotMode,
     RobotState,
     Verdict,
@@ -30,7 +28,6 @@ from skimo_core.domain.kinematics import arm_points
 from skimo_core.domain.robot import load_limits
 from skimo_core.safety.checks import CHECKS, Check, GateConfig, foresee
 from skimo_core.safety.gate import Decision, Gate
-from skimo_core.safety.gated import GatedBackend
 from skimo_core.safety.path import ARRIVAL_S
 
 LIMITS = load_limits("panda")
@@ -485,49 +482,3 @@ def test_forward_kinematics_of_the_home_pose() -> None:
     points = arm_points(LIMITS, LIMITS.home_q_rad[None])[0]
     np.testing.assert_allclose(points[2], [0.3069, 0.0, 0.5903], atol=1e-3)  # flange; the hand points straight down
     np.testing.assert_allclose(points[3], points[2] - [0, 0, 0.1034], atol=1e-9)
-
-
-class RecordingBackend:
-    """An arm that only notes what it is told."""
-
-    def __init__(self) -> None:
-        self.written: list[JointCommand] = []
-        self.stops: list[str] = []
-        self.clock_s = 0.0
-
-    def now_s(self) -> float:
-        return self.clock_s
-
-    def read(self) -> RobotState:
-        return state(self.clock_s)
-
-    def read_objects(self) -> ObjectStates:
-        return ObjectStates(stamp_s=self.clock_s, names=(), values=np.zeros(0))
-
-    def write(self, command: JointCommand) -> None:
-        self.written.append(command)
-
-    def hold(self) -> None:
-        self.written.clear()
-
-    def stop(self, reason: str) -> None:
-        self.stops.append(reason)
-
-
-def test_a_gated_backend_passes_holds_and_stops() -> None:
-    arm = RecordingBackend()
-    gated = GatedBackend(arm, Gate(LIMITS))
-    gated.write(GOOD)
-    gated.write(changed(GOOD, start_s=-0.3))
-    assert len(arm.written) == 1 and gated.last is not None and gated.last.verdict is Verdict.HOLD
-    with pytest.raises(BackendError, match="command_finite"):
-        gated.write(with_nan(GOOD))
-    assert len(arm.stops) == 1
-    with pytest.raises(BackendError):
-        gated.write(good_command(0.0))
-    cleared, why = gated.reset(gated.gate.generation)
-    assert not cleared and "is told to rest in" in why
-    arm.clock_s = 1.0
-    assert gated.reset(gated.gate.generation)[0]
-    gated.write(good_command(1.0))
-    assert len(arm.written) == 2

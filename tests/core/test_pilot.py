@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from skimo_core.contract.errors import BackendError, DeadlineError, MissingError
 from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
-from skimo_core.contract.types import JOINTS, JointCommand, ObjectStates, RobotState, Verdict
+from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.loop import StepKind
 from skimo_core.control.pilot import Arm, Audience, Pilot
@@ -78,7 +78,9 @@ class World:
         self.policy = FakePolicy()
         self.follower = TrajectoryFollower(LIMITS.home_q_rad)
         self.gate = Gate(LIMITS)
-        self.refuse = False
+        self.heard: JointTrajectory | None = None
+        self.refuse = self.jerky = False
+        self.history_rad_s: dict[int, np.ndarray] = {}
         self.objects_at: dict[int, float] = {}
         self.finger_m = np.zeros(2)
         self.make_pilot(None)
@@ -103,6 +105,9 @@ class World:
 
     def send(self, command: JointCommand) -> None:
         self.sent.append(command)
+        if self.jerky:
+            path = command.trajectory
+            command = replace(command, trajectory=replace(path, dq_rad_s=6 * path.dq_rad_s))
         if self.refuse:
             return
         decision = self.gate.consider(command, self.robot(), self.now_s)
@@ -115,13 +120,15 @@ class World:
         for _ in range(periods):
             self.now_s += PERIOD_S * (1 + skipped)
             before, due_s = len(self.sent), self.now_s
+            self.history_rad_s[round(due_s / PERIOD_S)] = self.robot().dq_rad_s
             over = self.pilot.tick(due_s, skipped)
             while not over:
                 self.now_s += 0.005
                 over = self.pilot.tick(due_s)
             self.now_s = due_s
-            if len(self.sent) > before and not self.refuse:
-                self.pilot.confirm(self.heard)
+            heard, self.heard = self.heard, None
+            if len(self.sent) > before and heard is not None:
+                self.pilot.confirm(heard)
 
     def start(self, seed: int = 0) -> None:
         task = DOMAIN.task("kitchen")
@@ -257,11 +264,62 @@ def test_the_gates_stop_holds_and_refuses_a_new_episode_until_reset(world: World
     assert world.pilot.state == "running"
 
 
-def test_what_was_refused_is_recorded_as_not_applied(world: World) -> None:
+def told(world: World, record: StepRecord) -> np.ndarray:
+    """What the arm was told in that step, by the arm: its desired velocity at the period's end, in action units."""
+    return world.history_rad_s[round((record.due_s + PERIOD_S) / PERIOD_S)] / DOMAIN.action.scale_rad_s
+
+
+def refuse(world: World) -> None:
+    world.refuse = True
+
+
+def fail(world: World) -> None:
+    world.policy.failing = True
+
+
+def ask_too_much(world: World) -> None:
+    world.jerky = True
+
+
+def stop(world: World) -> None:
+    world.pilot.note_verdict(Verdict.STOP, latched=True, reasons=("test: stop",))
+
+
+def hold_the_hand(world: World) -> None:
+    world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("hand: busy",))
+
+
+@pytest.mark.parametrize("trouble", [refuse, fail, ask_too_much, stop, hold_the_hand])
+def test_the_action_applied_is_what_the_arm_was_told_whatever_became_of_the_command(world: World, trouble) -> None:
+    world.run(8)
+    trouble(world)
+    world.run(1)
+    world.policy.failing = world.refuse = world.jerky = False
+    world.run(6)
+    records = [r for r in world.records[2:] if r.applied_A is not None]
+    assert len(records) > 6
+    for record in records:
+        np.testing.assert_allclose(record.applied_A[:JOINTS], told(world, record), atol=2e-3, err_msg=str(record.index))
+
+
+def test_a_hold_of_the_hand_is_told_and_takes_nothing_from_the_arm(world: World) -> None:
     world.run(5)
-    world.pilot.note_verdict(Verdict.HOLD, latched=False, reasons=("test: x",))
+    hold_the_hand(world)
     world.run(2)
-    assert any(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in world.records if r.applied_A is not None)
+    held = [r for r in world.records if r.verdict is Verdict.HOLD]
+    assert len(held) == 1 and held[0].applied_A is not None
+    np.testing.assert_allclose(held[0].applied_A[:JOINTS], world.policy.action[:JOINTS], atol=1e-6)
+
+
+def test_an_arm_that_coasts_is_recorded_as_moving(world: World) -> None:
+    world.run(8)
+    world.policy.failing = True
+    world.run(1)
+    world.policy.failing = False
+    world.run(2)
+    missed = [r for r in world.records if r.step.kind is StepKind.MISSED]
+    assert len(missed) == 1 and missed[0].applied_A is not None and missed[0].applied_A[:JOINTS].any()
+    assert not missed[0].applied_A[JOINTS:].any()
 
 
 def test_the_step_limit_ends_with_a_last_observation(world: World) -> None:
@@ -303,7 +361,7 @@ def test_cancelling_brakes(world: World) -> None:
     assert world.speed < 1e-6
 
 
-def test_a_frozen_gate_is_noticed_after_two_commands_and_nothing_counts_as_applied(world: World) -> None:
+def test_a_frozen_gate_is_noticed_after_two_commands(world: World) -> None:
     world.run(5)
     world.run(1)
     before = len(world.records)
@@ -317,7 +375,8 @@ def test_a_frozen_gate_is_noticed_after_two_commands_and_nothing_counts_as_appli
     assert len(world.sent) == sent
     silent = world.records[before + 1 : before + 3]
     assert [r.step.kind for r in silent] == [StepKind.ACT] * 2
-    assert all(r.verdict is Verdict.HOLD and not r.applied_A.any() for r in silent)
+    assert all(r.verdict is Verdict.HOLD for r in silent)
+    assert not silent[1].applied_A.any(), "what was sent last has come to its end"
     assert all("did not pass" in r.step.reason for r in silent)
     assert world.records[before].applied_A.any() and world.records[before].verdict is Verdict.PASS
     world.refuse = False
@@ -341,7 +400,7 @@ def test_a_command_that_is_confirmed_late_counts_as_applied(world: World) -> Non
     world.run(1)
     late = world.sent[-1].trajectory
     world.now_s += PERIOD_S
-    world.pilot._withdraw_if_refused()
+    world.pilot._settle()
     world.pilot.confirm(late)
     world.refuse = False
     world.pilot.tick(world.now_s)

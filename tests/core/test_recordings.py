@@ -183,7 +183,7 @@ def test_every_metadata_field_has_its_check() -> None:
         ('"episode_id": "play-0"', '"episode_id": 5'),
         ('"part": 1', '"part": 0'),
         ('"task": "kettle"', '"colour": "red"'),
-        ('{"arm"', "[" * 100_000 + '{"arm"'),
+        ('{"bundle_id"', "[" * 100_000 + '{"bundle_id"'),
         ("{", "["),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skimo_core.contract.errors import WireError
 from skimo_core.link import wire
-from skimo_core.link.wire import Message
+from skimo_core.link.wire import PROTOCOL_VERSION, Message
 
 SEEDED = settings(derandomize=True, deadline=None, max_examples=200)
 GOOD = Message(op="act", request_id=7, deadline_s=0.04, arrays={"skill": np.zeros(3, np.float32)})
@@ -100,7 +100,7 @@ REFUSED = {
     "deep nesting": ([b"\x91" * 60_000], "malformed"),
     "older protocol": (change(v=0), "version"),
     "version as text": (change(v="1"), "version"),
-    "missing key": ([msgpack.packb({"v": 1, "op": "act"})], "malformed"),
+    "missing key": ([msgpack.packb({"v": PROTOCOL_VERSION, "op": "act"})], "malformed"),
     "unknown key": (change(extra=1), "malformed"),
     "unknown operation": (change(op="kill"), "op"),
     "negative id": (change(id=-1), "malformed"),

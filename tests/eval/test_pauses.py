@@ -42,7 +42,7 @@ def ticks(*kinds: str) -> list[tuple[float, str]]:
 def test_a_run_of_misses_counts_once_and_is_held_against_pauses() -> None:
     seen = ticks("prepare", "act", "missed", "act", "act", "act", "missed", "hold", "hold", "act", "done")
     pause = Pause(cpu=0, begin_s=100.15, end_s=100.25)  # around tick 2, due at 100.16
-    audit = audit_misses(seen, [pause])
+    audit = audit_misses(seen, [pause], 0.08)
     assert audit["runs_of_misses"] == 2 and audit["runs_beside_a_pause"] == 1
     assert audit["ticks"] == 11 and audit["ticks_beside_a_pause"] == 3  # 2 to 4
     assert audit["longest_pause_ms"] == pytest.approx(100.0, abs=1e-3)
@@ -50,6 +50,6 @@ def test_a_run_of_misses_counts_once_and_is_held_against_pauses() -> None:
 
 
 def test_nothing_missed_and_no_pause() -> None:
-    audit = audit_misses(ticks("prepare", "act", "done"), [])
+    audit = audit_misses(ticks("prepare", "act", "done"), [], 0.08)
     assert audit["runs_of_misses"] == audit["runs_beside_a_pause"] == audit["ticks_beside_a_pause"] == 0
     assert audit["longest_pause_ms"] == 0.0

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_core.domain.domain import Domain
+from skimo_core.contract.specs import Named
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_learn import cli
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import (
@@ -67,7 +68,8 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
     manifest = load_bundle(first / "small").manifest
     assert set(manifest.parity["graphs"]) == set(SIGNATURES)
     assert all(g["max_error"] <= TOLERANCE and g["inputs"] == PARITY_INPUTS for g in manifest.parity["graphs"].values())
-    assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests and manifest.limits_digest
+    assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests
+    assert (manifest.domain, manifest.robot.name) == (load_domain().named, "panda") and manifest.robot.digest
     assert manifest.parity["reference"] == "torch"
 
 
@@ -126,30 +128,36 @@ def test_an_unfinished_or_absent_run_is_refused(
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
-def test_an_old_bundle_is_written_anew_with_recorded_inputs(
+def test_an_old_bundle_is_written_anew_with_the_domain_that_it_is_for(
     episodes: EpisodeSet, domain: Domain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, limits_digest="1" * 64)
+    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action)
     raw = json.loads((tmp_path / "old" / "manifest.json").read_bytes())
-    (tmp_path / "old" / "parity.npz").unlink()
-    raw.pop("bundle_id")
-    raw["format_version"] = 1
-    raw["files"].pop("parity.npz")
+    for name in ("bundle_id", "domain", "robot"):
+        raw.pop(name)
+    raw |= {"format_version": 2, "limits_digest": "1" * 64}
     raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
     (tmp_path / "old" / "manifest.json").write_text(json.dumps(raw))
-    with pytest.raises(BundleError, match=r"format version 1, .* `skimo export --repack old --data"):
+    with pytest.raises(BundleError, match=r"format version 2, .* `skimo export --repack old --out NEW`"):
         load_bundle(tmp_path / "old")
-    assert cli.export(["--repack", str(tmp_path / "old"), "--out", str(tmp_path / "none")]) == 1
-    assert "give some with --data" in capsys.readouterr().err
-
-    made = repack(tmp_path / "old", tmp_path / "new", episodes=episodes, limits_digest="2" * 64)
-    assert made.parent_id == raw["bundle_id"] and made.limits_digest == "2" * 64
-    assert made.parity["reference"] == REFERENCE and made.parity["data"] == dict(episodes.digests)
-    assert {k: v for k, v in made.files.items() if k != "parity.npz"} == raw["files"]
-    # once more, for other limits: the recorded inputs stay
+    mine = Named(name="mine", digest="2" * 64)
+    made = repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=mine)
+    assert (made.parent_id, made.domain, made.robot) == (raw["bundle_id"], domain.named, mine)
+    assert made.files == raw["files"]
+    # once more, on other recordings, and for the domain's own robot
+    again = repack(tmp_path / "new", tmp_path / "again", episodes=episodes, domain=domain, robot=mine)
+    assert again.parity["reference"] == REFERENCE and again.parity["data"] == dict(episodes.digests)
     assert cli.export(["--repack", str(tmp_path / "new"), "--out", str(tmp_path / "newer")]) == 0
     newer = load_bundle(tmp_path / "newer").manifest
-    assert newer.files == made.files and newer.parent_id == made.bundle_id and newer.limits_digest not in ("2" * 64, "")
+    assert newer.parent_id == made.bundle_id and newer.robot.name == "panda"
+
+
+def test_a_bundle_is_not_repacked_for_a_domain_that_it_is_not_for(
+    domain: Domain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, skill_horizon=8)
+    assert cli.export(["--repack", str(tmp_path / "old"), "--out", str(tmp_path / "new")]) == 1
+    assert "its skills last 8 steps, kitchen's 10" in capsys.readouterr().err
 
 
 def test_export_takes_a_run_or_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

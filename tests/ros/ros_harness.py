@@ -107,7 +107,8 @@ class Processes:
 
     def node(self, name: str, **parameters: object) -> subprocess.Popen[bytes]:
         """Start a node of skimo_ros with parameters."""
-        words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+        given = {key: value for key, value in parameters.items() if value != ""}
+        words = [word for key, value in given.items() for word in ("-p", f"{key}:={value}")]
         return self.command(name, [sys.executable, "-m", f"skimo_ros.{name}", "--ros-args", *words])
 
     def command(self, name: str, argv: list[str]) -> subprocess.Popen[bytes]:

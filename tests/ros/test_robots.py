@@ -8,6 +8,7 @@ import pytest
 from ros.ros_harness import START_S, Processes
 from support.policy_server import running
 
+from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.process.isolation import free_domain
@@ -20,15 +21,19 @@ LAB_DRIVER = "like: franka_ros2\nsource: ours\nrobots: [panda, fr3]\narm: panda\
 
 def test_a_mismatch_of_driver_robot_twin_and_bundle_refuses_to_start(tmp_path: Path) -> None:
     domain, panda = load_domain(), load_limits("panda")
-    make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action, robot=Named(name="other", digest="0" * 64))
+    other = Named(name="other", digest="0" * 64)
+    make_bundle(tmp_path / "bundle", observation=domain.observation, action=domain.action, robot=other)
     (tmp_path / "lab.yaml").write_text(LAB_DRIVER)
     policy = InProcessPolicy.load(str(tmp_path / "bundle"))
     bundle = policy.spec.bundle_id[:12]
     cases = {
-        "gate_node": ({"robot": "fr3"}, "robot:=fr3 contradicts driver:=twin, which drives panda"),
+        "gate_node": (
+            {"robot": "fr3", "driver": "multipanda"},
+            "robot:=fr3 contradicts driver:=multipanda, which drives panda",
+        ),
         "twin_node": (
             {"driver": "franka_ros2"},
-            "driver:=franka_ros2 stands for a fr3, and the twin simulates a panda",
+            "the kitchen's twin simulates robot 'panda'",
         ),
         "recorder_node": (
             {"driver": tmp_path / "lab.yaml"},
@@ -36,8 +41,7 @@ def test_a_mismatch_of_driver_robot_twin_and_bundle_refuses_to_start(tmp_path: P
         ),
         "policy_node": (
             {},
-            f"bundle {bundle} was made within other robot limits (digest 000000000000) than those of robot 'panda' "
-            f"here ({panda.digest[:12]})",
+            f"bundle {bundle} was made within the limits of robot {other}, other than those of {panda.named} here",
         ),
     }
     with free_domain() as lock, running(policy) as endpoint:

@@ -9,7 +9,7 @@ import rclpy
 from rclpy.context import Context
 from ros.ros_harness import START_S, Processes, Watcher, wait_until
 
-from skimo_core.domain.domain import load_domain
+from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
@@ -31,28 +31,33 @@ class WholeStack:
         rclpy.init(context=self._context, domain_id=domain)
         self.watcher = Watcher(self._context)
 
-    def start(self) -> None:
-        """Start everything and wait until an episode may begin."""
-        domain, endpoint = load_domain(), f"ipc://{self._folder}/socket"
-        bundle = self._folder / "bundle"
-        make_bundle(bundle, observation=domain.observation, action=domain.action)
+    def start(self, *, bundle: Path | None = None, domain: Path | str = DEFAULT) -> None:
+        """Start everything, by default with random weights, and wait until an episode may begin."""
+        endpoint = f"ipc://{self._folder}/socket"
+        if bundle is None:
+            spec, bundle = load_domain(domain), self._folder / "bundle"
+            make_bundle(bundle, observation=spec.observation, action=spec.action)
         command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(bundle), "--endpoint", endpoint]
         self.processes.command("server", command)
-        self.processes.node("twin_node")
-        self.processes.node("gate_node")
-        self.processes.node("recorder_node", directory=self._folder / "recordings")
-        self.processes.node("policy_node", endpoint=endpoint, task="kettle", seed=7)
+        self.processes.node("twin_node", domain=domain)
+        self.processes.node("gate_node", domain=domain)
+        self.processes.node("recorder_node", directory=self._folder / "recordings", domain=domain)
+        self.processes.node("policy_node", endpoint=endpoint, task=self._task(domain), seed=7, domain=domain)
         self.processes.wait_for_log("twin_node", "ready under the names")
         wait_until(lambda: self.watcher.state == "idle" and self.watcher.gate, "the stack to be up", 3 * START_S)
 
-    def fly(self, episode_id: str) -> None:
+    @staticmethod
+    def _task(domain: Path | str) -> str:
+        return "kettle" if domain == DEFAULT else ""
+
+    def fly(self, episode_id: str, task: str = "kitchen") -> None:
         """Begin an episode from the initial state, the gate cleared."""
         watcher = self.watcher
 
         def begun() -> bool:
             watcher.trigger(Names.GATE_RESET)
-            watcher.reset_twin("kitchen", 1)
-            return watcher.start_episode("kitchen", 1, episode_id)[0]
+            watcher.reset_twin(task, 1)
+            return watcher.start_episode(task, 1, episode_id)[0]
 
         wait_until(begun, f"episode {episode_id} to begin", START_S, lambda: watcher.gate[-1:], poll_s=0.3)
 

@@ -147,9 +147,9 @@ def test_missing_extra_linked_and_large_files_are_refused(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda m: m.update(format_version=3), "format version 3, this program reads 2"),
+        (lambda m: m.update(format_version=4), "format version 4, this program reads 3"),
         (lambda m: m.update(format_version=True), "format version True"),
-        (lambda m: m.update(format_version=1), "make it anew with `skimo export --repack copy --data"),
+        (lambda m: m.update(format_version=2), "make it anew with `skimo export --repack copy --out"),
         (lambda m: m.update(surplus=1), "'surplus' is missing or unknown"),
         (lambda m: m.pop("commit"), "'commit' is missing or unknown"),
         (lambda m: m["files"].pop("encode.onnx"), "must name exactly"),

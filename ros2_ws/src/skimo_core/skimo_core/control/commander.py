@@ -130,6 +130,7 @@ class Commander:
             self._actuator.withdraw()
             self._withdrawn_s, self._sent_s, self._reached_s = self._sent_s, None, None
             self._silent = 0 if self._objected else self._silent + 1
+            self._fingers_A[:] = 0.0
         return self._silent
 
     def fate(self) -> Fate:

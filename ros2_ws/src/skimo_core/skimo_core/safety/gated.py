@@ -7,6 +7,7 @@ until it may or another replaces it, and the robot is looked at between commands
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from ..contract.backend import SimulatedBackend
@@ -142,7 +143,8 @@ class GatedBackend:
         self._goal = None
         self._tell(decision)
         if decision.command is not None:
-            self.backend.write(decision.command)
+            with suppress(BackendError):  # stopped by itself, it brakes by itself
+                self.backend.write(decision.command)
 
     def _tell(self, decision: Decision) -> None:
         self.last = decision

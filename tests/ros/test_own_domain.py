@@ -1,0 +1,44 @@
+"""The nodes fly a lab's own table, one YAML outside the package: an FR3 at 20 Hz on a twin without a scene."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros.ros_harness import START_S, wait_until
+from ros.whole_stack import WholeStack
+
+from skimo_core.domain.domain import load_domain
+from skimo_core.domain.robot import load_limits
+from skimo_core.episodes.recording import read_episode
+from skimo_core.process.isolation import free_domain
+from skimo_server.testing import make_bundle
+
+pytestmark = pytest.mark.ros
+WORKBENCH = Path(__file__).parents[1] / "eval/workbench.yaml"
+
+
+def test_the_nodes_fly_it_at_its_own_rate_and_record_it(tmp_path: Path) -> None:
+    table = Path(shutil.copy(WORKBENCH, tmp_path))
+    domain, fr3 = load_domain(table), load_limits("fr3")
+    specs = {"observation": domain.observation, "action": domain.action, "skill_horizon": domain.horizon}
+    make_bundle(tmp_path / "bundle", **specs, domain=domain.named, robot=fr3.named)
+    with free_domain() as lock:
+        stack = WholeStack(tmp_path, lock.domain)
+        try:
+            stack.start(bundle=tmp_path / "bundle", domain=table)
+            stack.fly("tour-1", task="tour")
+            watcher = stack.watcher
+            wait_until(lambda: [e for e in watcher.events if e.kind == e.END], "the episode's end", START_S)
+            wait_until(lambda: "wrote" in stack.processes.log("recorder_node"), "its recording", START_S)
+        finally:
+            stack.close()
+    seen = read_episode(tmp_path / "recordings" / "tour-1.mcap")
+    assert (seen.meta.domain, seen.meta.rate_hz) == (domain.named, 20.0)
+    assert (seen.meta.robot, seen.meta.cell.name) == (fr3.named, "open")
+    assert seen.observations.shape == (61, 12) and np.abs(seen.actions).max() > 0
+    assert seen.meta.channels == domain.observation.names
+    named = {name for message in watcher.sent for name in message.joint_names}
+    assert named == {f"fr3_joint{k}" for k in range(1, 8)}
