@@ -26,7 +26,7 @@ from skimo_core.safety.collision import Collision
 from skimo_eval.inprocess import bundle_policy
 from skimo_eval.trials import run_episode
 from skimo_server.bundle import resolve_bundle
-from skimo_sim.collect import make_episode
+from skimo_sim.play.collect import make_episode
 from skimo_sim.twin import Twin
 
 

@@ -89,8 +89,8 @@ def collect_kitchen(
     """
     from tqdm import tqdm
 
-    from .collect import EVERY_PAIR, check_script
-    from .collect import collect as make
+    from .play.collect import EVERY_PAIR, check_script
+    from .play.collect import collect as make
 
     if episodes < 1 or workers < 1 or seed < 0 or check < 0:
         raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")

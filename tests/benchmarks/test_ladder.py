@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skimo_sim.collect import collect
+from skimo_sim.play.collect import collect
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -65,6 +65,32 @@ def test_no_import_goes_against_the_layers(package: str) -> None:
     assert wrong == []
 
 
+CORE = {
+    "contract": set(),
+    "process": {"contract"},
+    "domain": {"contract"},
+    "episodes": {"contract", "domain"},
+    "link": {"contract"},
+    "control": {"contract", "domain"},
+    "safety": {"contract", "domain", "control", "process"},
+}
+"""What each room of core may need."""
+
+
+def test_the_rooms_of_core_stand_above_each_other() -> None:
+    root = PACKAGES["skimo_core"]
+    assert {path.parent.name for path in root.glob("*/__init__.py")} == set(CORE)
+    wrong = []
+    for room, below in CORE.items():
+        for path in sorted((root / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
+                    needed = node.module.partition(".")[0]
+                    if needed not in below:
+                        wrong.append(f"{room}/{path.name} needs {needed}")
+    assert wrong == []
+
+
 def test_learn_takes_only_the_bundle_from_the_server() -> None:
     taken = {
         module

@@ -13,7 +13,7 @@ from skimo_core.contract.types import Verdict
 from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.cache import load_folder
 from skimo_sim import cli
-from skimo_sim.collect import EVERY_PAIR, collect, held_out, make_episode
+from skimo_sim.play.collect import EVERY_PAIR, collect, held_out, make_episode
 from skimo_sim.play.player import Player, draw_order
 from skimo_sim.play.scripts import SCRIPTS
 

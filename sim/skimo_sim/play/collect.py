@@ -34,8 +34,8 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
-from .play.player import PlayConfig, Played, Player, draw_order
-from .play.scripts import SCRIPTS
+from .player import PlayConfig, Played, Player, draw_order
+from .scripts import SCRIPTS
 
 EVERY_PAIR = tuple(itertools.permutations(SCRIPTS, 2))
 SUBTASKS = 4
