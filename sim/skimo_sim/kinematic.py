@@ -67,7 +67,7 @@ class KinematicTwin:
             SpecError: the trajectory is malformed.
         """
         self._refuse_if_stopped()
-        trajectory = check_trajectory(command.trajectory)
+        trajectory = check_trajectory(command.trajectory, self.limits.joints)
         if command.gripper is not None:
             self.command_hand(command.gripper)
         self._follower.set(trajectory, self._now_s)

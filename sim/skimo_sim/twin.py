@@ -102,7 +102,7 @@ class Twin:
             SpecError: the trajectory is malformed.
         """
         self._refuse_if_stopped()
-        trajectory = check_trajectory(command.trajectory)
+        trajectory = check_trajectory(command.trajectory, JOINTS)
         if command.gripper is not None:
             self.command_hand(command.gripper)
         self._follower.set(trajectory, self.now_s())

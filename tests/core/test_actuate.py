@@ -31,7 +31,7 @@ def follow(actions: np.ndarray, late_s: float = 0.0) -> tuple[np.ndarray, np.nda
     samples = []
     for k, action in enumerate(actions):
         command = actuator.command(action, k * PERIOD_S)
-        follower.set(check_trajectory(command.trajectory), k * PERIOD_S + late_s)
+        follower.set(check_trajectory(command.trajectory, JOINTS), k * PERIOD_S + late_s)
         end_s = (k + 1) * PERIOD_S + late_s if k + 1 < len(actions) else follower.end_s + 0.1
         samples.append((t := np.arange(k * PERIOD_S + late_s, end_s, 1e-3), *follower.sample(t)))
     return tuple(np.concatenate(x) for x in zip(*samples))  # type: ignore[return-value]
@@ -92,7 +92,7 @@ def test_a_command_sent_late_leaves_the_path_under_way_later_and_not_steeper(lat
         actuator, follower = make_actuator(), TrajectoryFollower(LIMITS.home_q_rad)
         follower.set(actuator.command(action, 0.0).trajectory, 0.0)
         silent_q = follower.sample(times)[0]
-        follower.set(check_trajectory(actuator.command(-action, PERIOD_S, sent_s).trajectory), PERIOD_S)
+        follower.set(check_trajectory(actuator.command(-action, PERIOD_S, sent_s).trajectory, JOINTS), PERIOD_S)
         paths.append(follower.sample(times))
     (_, _, in_time_ddq), (late_q, _, late_ddq) = paths
     on_its_way = times <= PERIOD_S + late_s
@@ -124,7 +124,7 @@ def test_hold_brakes_from_the_commanded_state() -> None:
     for k in range(8):
         actuator.command(np.full(SPEC.size, 0.5, np.float32), k * PERIOD_S)
     now = 8 * PERIOD_S
-    trajectory = check_trajectory(actuator.hold(now).trajectory)
+    trajectory = check_trajectory(actuator.hold(now).trajectory, JOINTS)
     q, _ = actuator.commanded(now + 1.0)
     np.testing.assert_allclose(trajectory.q_rad[-1], q)
 

@@ -9,16 +9,17 @@ import pytest
 import yaml
 
 from skimo_core.contract.errors import SetupError, SpecError
+from skimo_core.contract.specs import Named
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_ros.adapters import adapter_names, interface, load_adapter, recovery_type, robot_state_type
-from skimo_ros.robots import check_bundle_limits, check_twin_robot, limits_of, robot_of
+from skimo_ros.adapters import ANY, adapter_names, interface, load_adapter, recovery_type, robot_state_type
+from skimo_ros.robots import check_bundle_robot, limits_of, set_up
 
 SHIPPED = ("franka_ros2", "multipanda", "twin")
 LAB = """
 like: franka_ros2
 source: our own driver (gitlab.example.org/arm)
 robots: [panda]
-cell: open
 arm: left
 recovery: left_recovery/recover
 recovery_type: std_srvs/srv/Trigger
@@ -108,7 +109,7 @@ def test_a_malformed_file_is_refused_with_its_key_and_value(tmp_path: Path, text
 def test_every_key_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "ours.yaml"
     for key in load_adapter("franka_ros2").__dataclass_fields__:
-        if key != "name":
+        if key not in ("name", "joints", "fingers"):
             path.write_text(f"like: franka_ros2\n{key}: {{}}\n")
             with pytest.raises(SpecError, match=key):
                 load_adapter(str(path))
@@ -127,42 +128,46 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_driver_chooses_the_robot_and_a_contradiction_is_refused() -> None:
-    assert robot_of(load_adapter("franka_ros2")) == "fr3"
-    assert robot_of(load_adapter("multipanda")) == "panda" == robot_of(load_adapter("twin"), "panda")
+    kitchen = load_domain("kitchen")
+    assert limits_of(load_adapter("franka_ros2"), "", kitchen).name == "fr3"
+    assert limits_of(load_adapter("multipanda")).name == "panda" == limits_of(load_adapter("twin"), "panda").name
+    assert limits_of(load_adapter("twin"), "fr3", kitchen).name == "fr3"
     with pytest.raises(SpecError, match=r"robot:=panda contradicts driver:=franka_ros2, which drives fr3"):
-        robot_of(load_adapter("franka_ros2"), "panda")
+        limits_of(load_adapter("franka_ros2"), "panda")
     with pytest.raises(SpecError, match=r"robot:=fr3 contradicts driver:=multipanda, which drives panda"):
-        robot_of(load_adapter("multipanda"), "fr3")
+        limits_of(load_adapter("multipanda"), "fr3")
 
 
 def test_each_driver_s_robot_has_its_own_limits() -> None:
     for name in SHIPPED:
         adapter = load_adapter(name)
         for robot in adapter.robots:
-            assert limits_of(adapter, robot).name == robot
+            assert robot == ANY or limits_of(adapter, robot).name == robot
     fr3, panda = limits_of(load_adapter("franka_ros2")), limits_of(load_adapter("multipanda"))
     assert (fr3.q_min_rad[5], fr3.q_max_rad[0]) == (0.5445, 2.7437)
     assert (panda.q_min_rad[5], panda.q_max_rad[0]) == (-0.0175, 2.8973)
     assert fr3.joint_names == load_adapter("franka_ros2").joints and panda.joint_names == load_adapter("twin").joints
-    with pytest.raises(SpecError, match="was made within other robot limits"):
-        check_bundle_limits("b" * 64, panda.digest, fr3)
+    with pytest.raises(SpecError, match="was made within the limits of robot 'panda'"):
+        check_bundle_robot("b" * 64, panda.named, fr3)
 
 
-def test_a_twin_does_not_stand_for_another_robot() -> None:
-    panda = load_limits("panda")
-    check_twin_robot(load_adapter("multipanda"), "", panda)
-    with pytest.raises(SpecError, match=r"driver:=franka_ros2 stands for a fr3, and the twin simulates a panda"):
-        check_twin_robot(load_adapter("franka_ros2"), "", panda)
+def test_the_twin_takes_the_names_of_whatever_robot_it_is() -> None:
+    fr3, twin = load_limits("fr3"), load_adapter("twin")
+    assert twin.of(fr3).joints == fr3.joint_names and twin.of(fr3).fingers == fr3.finger_names
+    assert twin.of(fr3, "left_fr3").joints[0] == "left_fr3_joint1" and twin.of(fr3).base_frame == "fr3_link0"
+    values = {"driver": "twin", "arm": "", "domain": "kitchen", "robot": ""}
+    assert set_up(values).limits.name == "panda"
+    assert set_up({**values, "arm": "left"}).adapter.fingers == ("left_finger_joint1", "left_finger_joint2")
 
 
 def test_a_bundle_made_within_other_limits_is_refused_and_one_that_does_not_say_is_warned_of() -> None:
     panda = load_limits("panda")
-    assert check_bundle_limits("b" * 64, panda.digest, panda) == ""
-    assert "does not say which robot it was made for" in check_bundle_limits("b" * 64, "", panda)
+    assert check_bundle_robot("b" * 64, panda.named, panda) == ""
+    assert "does not say which robot it was made for" in check_bundle_robot("b" * 64, Named(), panda)
     with pytest.raises(SpecError) as caught:
-        check_bundle_limits("b" * 64, "f" * 64, panda)
+        check_bundle_robot("b" * 64, Named(name="other", digest="f" * 64), panda)
     words = str(caught.value)
-    assert "b" * 12 in words and "f" * 12 in words and "'panda'" in words and panda.digest[:12] in words
+    assert all(part in words for part in ("b" * 12, "f" * 12, "'other'", "'panda'", panda.digest[:12]))
 
 
 def test_the_controller_files_fit_the_adapters_and_their_distribution() -> None:

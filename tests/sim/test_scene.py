@@ -10,7 +10,7 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.domain.shapes import LINKS
+from skimo_core.domain.shapes import links_of
 from skimo_core.safety.collision import Collision, segment_distances
 from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
@@ -112,7 +112,7 @@ def test_an_unknown_arm_is_refused() -> None:
 
 def geoms_of(scene: Scene) -> dict[str, list[int]]:
     """The collision geoms of each of the robot's links; both fingers are one."""
-    model, found = scene.model, {name: [] for name in LINKS}
+    model, found = scene.model, {name: [] for name in links_of(7)}
     for geom in range(model.ngeom):
         name = model.body(model.geom_bodyid[geom]).name.removeprefix("panda_")
         name = "fingers" if name.endswith("finger") else name
@@ -140,8 +140,8 @@ def test_capsules_are_never_further_apart_than_the_meshes_nor_much_nearer(ours: 
             ).min()
             meshes = [
                 mujoco.mj_geomDistance(model, data, g, h, 2.0, None)
-                for g in geoms[LINKS[first]]
-                for h in geoms[LINKS[second]]
+                for g in geoms[links_of(7)[first]]
+                for h in geoms[links_of(7)[second]]
             ]
             if 0.0 not in meshes and min(meshes) > 0:
                 excess.append(min(meshes) - ours_m)

@@ -118,7 +118,9 @@ class RosBackend:
         """
         if self._stopped_for:
             raise BackendError(f"the arm is stopped ({self._stopped_for}); reset the gate: `skimo reset`")
-        message = convert.to_trajectory(check_trajectory(command.trajectory), self._adapter.joints)
+        message = convert.to_trajectory(
+            check_trajectory(command.trajectory, len(self._adapter.joints)), self._adapter.joints
+        )
         proposals, hand = self.take_charge()
         proposals.publish(message)
         if command.gripper is not None:

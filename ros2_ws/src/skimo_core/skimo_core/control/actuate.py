@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ..contract.errors import SpecError
 from ..contract.specs import ActionSpec
-from ..contract.types import JOINTS, Array, GripperCommand, JointCommand, JointTrajectory
+from ..contract.types import Array, GripperCommand, JointCommand, JointTrajectory
 from ..domain.robot import RobotLimits
 from .braking import braking_trajectory
 from .trajectory import SHORTEST_S, TrajectoryFollower, braking_time_s
@@ -168,7 +168,7 @@ class Actuator:
         knots_s = self._follower.knots_s - due_s
         late_s = _clear_of(knots_s, max(wait_s, travel_s)) - wait_s
         if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
-            ddq = np.zeros(JOINTS)
+            ddq = np.zeros_like(q)
         else:
             q, dq, ddq = self._follower.at(due_s + late_s + wait_s)
             q = q - dq * wait_s
@@ -206,7 +206,7 @@ class Actuator:
         q_ramp = departure.q_rad + dq0 * wait_s
         q1 = q_ramp + (dq0 + dq1) / 2 * (period - wait_s) + ddq0 * (period - wait_s) ** 2 / 12
         q2 = q1 + dq1 * grace_s
-        rest = np.zeros(JOINTS)
+        rest = np.zeros_like(dq1)
         times_s = np.array([wait_s, period, period + grace_s, period + grace_s + brake_s]) + departure.late_s
         q = np.stack([q_ramp, q1, q2, q2 + dq1 * brake_s / 2])
         dq = np.stack([dq0, dq1, dq1, rest])

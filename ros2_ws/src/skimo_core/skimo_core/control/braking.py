@@ -16,7 +16,7 @@ import numpy as np
 from ruckig import ControlInterface, InputParameter, Ruckig, Synchronization, Trajectory
 
 from ..contract.errors import SpecError
-from ..contract.types import JOINTS, Array, JointTrajectory
+from ..contract.types import Array, JointTrajectory
 
 GRID_S = 0.008
 ACCELERATION_SHARE = 0.95
@@ -49,13 +49,14 @@ def braking_trajectory(
 
 
 def _shortest_stop(state: tuple[Array, Array, Array], ddq_max_rad_s2: Array, dddq_max_rad_s3: Array) -> Trajectory:
-    wanted = InputParameter(JOINTS)
+    joints = len(state[0])
+    wanted = InputParameter(joints)
     wanted.control_interface = ControlInterface.Velocity
     wanted.synchronization = Synchronization.No
     wanted.current_position, wanted.current_velocity, wanted.current_acceleration = state
-    wanted.target_velocity = wanted.target_acceleration = np.zeros(JOINTS)
+    wanted.target_velocity = wanted.target_acceleration = np.zeros(joints)
     wanted.max_acceleration, wanted.max_jerk = ddq_max_rad_s2, dddq_max_rad_s3
-    found = Trajectory(JOINTS)
-    result = Ruckig(JOINTS).calculate(wanted, found)
+    found = Trajectory(joints)
+    result = Ruckig(joints).calculate(wanted, found)
     assert result.value >= 0, f"ruckig: {result} for finite states and positive limits"
     return found

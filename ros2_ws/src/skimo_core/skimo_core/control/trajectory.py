@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.errors import SpecError
-from ..contract.types import JOINTS, Array, JointTrajectory
+from ..contract.types import Array, JointTrajectory
 from .braking import braking_trajectory
 
 MIN_SEGMENT_S = 1e-4
@@ -25,8 +25,8 @@ SHORTEST_S = 0.002
 and times turn into jerk."""
 
 
-def check_trajectory(trajectory: JointTrajectory) -> JointTrajectory:
-    """Return the trajectory if its arrays fit together, are finite, in order and end at rest.
+def check_trajectory(trajectory: JointTrajectory, joints: int) -> JointTrajectory:
+    """Return the trajectory if its arrays fit together and so many joints, are finite, in order and end at rest.
 
     Raises:
         SpecError: naming what is wrong.
@@ -36,8 +36,8 @@ def check_trajectory(trajectory: JointTrajectory) -> JointTrajectory:
         raise SpecError("trajectory: no points; send at least one")
     for name in ("q_rad", "dq_rad_s", "ddq_rad_s2"):
         array = getattr(trajectory, name)
-        if array.shape != (k, JOINTS):
-            raise SpecError(f"trajectory: {name} has shape {array.shape}, must be ({k}, {JOINTS})")
+        if array.shape != (k, joints):
+            raise SpecError(f"trajectory: {name} has shape {array.shape}, must be ({k}, {joints})")
         if not np.isfinite(array).all():
             raise SpecError(f"trajectory: {name} holds a non-finite number")
     times = trajectory.times_s
@@ -67,11 +67,12 @@ class TrajectoryFollower:
 
     def reset(self, q_rad: Array, now_s: float) -> None:
         """Forget every command; be at rest at `q_rad` [7] from `now_s` on."""
-        state = np.zeros((1, 3, JOINTS))
+        joints = len(q_rad)
+        state = np.zeros((1, 3, joints))
         state[0, 0] = q_rad
         self._knots_s = np.array([now_s])
         self._states = state
-        self._coefficients = np.zeros((0, 6, JOINTS))
+        self._coefficients = np.zeros((0, 6, joints))
 
     def set(self, trajectory: JointTrajectory, now_s: float) -> None:
         """Replace the current trajectory at `now_s`; points already passed are dropped."""
@@ -111,7 +112,7 @@ class TrajectoryFollower:
     def at(self, time_s: float) -> tuple[Array, Array, Array]:
         """Desired q, dq, ddq, each [7], at one time (not before the last `set`)."""
         if len(self._coefficients) == 0 or time_s >= self._knots_s[-1]:
-            return self._states[-1, 0].copy(), np.zeros(JOINTS), np.zeros(JOINTS)
+            return tuple(self._states[-1].copy())
         segment = max(int(np.searchsorted(self._knots_s, time_s, side="right")) - 1, 0)
         tau = max(time_s - self._knots_s[segment], 0.0)
         powers = tau**_POWERS
@@ -122,7 +123,7 @@ class TrajectoryFollower:
         """Return desired q, dq, ddq, each [K, 7], at `times_s` [K] (not before the last `set`)."""
         times = np.asarray(times_s, dtype=np.float64)
         if len(self._coefficients) == 0:
-            still = np.zeros((len(times), JOINTS))
+            still = np.zeros((len(times), self._states.shape[2]))
             return self.positions(times), still, still.copy()
         c, tau, over = self._pieces(times)
         powers = tau**_POWERS

@@ -11,15 +11,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..contract.errors import SpecError
 from ..contract.specs import Named
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 from . import library
-from .shapes import LINKS, link_named
+from .shapes import check_link
 from .tables import Table, read_yaml
 
 LONGEST_M = 1000.0
@@ -34,7 +34,7 @@ class Box:
         centre_m, half_m: [3] centre and half extents along the box's own axes.
         rotation: [3, 3] the box's axes as columns.
         margin_m: how near the arm may come.
-        exempt: links (indices into shapes.LINKS) that are not checked against it.
+        exempt: names of links that are not checked against it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Box:
     half_m: Array
     rotation: Array
     margin_m: float
-    exempt: tuple[int, ...]
+    exempt: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Plane:
     normal: Array
     offset_m: float
     margin_m: float
-    exempt: tuple[int, ...]
+    exempt: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ class Contact:
 
     Attributes:
         torque_hold_share, torque_stop_share: of the robot's reflex torques: bounds on external torque.
-        tracking_hold_rad, tracking_stop_rad: [7] how far each joint may lie from where it was told to be.
+        tracking_hold_rad, tracking_stop_rad: how far each joint may lie from where it was told to be; a number for each
+            joint, or one for all.
     """
 
     torque_hold_share: float
@@ -74,8 +75,8 @@ class Contact:
 FREE = Contact(
     torque_hold_share=1.0,
     torque_stop_share=1.5,
-    tracking_hold_rad=np.full(JOINTS, 0.1),
-    tracking_stop_rad=np.full(JOINTS, 0.2),
+    tracking_hold_rad=np.array([0.1]),
+    tracking_stop_rad=np.array([0.2]),
 )
 """An arm that only touches what it grasps. Beyond the reflex torques a Franka arm stops by itself."""
 
@@ -157,10 +158,15 @@ def _contact(row: Table) -> Contact:
     contact = Contact(
         torque_hold_share=row.number("torque_hold_share", positive=True),
         torque_stop_share=row.number("torque_stop_share", positive=True),
-        tracking_hold_rad=row.vector("tracking_hold_rad", positive=True),
-        tracking_stop_rad=row.vector("tracking_stop_rad", positive=True),
+        tracking_hold_rad=row.vector("tracking_hold_rad", None, positive=True),
+        tracking_stop_rad=row.vector("tracking_stop_rad", None, positive=True),
     )
     row.refuse_others()
+    sizes = {len(contact.tracking_hold_rad), len(contact.tracking_stop_rad)} - {1}
+    if len(sizes) > 1:
+        raise SpecError(
+            f"{row.where}: tracking_hold_rad and tracking_stop_rad hold {sorted(sizes)} numbers; give as many"
+        )
     for kind, hold, stop in (
         ("torque", contact.torque_hold_share, contact.torque_stop_share),
         ("tracking", contact.tracking_hold_rad, contact.tracking_stop_rad),
@@ -226,16 +232,14 @@ def _margin(row: Table) -> float:
     return margin_m
 
 
-def _exempt(row: Table) -> tuple[int, ...]:
+def _exempt(row: Table) -> tuple[str, ...]:
     """The links exempt; the base always is, which doesn't move."""
-    if "exempt" not in row:
-        return (0,)
-    return tuple(sorted({0, *(link_named(name, row.where) for name in row.texts("exempt"))}))
+    named = row.texts("exempt") if "exempt" in row else ()
+    return ("link0", *(check_link(name, row.where) for name in named if name != "link0"))
 
 
-def exempt_table(cell: Cell) -> Any:
+def exempt_table(cell: Cell, links: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     """[obstacles, links] whether a link is exempt from an obstacle, boxes first."""
-    table = np.zeros((len(cell.boxes) + len(cell.planes), len(LINKS)), bool)
-    for row, obstacle in zip(table, (*cell.boxes, *cell.planes)):
-        row[list(obstacle.exempt)] = True
-    return table
+    return np.array([[link in o.exempt for link in links] for o in (*cell.boxes, *cell.planes)], bool).reshape(
+        -1, len(links)
+    )

@@ -46,7 +46,7 @@ MAX_RATE_HZ, MIN_RATE_HZ = 100.0, 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracking:
-    """What is asked of the objects' tracker.
+    """What is asked of the objects' tracker; raises SpecError where that can't be.
 
     Attributes:
         max_age_s: how old its newest message may be, its own latency included.
@@ -160,10 +160,7 @@ def parse_domain(source: library.Source, name: str) -> Domain:
         observation=observation,
         action=action,
         horizon=horizon,
-        tracking=Tracking(
-            max_age_s=objects.number("max_age_s") if "max_age_s" in objects else action.period_s,
-            hidden_s=objects.number("hidden_s") if "hidden_s" in objects else 0.0,
-        ),
+        tracking=_tracking(objects, action.period_s),
         noise=np.array([_optional(row, "noise", 0.0) for row in rows], np.float32),
         start=np.array([_optional(row, "start", 0.0) for row in rows], np.float32),
         subtasks=subtasks,
@@ -194,6 +191,13 @@ def _observation(rows: list[Table], where: str) -> ObservationSpec:
         )
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from None
+
+
+def _tracking(table: Table, period_s: float) -> Tracking:
+    try:
+        return Tracking(max_age_s=_optional(table, "max_age_s", period_s), hidden_s=_optional(table, "hidden_s", 0.0))
+    except SpecError as error:
+        raise SpecError(f"{table.where}: {error}") from None
 
 
 def _action(table: Table, observation: ObservationSpec, rate_hz: float) -> ActionSpec:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..contract.errors import SpecError
 from ..contract.specs import Named
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 from . import library
 from .cell import load_cell
 from .shapes import Capsules, read_capsules
@@ -47,7 +47,7 @@ class VelocityTaper:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotLimits:
-    """Limits and names of one robot model; vectors are [7], joints 1..7.
+    """Limits and names of one robot model; vectors hold a number for each joint. Without a hand its three are 0.
 
     Source: the data file named in `robots/`, which cites the data sheet.
 
@@ -145,55 +145,63 @@ def parse_limits(text: str, where: str) -> RobotLimits:
     """
     data = read_yaml(text, where)
     root = Table(data, where)
-    joints, cartesian, hand = root.table("joints"), root.table("cartesian"), root.table("hand")
-    kinematics = root.table("kinematics")
+    joints, cartesian, kinematics = root.table("joints"), root.table("cartesian"), root.table("kinematics")
+    names = root.texts("joint_names")
+    count = len(names)
+    if not names:
+        raise SpecError(f"{where}: joint_names names no joint")
+    hand = root.table("hand") if "hand" in root else None
     cell = load_cell("open")
+
+    def of_joints(key: str, table: Table = joints, *, positive: bool = True) -> Array:
+        return table.vector(key, count, positive=positive)
+
     limits = RobotLimits(
         name=root.text("name"),
-        joint_names=root.texts("joint_names", JOINTS),
-        finger_names=root.texts("finger_names", 2),
-        q_min_rad=joints.vector("position_min_rad"),
-        q_max_rad=joints.vector("position_max_rad"),
-        dq_max_rad_s=joints.vector("velocity_max_rad_s", positive=True),
-        ddq_max_rad_s2=joints.vector("acceleration_max_rad_s2", positive=True),
-        dddq_max_rad_s3=joints.vector("jerk_max_rad_s3", positive=True),
-        tau_max_nm=joints.vector("torque_max_nm", positive=True),
+        joint_names=names,
+        finger_names=root.texts("finger_names", 2) if hand is not None else (),
+        q_min_rad=of_joints("position_min_rad", positive=False),
+        q_max_rad=of_joints("position_max_rad", positive=False),
+        dq_max_rad_s=of_joints("velocity_max_rad_s"),
+        ddq_max_rad_s2=of_joints("acceleration_max_rad_s2"),
+        dddq_max_rad_s3=of_joints("jerk_max_rad_s3"),
+        tau_max_nm=of_joints("torque_max_nm"),
         tau_rate_max_nm_s=joints.number("torque_rate_max_nm_s", positive=True),
-        reflex_tau_nm=joints.vector("reflex_torque_nm", positive=True),
+        reflex_tau_nm=of_joints("reflex_torque_nm"),
         cartesian_velocity_max_m_s=cartesian.number("velocity_max_m_s", positive=True),
-        hand_width_max_m=hand.number("width_max_m", positive=True),
-        hand_speed_m_s=hand.number("speed_m_s", positive=True),
-        hand_force_n=hand.number("force_n", positive=True),
-        home_q_rad=root.vector("home_q_rad"),
-        dh_a_m=kinematics.vector("a_m"),
-        dh_d_m=kinematics.vector("d_m"),
-        dh_alpha_rad=kinematics.vector("alpha_rad"),
+        hand_width_max_m=hand.number("width_max_m", positive=True) if hand is not None else 0.0,
+        hand_speed_m_s=hand.number("speed_m_s", positive=True) if hand is not None else 0.0,
+        hand_force_n=hand.number("force_n", positive=True) if hand is not None else 0.0,
+        home_q_rad=of_joints("home_q_rad", root, positive=False),
+        dh_a_m=of_joints("a_m", kinematics, positive=False),
+        dh_d_m=of_joints("d_m", kinematics, positive=False),
+        dh_alpha_rad=of_joints("alpha_rad", kinematics, positive=False),
         flange_m=kinematics.number("flange_m"),
         tool_m=kinematics.number("tool_m"),
-        hand_yaw_rad=kinematics.number("hand_yaw_rad"),
+        hand_yaw_rad=kinematics.number("hand_yaw_rad") if hand is not None else 0.0,
         workspace_low_m=cell.workspace_low_m,
         workspace_high_m=cell.workspace_high_m,
-        capsules=read_capsules(root.table("collision")),
-        taper=_taper(joints),
+        capsules=read_capsules(root.table("collision"), count, hand=hand is not None),
+        taper=_taper(joints, count),
         digest=_digest(data),
-        former_digests=root.texts("former_digests"),
+        former_digests=root.texts("former_digests") if "former_digests" in root else (),
     )
-    for table in (root, joints, hand, kinematics):
+    for table in (root, joints, kinematics, *([hand] if hand is not None else [])):
         table.refuse_others()
     cartesian.refuse_others(CARTESIAN_ONLY_TOLD)
     _check_ranges(limits, where)
     return limits
 
 
-def _taper(joints: Table) -> VelocityTaper | None:
+def _taper(joints: Table, count: int) -> VelocityTaper | None:
     if "velocity_taper" not in joints:
         return None
     table = joints.table("velocity_taper")
     taper = VelocityTaper(
-        offset_rad_s=table.vector("offset_rad_s", positive=True),
-        deceleration_rad_s2=table.vector("deceleration_rad_s2", positive=True),
-        bottom_rad=table.vector("bottom_rad"),
-        top_rad=table.vector("top_rad"),
+        offset_rad_s=table.vector("offset_rad_s", count, positive=True),
+        deceleration_rad_s2=table.vector("deceleration_rad_s2", count, positive=True),
+        bottom_rad=table.vector("bottom_rad", count),
+        top_rad=table.vector("top_rad", count),
     )
     table.refuse_others()
     return taper
@@ -201,7 +209,7 @@ def _taper(joints: Table) -> VelocityTaper | None:
 
 def _check_ranges(limits: RobotLimits, where: str) -> None:
     low, high, home = limits.q_min_rad, limits.q_max_rad, limits.home_q_rad
-    for joint in range(JOINTS):
+    for joint in range(len(low)):
         if low[joint] >= high[joint]:
             raise SpecError(
                 f"{where}: joint {joint + 1} has position_min_rad {low[joint]:g}, not below its position_max_rad "
@@ -222,6 +230,6 @@ def _digest(data: dict[str, Any]) -> str:
         "joint_names": [str(name)[str(name).rfind("joint") :] for name in data["joint_names"]],
         "joints": {key: value for key, value in data["joints"].items() if key != "reflex_torque_nm"},
         "kinematics": data["kinematics"],
-        "hand": data["hand"],
+        "hand": data.get("hand"),
     }
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from ..contract.errors import SpecError
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 
 
 def read_yaml(text: str, where: str) -> Any:
@@ -78,12 +78,12 @@ class Table:
             raise SpecError(f"{self.where}: {key} must be a whole number of at least {low}, is {_short(value)}")
         return value
 
-    def vector(self, key: str, size: int = JOINTS, *, positive: bool = False) -> Array:
-        """`size` finite numbers, all above 0 if `positive`."""
+    def vector(self, key: str, size: int | None, *, positive: bool = False) -> Array:
+        """`size` finite numbers (None: one or more), all above 0 if `positive`."""
         value = self.value(key)
         numbers = isinstance(value, list) and all(type(x) in (int, float) and np.isfinite(x) for x in value)
-        if not numbers or len(value) != size:
-            raise SpecError(f"{self.where}: {key} must hold {size} finite numbers, has {_short(value)}")
+        if not numbers or not value or size not in (None, len(value)):
+            raise SpecError(f"{self.where}: {key} must hold {size or 'some'} finite numbers, has {_short(value)}")
         if positive and min(value) <= 0:
             raise SpecError(f"{self.where}: {key} must hold numbers above 0, has {_short(value)}")
         array = np.array(value, dtype=np.float64)

@@ -17,10 +17,9 @@ import numpy as np
 import tyro
 
 from ..contract.errors import SkimoError
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 from .kinematics import joint_offsets
 from .robot import RobotLimits, load_limits
-from .shapes import LINKS
 
 FINGER_LIFT_M = 0.0584
 """From the hand's frame to where its fingers slide (franka_description, hand.xacro)."""
@@ -59,11 +58,13 @@ def robot_description(
     """
     joints, fingers = joints or limits.joint_names, fingers or limits.finger_names
     arm = joints[0].removesuffix("joint1")
-    robot = Element("robot", name=limits.name)
-    for index, name in enumerate(LINKS[: JOINTS + 2]):
+    robot, shape = Element("robot", name=limits.name), limits.capsules
+    links = [name for name in shape.links if name != "fingers"]
+    for index, name in enumerate(links):
         link = SubElement(robot, "link", name=f"{arm}{name}")
         _draw(link, limits, index)
-    _draw(robot.findall("link")[-1], limits, LINKS.index("fingers"))  # drawn over their whole opening: part of the hand
+    if "fingers" in shape.links:  # drawn over their whole opening: part of the hand
+        _draw(robot.findall("link")[-1], limits, shape.links.index("fingers"))
     for index, (name, offset) in enumerate(zip(joints, joint_offsets(limits))):
         joint = _joint(robot, name, "revolute", f"{arm}link{index}", f"{arm}link{index + 1}")
         SubElement(joint, "origin", xyz=_numbers(offset), rpy=_numbers([limits.dh_alpha_rad[index], 0, 0]))
@@ -76,8 +77,9 @@ def robot_description(
             velocity=_number(limits.dq_max_rad_s[index]),
             effort=_number(limits.tau_max_nm[index]),
         )
-    hand = _joint(robot, f"{arm}hand_joint", "fixed", f"{arm}link{JOINTS}", f"{arm}hand")
-    SubElement(hand, "origin", xyz=_numbers([0, 0, limits.flange_m]), rpy=_numbers([0, 0, limits.hand_yaw_rad]))
+    if "hand" in shape.links:
+        hand = _joint(robot, f"{arm}hand_joint", "fixed", f"{arm}link{limits.joints}", f"{arm}hand")
+        SubElement(hand, "origin", xyz=_numbers([0, 0, limits.flange_m]), rpy=_numbers([0, 0, limits.hand_yaw_rad]))
     for name, side in zip(fingers, (1, -1)):
         link = name.replace("_joint", "")
         length_m = limits.tool_m - limits.flange_m - FINGER_LIFT_M
@@ -108,7 +110,7 @@ def _joint(robot: Element, name: str, kind: str, parent: str, child: str) -> Ele
 
 
 def _draw(link: Element, limits: RobotLimits, index: int) -> None:
-    """The capsules of one of the `LINKS`, each as a cylinder and two balls, to be seen and to be met."""
+    """The capsules of one of the links, each as a cylinder and two balls, to be seen and to be met."""
     shape = limits.capsules
     for (start, end), radius_m in zip(shape.ends_m[shape.link == index], shape.radius_m[shape.link == index]):
         for kind in ("visual", "collision"):

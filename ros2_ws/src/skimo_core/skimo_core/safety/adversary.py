@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..contract.types import JOINTS, Array, JointCommand, JointTrajectory, RobotState, Verdict
+from ..contract.types import Array, JointCommand, JointTrajectory, RobotState, Verdict
 from ..domain.robot import RobotLimits
 from .gate import Gate
 
@@ -27,13 +27,13 @@ BISECTIONS = 6
 def wandering(rng: np.random.Generator, limits: RobotLimits, state: State, now_s: float) -> JointTrajectory:
     """What a policy's actuation sends: to a velocity in one period, a while at it, to rest."""
     q, dq, ddq = state
-    wanted = dq + rng.uniform(-1, 1) * rng.uniform(-1, 1, JOINTS) * limits.ddq_max_rad_s2 * PERIOD_S
+    wanted = dq + rng.uniform(-1, 1) * rng.uniform(-1, 1, limits.joints) * limits.ddq_max_rad_s2 * PERIOD_S
     lead_s, grace_s, brake_s = 0.2 * PERIOD_S, rng.uniform(0.02, 0.1), rng.uniform(0.05, 0.4)
     q0 = q + dq * lead_s + ddq * lead_s**2 / 2
     q1 = q0 + (dq + wanted) / 2 * (PERIOD_S - lead_s)
     points = [(q1, wanted), (q1 + wanted * grace_s, wanted), (q1 + wanted * (grace_s + brake_s / 2), 0 * dq)]
     times_s = np.cumsum([PERIOD_S, grace_s, brake_s])
-    still = np.zeros((3, JOINTS))
+    still = np.zeros((3, limits.joints))
     return _trajectory(now_s, times_s, np.stack([p[0] for p in points]), np.stack([p[1] for p in points]), still)
 
 
@@ -43,9 +43,9 @@ def scattered(rng: np.random.Generator, limits: RobotLimits, state: State, now_s
     shortest = rng.choice([-3.5, -2.7, -2.0, -1.5])
     times_s = np.cumsum(10 ** rng.uniform(shortest, -0.4, count)) + 10 ** rng.uniform(-3, -1)
     reach = 10 ** rng.uniform(-4, 0)
-    q = state[0] + reach * rng.normal(size=(count, JOINTS)) * _some(rng)
-    dq = 10 ** rng.uniform(-3, 0.5) * rng.normal(size=(count, JOINTS)) * rng.integers(0, 2)
-    ddq = 10 ** rng.uniform(-2, 1.5) * rng.normal(size=(count, JOINTS)) * rng.integers(0, 2)
+    q = state[0] + reach * rng.normal(size=(count, limits.joints)) * _some(rng, limits.joints)
+    dq = 10 ** rng.uniform(-3, 0.5) * rng.normal(size=(count, limits.joints)) * rng.integers(0, 2)
+    ddq = 10 ** rng.uniform(-2, 1.5) * rng.normal(size=(count, limits.joints)) * rng.integers(0, 2)
     return _trajectory(now_s, times_s, q, dq, ddq)
 
 
@@ -55,24 +55,24 @@ def hidden(rng: np.random.Generator, limits: RobotLimits, state: State, now_s: f
     times_s = np.array([start_s, start_s + short_s, start_s + 2 * short_s, start_s + rng.uniform(0.15, 0.8)])
     size = 10 ** rng.uniform(-5, 0.5)
     q = np.repeat(state[0][None], 4, axis=0)
-    q[1] += size * rng.normal(size=JOINTS) * _some(rng)
-    dq = np.zeros((4, JOINTS))
+    q[1] += size * rng.normal(size=limits.joints) * _some(rng, limits.joints)
+    dq = np.zeros((4, limits.joints))
     if rng.random() < 0.5:  # hide it in the velocity of a point, or in its acceleration
         q[1] = q[0]
-        dq[1] = size / short_s * rng.normal(size=JOINTS) * _some(rng)
-    ddq = np.zeros((4, JOINTS))
-    ddq[1:3] = rng.integers(0, 2) * rng.normal(size=(2, JOINTS)) * size / short_s**2
+        dq[1] = size / short_s * rng.normal(size=limits.joints) * _some(rng, limits.joints)
+    ddq = np.zeros((4, limits.joints))
+    ddq[1:3] = rng.integers(0, 2) * rng.normal(size=(2, limits.joints)) * size / short_s**2
     return _trajectory(now_s, times_s, q, dq, ddq)
 
 
 def to_the_edge(rng: np.random.Generator, limits: RobotLimits, state: State, now_s: float) -> JointTrajectory:
     """As fast as the limits may allow towards the ends of the joints' ranges, and around them."""
-    goal = np.where(rng.random(JOINTS) < 0.5, limits.q_min_rad, limits.q_max_rad)
-    share = rng.uniform(0, 1.1, JOINTS) * _some(rng)
+    goal = np.where(rng.random(limits.joints) < 0.5, limits.q_min_rad, limits.q_max_rad)
+    share = rng.uniform(0, 1.1, limits.joints) * _some(rng, limits.joints)
     way = share * (goal - state[0])
     fastest_s = float((2.0 * np.abs(way) / limits.dq_max_rad_s).max())
     duration_s = max(0.02, fastest_s * rng.uniform(0.5, 1.5))
-    still = np.zeros((1, JOINTS))
+    still = np.zeros((1, limits.joints))
     return _trajectory(now_s, np.array([duration_s]), (state[0] + way)[None], still, still)
 
 
@@ -113,11 +113,11 @@ def scaled(trajectory: JointTrajectory, q_rad: Array, scale: float) -> JointTraj
     )
 
 
-def _some(rng: np.random.Generator) -> Array:
+def _some(rng: np.random.Generator, joints: int) -> Array:
     """[7] ones for one joint or for several."""
     if rng.random() < 0.4:
-        return np.eye(JOINTS)[rng.integers(0, JOINTS)]
-    return (rng.random(JOINTS) < rng.choice([0.3, 1.0])).astype(np.float64)
+        return np.eye(joints)[rng.integers(0, joints)]
+    return (rng.random(joints) < rng.choice([0.3, 1.0])).astype(np.float64)
 
 
 def _trajectory(start_s: float, times_s: Array, q: Array, dq: Array, ddq: Array) -> JointTrajectory:

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from ..contract.errors import SkimoError, SpecError
-from ..contract.types import JOINTS, JointCommand, JointTrajectory, Verdict
+from ..contract.types import JointCommand, JointTrajectory, Verdict
 from ..control.actuate import Actuator
 from ..domain.cell import load_cell
 from ..domain.domain import load_domain
@@ -123,7 +123,7 @@ def time_decisions(robot: str, cell: str, seed: int) -> dict[str, dict[str, floa
 
     def proposed(now_s: float) -> JointTrajectory:
         away = (actuator.commanded(now_s)[0] - limits.home_q_rad) / REACH_RAD
-        action = np.append(rng.choice([-1, 1], JOINTS) * rng.random(JOINTS) - away, [0.0, 0.0])
+        action = np.append(rng.choice([-1, 1], limits.joints) * rng.random(limits.joints) - away, [0.0, 0.0])
         return actuator.command(np.clip(action, -1, 1).astype(np.float32), now_s).trajectory
 
     settle_heap()  # as the gate's node does

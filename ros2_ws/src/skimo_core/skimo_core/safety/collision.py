@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 from ..domain.cell import Box, Cell, exempt_table
 from ..domain.kinematics import Frames, joint_frames, joint_offsets
 from ..domain.robot import RobotLimits
-from ..domain.shapes import LINKS, MOVED_BY
+from ..domain.shapes import Capsules
 
 Index = npt.NDArray[np.int64]
 TINY = 1e-12
@@ -111,11 +111,11 @@ class Collision:
     def __init__(self, limits: RobotLimits, cell: Cell) -> None:
         shape = limits.capsules
         self._limits = limits
-        self.pairs = tuple(f"{LINKS[a]} and {LINKS[b]}" for a, b in shape.pairs)
+        self.pairs = tuple(f"{shape.links[a]} and {shape.links[b]}" for a, b in shape.pairs)
         self.obstacles = cell.obstacles
         self.self_margin_m = shape.margin_m
         self.margins_m = np.array([o.margin_m for o in (*cell.boxes, *cell.planes)])
-        self._frame = np.array(MOVED_BY)[shape.link]
+        self._frame = np.array(shape.moved_by)[shape.link]
         ends = _in_joint_frames(limits)
         self._by_frame = _grouped(self._frame, ends)
         self._link = shape.link
@@ -128,7 +128,7 @@ class Collision:
     def _all_contacts(self, cell: Cell) -> _Contacts:
         shape = self._limits.capsules
         (first, second), pair = shape.of_pairs()
-        obstacle, capsule = np.nonzero(~exempt_table(cell)[:, shape.link])
+        obstacle, capsule = np.nonzero(~exempt_table(cell, self._limits.capsules.links)[:, shape.link])
         half_m = np.linalg.norm(shape.ends_m[:, 1] - shape.ends_m[:, 0], axis=1) / 2
         margin_m = np.concatenate([np.full(len(pair), shape.margin_m), self.margins_m[obstacle]])
         capsules = np.concatenate([first, capsule])
@@ -144,7 +144,7 @@ class Collision:
             name=np.concatenate([pair, obstacle]),
             thin_m=thin_m,
             bulk_m=bulk_m,
-            reach_m=np.hstack([_between(self.reach_m, shape.pairs)[:, pair], self.reach_m[:, shape.link[capsule]]]),
+            reach_m=np.hstack([_between(self.reach_m, shape)[:, pair], self.reach_m[:, shape.link[capsule]]]),
         )
 
     def room(self, q_rad: Array) -> Room:
@@ -236,7 +236,7 @@ class Collision:
     def describe_obstacle(self, room: Room, k: int) -> str:
         """Words for the nearest obstacle at position k."""
         margin_m = self.margins_m[room.obstacle[k]]
-        names = f"{LINKS[room.link[k]]} and {self.obstacles[room.obstacle[k]]}"
+        names = f"{self._limits.capsules.links[room.link[k]]} and {self.obstacles[room.obstacle[k]]}"
         return f"{names} {_words(room.obstacle_m[k] + margin_m)}, margin {margin_m:.3f} m"
 
     def _rooms(self, contacts: _Contacts, ends: Array, near_m: float) -> Array:
@@ -376,7 +376,7 @@ def _in_joint_frames(limits: RobotLimits) -> Array:
     shape = limits.capsules
     c, s = np.cos(limits.hand_yaw_rad), np.sin(limits.hand_yaw_rad)
     turned = shape.ends_m @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) + [0.0, 0.0, limits.flange_m]
-    return np.where((shape.link > JOINTS)[:, None, None], turned, shape.ends_m)
+    return np.where((shape.link > limits.joints)[:, None, None], turned, shape.ends_m)
 
 
 def _grouped(frames: Index, ends: Array) -> list[tuple[int, Index, Array]]:
@@ -391,8 +391,8 @@ def _grouped(frames: Index, ends: Array) -> list[tuple[int, Index, Array]]:
 def _reaches(limits: RobotLimits, ends: Array) -> Array:
     """[7, links] how far from joint j's origin any point of a link can get; 0 for links that the joint doesn't move."""
     shape, ways = limits.capsules, np.linalg.norm(joint_offsets(limits), axis=1)
-    reach = np.zeros((JOINTS, len(LINKS)))
-    for link, frame in enumerate(MOVED_BY):
+    reach = np.zeros((limits.joints, len(shape.links)))
+    for link, frame in enumerate(shape.moved_by):
         mine = shape.link == link
         if frame and mine.any():
             own = (np.linalg.norm(ends[mine], axis=-1).max(axis=1) + shape.radius_m[mine]).max()
@@ -401,11 +401,11 @@ def _reaches(limits: RobotLimits, ends: Array) -> Array:
     return reach
 
 
-def _between(reach_m: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
+def _between(reach_m: Array, shape: Capsules) -> Array:
     """[7, pairs] most that two links' points move against one another for each radian of a joint."""
-    table = np.zeros((JOINTS, len(pairs)))
-    for k, (first, second) in enumerate(pairs):
-        table[MOVED_BY[first] :, k] = reach_m[MOVED_BY[first] :, second]
+    table = np.zeros((len(reach_m), len(shape.pairs)))
+    for k, (first, second) in enumerate(shape.pairs):
+        table[shape.moved_by[first] :, k] = reach_m[shape.moved_by[first] :, second]
     return table
 
 

@@ -27,7 +27,7 @@ def command_is_well_formed(s: Situation, limits: RobotLimits, config: GateConfig
     if s.trajectory is None:
         return None
     try:
-        times_s = check_trajectory(s.trajectory).times_s
+        times_s = check_trajectory(s.trajectory, limits.joints).times_s
     except SpecError as error:
         return Finding(check="command_form", verdict=Verdict.HOLD, reason=str(error))
     if len(times_s) > config.points_max:

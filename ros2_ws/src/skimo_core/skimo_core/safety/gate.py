@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..contract.errors import SpecError
 from ..contract.types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 from ..control.braking import braking_trajectory
 from ..control.trajectory import TrajectoryFollower, quintics
@@ -77,6 +78,9 @@ class Gate:
         config: how strict.
         cell: what stands around the arm; None: nothing (`cells/open.yaml`).
         checks: what to look at; the whole table unless a test says otherwise.
+
+    Raises:
+        SpecError: the cell was made for an arm with another number of joints.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Gate:
         checks: tuple[Check, ...] = CHECKS,
     ) -> None:
         cell = cell or load_cell("open")
-        self.config = _within(config or GateConfig(), cell)
+        self.config = _within(config or GateConfig(), cell, limits)
         self.counts = GateCounts()
         self.generation = 0
         self.stopped_for: tuple[str, ...] = ()
@@ -364,14 +368,18 @@ class Gate:
         return Decision(verdict=verdict, reasons=reasons, command=command, generation=self.generation)
 
 
-def _within(config: GateConfig, cell: Cell) -> GateConfig:
+def _within(config: GateConfig, cell: Cell, limits: RobotLimits) -> GateConfig:
     """The config with the cell's workspace and contact where it has none of its own."""
+    contact = config.contact or cell.contact
+    for name in ("tracking_hold_rad", "tracking_stop_rad"):
+        if (count := len(getattr(contact, name))) not in (1, limits.joints):
+            raise SpecError(f"cell {cell.name}: contact: {name} has {count} numbers for {limits.joints} joints, or 1")
     low, high = tuple(map(float, cell.workspace_low_m)), tuple(map(float, cell.workspace_high_m))
     return dataclasses.replace(
         config,
         workspace_low_m=config.workspace_low_m or low,
         workspace_high_m=config.workspace_high_m or high,
-        contact=config.contact or cell.contact,
+        contact=contact,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.types import JOINTS, Array
+from ..contract.types import Array
 from ..domain.robot import RobotLimits
 from .bounds import PIECES, Extent
 
@@ -36,9 +36,13 @@ class Travel:
     def of(cls, knots_s: Array, dq: Extent) -> Travel:
         """The travel of a motion with knots [S + 1], whose velocity's extent is `dq` (parts [PIECES * S, 7])."""
         durations_s = np.diff(knots_s)
-        fastest_rad_s = dq.size.reshape(PIECES, len(durations_s), JOINTS).transpose(1, 0, 2)
-        ways_rad = np.zeros((dq.size.shape[0] + 1, JOINTS))
-        np.cumsum((fastest_rad_s * (durations_s / PIECES)[:, None, None]).reshape(-1, JOINTS), axis=0, out=ways_rad[1:])
+        fastest_rad_s = dq.size.reshape(PIECES, len(durations_s), -1).transpose(1, 0, 2)
+        ways_rad = np.zeros((dq.size.shape[0] + 1, dq.size.shape[1]))
+        np.cumsum(
+            (fastest_rad_s * (durations_s / PIECES)[:, None, None]).reshape(-1, dq.size.shape[1]),
+            axis=0,
+            out=ways_rad[1:],
+        )
         times_s = knots_s[:-1, None] + durations_s[:, None] * np.arange(PIECES) / PIECES
         return cls(times_s=np.append(times_s.ravel(), knots_s[-1]), ways_rad=ways_rad)
 

@@ -98,7 +98,7 @@ def arm_follows(s: Situation, limits: RobotLimits, config: GateConfig) -> Findin
         return None
     gap = np.abs(s.robot.q_rad - s.expected_q_rad)
     contact = config.contact or FREE
-    hold, stop = contact.tracking_hold_rad, contact.tracking_stop_rad
+    hold, stop = (np.broadcast_to(b, gap.shape) for b in (contact.tracking_hold_rad, contact.tracking_stop_rad))
     if s.rested_s > config.arrival_s:
         stop = hold
     return _beyond("tracking", gap, hold, stop, "lies", "does the driver take commands, is something in the way?")

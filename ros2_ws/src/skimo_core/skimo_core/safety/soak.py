@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..contract.types import JOINTS, Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
+from ..contract.types import Array, JointCommand, JointTrajectory, RobotMode, RobotState, Verdict
 from ..control.trajectory import TrajectoryFollower
 from ..domain.cell import Cell
 from ..domain.robot import RobotLimits
@@ -95,7 +95,7 @@ class Driver:
 
     def state(self, now_s: float) -> RobotState:
         q, dq, _ = self._follower.at(now_s)
-        still = np.zeros(JOINTS)
+        still = np.zeros_like(q)
         return RobotState(
             stamp_s=now_s,
             q_rad=q,
@@ -203,7 +203,9 @@ def _begin(
     q = limits.home_q_rad
     if rng.random() < 0.5:
         for _ in range(TRIES):
-            tried = middle + half * np.where(rng.random(JOINTS) < 0.3, rng.choice([-1, 1]), rng.uniform(-1, 1, JOINTS))
+            tried = middle + half * np.where(
+                rng.random(limits.joints) < 0.3, rng.choice([-1, 1]), rng.uniform(-1, 1, limits.joints)
+            )
             room = collision.room(tried[None])
             if min(room.self_m[0], room.obstacle_m[0]) > 0:
                 q = tried
