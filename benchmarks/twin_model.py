@@ -1,9 +1,9 @@
 """The twin itself as the planner's skill model: what planning could do if its predictions were exact.
 
 A latent is the index of a stored simulation state; `dynamics` restores it and runs the skill policy for H steps.
-Prior and goal value are the bundle's, evaluated on the true observation. Everything else of the planner stays as it
-is, so the difference to the learned model is the cost of the model's errors (and of the fewer candidates that can be
-afforded: about 25 ms of physics per skill).
+Prior, goal value and what else was learned are the bundle's, evaluated on the true observation. Everything else of the
+planner stays as it is, so the difference to the learned model is the cost of the model's errors (and of the fewer
+candidates that can be afforded: about 25 ms of physics per skill).
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class TwinModel:
     def skill_dim(self) -> int:
         return self._engine.skill_dim
 
+    @property
+    def graphs(self) -> frozenset[str]:
+        return self._engine.graphs
+
     def watch(self, twin: Twin, actuator: Actuator) -> None:
         """Take the real twin's present state as the one that the next `encode` means."""
         self._now = _snapshot(twin, actuator)
@@ -59,10 +63,19 @@ class TwinModel:
         return self._keep(self._now)[None]
 
     def prior(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return self._engine.prior(self._engine.encode(self.decode(latent_BD)))
+        return self._engine.prior(self._truly(latent_BD))
 
     def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
-        return self._engine.goal_value(self._engine.encode(self.decode(latent_BD)), goal_BO, mask_BO)
+        return self._engine.goal_value(self._truly(latent_BD), goal_BO, mask_BO)
+
+    def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
+        return self._engine.reward(self._truly(latent_BD), skill_BZ)
+
+    def value(self, latent_BD: FloatArray) -> FloatArray:
+        return self._engine.value(self._truly(latent_BD))
+
+    def task_policy(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self._engine.task_policy(self._truly(latent_BD))
 
     def decode(self, latent_BD: FloatArray) -> FloatArray:
         return np.stack([self._states[int(i)].observation_O for i in latent_BD[:, 0]])
@@ -70,6 +83,10 @@ class TwinModel:
     def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         rows = zip(latent_BD[:, 0], skill_BZ, strict=True)
         return np.stack([self._keep(self._run(self._states[int(i)], skill_Z)) for i, skill_Z in rows]), None
+
+    def _truly(self, latent_BD: FloatArray) -> FloatArray:
+        """The bundle's latents of the states."""
+        return self._engine.encode(self.decode(latent_BD))
 
     def _keep(self, state: Snapshot) -> FloatArray:
         self._states.append(state)

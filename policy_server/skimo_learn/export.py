@@ -24,6 +24,7 @@ from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import Domain
 from skimo_server.bundle import Manifest, write_bundle
+from skimo_server.kinds import SKIMO
 from skimo_server.planner_config import PlannerConfig
 
 from .checkpoint import part, read_checkpoint
@@ -104,7 +105,8 @@ def export_bundle(
         made_for = Named(name=run.recipe.domain, digest=run.state["domain_digest"])
         raise SpecError(f"this run was made for domain {made_for}, not {domain.named}; name that one with --domain")
     graphs = bundle_graphs(run.model)
-    cases = parity_cases(run)
+    known = parity_cases(run)
+    cases = {name: known[name] for name in graphs}
     parity = measure_parity(cases, graphs)
     for name, entry in parity["graphs"].items():
         if entry["max_error"] > TOLERANCE:
@@ -119,6 +121,7 @@ def export_bundle(
         skill_horizon=c.horizon,
         skill_dim=c.skill,
         latent_dim=c.latent,
+        kind=SKIMO,
         planner=planner,
         recipe={**run.recipe.to_dict(), "updates_done": run.state["update"]},
         parity={**parity, "reference": "torch", "inputs": RECORDED_INPUTS, "data": run.state["dataset_digests"]},
@@ -144,22 +147,18 @@ def measure_parity(cases: Mapping[str, Case], graphs: dict[str, bytes]) -> dict[
 
 
 def recorded_answers(run: TrainedRun, cases: Mapping[str, Case]) -> dict[str, np.ndarray]:
-    """The first inputs and torch's answers, by the names of `skimo_server.parity`."""
-    goal, policy = cases["goal_value"][0], cases["skill_policy"][0]
-    found = {
-        "observations": run.parity_observations_BHO,
-        "actions": run.parity_actions_BHA,
-        "skills": policy["skill"],
-        "goals": goal["goal"],
-        "masks": goal["mask"],
-    }
+    """The first inputs of these graphs and torch's answers, by the names of `skimo_server.parity`."""
+    asked = {port: value for inputs, _ in cases.values() for port, value in inputs.items()}
+    found = {"observations": run.parity_observations_BHO}
+    ports = {"actions": "actions", "skills": "skill", "goals": "goal", "masks": "mask"}
+    found |= {name: asked[port] for name, port in ports.items() if port in asked}
     found |= {f"{graph}.{port}": value for graph, (_, answers) in cases.items() for port, value in answers.items()}
     return {name: value[:RECORDED_INPUTS].numpy() for name, value in found.items()}
 
 
 @torch.no_grad()
 def parity_cases(run: TrainedRun) -> dict[str, Case]:
-    """Inputs and torch's answers of every graph."""
+    """Inputs and torch's answers of every graph that can be made of the model."""
     m = run.model
     torch.set_num_threads(1)  # sums in the same order everywhere
     generator = torch.Generator().manual_seed(PARITY_SEED + 1)

@@ -1,4 +1,4 @@
-"""The seven graphs of a bundle from a trained `SkillModel`; ports as `skimo_server.graphs.SIGNATURES` demands.
+"""A bundle's graphs from a trained `SkillModel`, of kind "skimo"; ports as `skimo_server.graphs.SIGNATURES` demands.
 
 Normalisation goes inside, so that a server handles raw observations only.
 

@@ -1,8 +1,8 @@
 """An old bundle in today's format: the same graphs, byte for byte, with recorded inputs and their answers beside.
 
-For bundles of format 2, which named no domain, and for a change of the robot's limits. Where other recordings are given
-there is no checkpoint here to ask, so the reference answers are those of the graphs in ONNX Runtime, and the parity
-report says so.
+For bundles of format 2, which named neither kind nor domain, and for a change of the robot's limits. Where other
+recordings are given there is no checkpoint here to ask, so the reference answers are those of the graphs in ONNX
+Runtime, and the parity report says so.
 
 Dimensions: N inputs, H skill horizon, O observation, A action, Z skill.
 """
@@ -19,7 +19,7 @@ from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import Domain
 from skimo_server.bundle import FORMAT_VERSION, Bundle, Manifest, read_bundle, write_bundle
-from skimo_server.parity import PARITY_FILE, pack, unpack
+from skimo_server.parity import PARITY_FILE, pack, recorded_inputs, unpack
 from skimo_server.vetting import answer
 
 from .data import EpisodeSet, check_widths
@@ -44,7 +44,7 @@ def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, domain: Doma
     if m.skill_horizon != domain.horizon:
         raise SpecError(f"{old.name}: its skills last {m.skill_horizon} steps, {domain.name}'s {domain.horizon}")
     if episodes is None:
-        recorded: Mapping[str, Any] = unpack(bundle.parity, m.sizes)
+        recorded: Mapping[str, Any] = unpack(bundle.parity, m.sizes, m.graphs)
         about = m.parity
     else:
         recorded = record(bundle, episodes)
@@ -58,6 +58,7 @@ def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, domain: Doma
         skill_horizon=m.skill_horizon,
         skill_dim=m.skill_dim,
         latent_dim=m.latent_dim,
+        kind=m.kind,
         planner=m.planner,
         recipe=m.recipe,
         parity=about,
@@ -73,7 +74,10 @@ def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, domain: Doma
 
 
 def record(bundle: Bundle, episodes: EpisodeSet) -> dict[str, Any]:
-    """Inputs from recordings, and the graphs' own answers to them: skills as the skill encoder reads them."""
+    """Inputs from recordings, and the graphs' own answers to them.
+
+    Skills are as the skill encoder reads them; without one they are drawn from a standard normal, through tanh.
+    """
     m = bundle.manifest
     check_widths(episodes, m.observation, m.action)
     segments = parity_inputs(episodes, m.skill_horizon)
@@ -87,8 +91,10 @@ def record(bundle: Bundle, episodes: EpisodeSet) -> dict[str, Any]:
         "masks": masks_NO,
         "skills": np.tanh(noise_NZ),
     }
-    first = _answers(bundle, inputs)
-    inputs["skills"] = np.tanh(first["skill_encoder.mean"] + first["skill_encoder.std"] * noise_NZ)
+    inputs = {name: value for name, value in inputs.items() if name in recorded_inputs(m.graphs)}
+    if "skill_encoder" in m.graphs:
+        first = _answers(bundle, inputs)
+        inputs["skills"] = np.tanh(first["skill_encoder.mean"] + first["skill_encoder.std"] * noise_NZ)
     return {**inputs, **_answers(bundle, inputs)}
 
 

@@ -1,7 +1,7 @@
 """A bundle: an immutable, content-addressed folder with everything that is served.
 
     manifest.json        what it is, how it was made, the SHA-256 of every file
-    encode.onnx ...      the seven networks of `graphs.SIGNATURES`
+    encode.onnx ...      its networks, those of its kind (`kinds.py`)
     parity.npz           recorded inputs and what the networks answered to them at the export (`parity.py`)
 
 Promises
@@ -35,15 +35,15 @@ from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.policy import PolicySpec
 from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
-from .graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph
+from .graphs import MAX_GRAPH_BYTES, canonical_graph
+from .kinds import SKIMO, check_agent
 from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack
-from .planner_config import PlannerConfig
+from .planner_config import PlannerConfig, check_graphs
 from .vetting import vet
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-GRAPH_FILES = tuple(f"{name}.onnx" for name in SIGNATURES)
-BUNDLE_FILES = (*GRAPH_FILES, PARITY_FILE)
+FORMAT_2_GRAPHS = ("decode", "dynamics", "encode", "goal_value", "prior", "skill_encoder", "skill_policy")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_SIZE = 4096  # of O, A, H, Z and D
@@ -60,11 +60,14 @@ class Manifest:
 
     Attributes:
         bundle_id: content address, 64 hexadecimal digits.
+        kind: a key of `kinds.KINDS`.
+        graphs: names of the networks that it has, sorted.
         files: SHA-256 by file name.
         observation, action: what the networks read and give, with names and units.
         skill_horizon: H, control steps that a skill lasts.
         skill_dim: Z.
         latent_dim: D.
+        state: shapes by name of what the agent remembers from one control step to the next; no such kind is served yet.
         planner: how plans are made with it unless a server is told otherwise.
         recipe: name and full configuration of its making.
         parity: per graph, the largest error of ONNX against torch (absolute plus relative); whose answers are the
@@ -77,12 +80,15 @@ class Manifest:
     """
 
     bundle_id: str
+    kind: str
+    graphs: tuple[str, ...]
     files: Mapping[str, str]
     observation: ObservationSpec
     action: ActionSpec
     skill_horizon: int
     skill_dim: int
     latent_dim: int
+    state: Mapping[str, Any] = field(default_factory=dict)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     recipe: JsonObject = field(default_factory=dict)
     parity: JsonObject = field(default_factory=dict)
@@ -148,6 +154,7 @@ def write_bundle(
     skill_horizon: int,
     skill_dim: int,
     latent_dim: int,
+    kind: str = SKIMO,
     planner: PlannerConfig | None = None,
     recipe: JsonObject | None = None,
     parity: JsonObject | None = None,
@@ -161,19 +168,20 @@ def write_bundle(
 
     Args:
         folder: must not exist, or hold the same bundle already.
-        graphs: ONNX bytes by name, exactly the keys of `graphs.SIGNATURES`; stored in canonical form.
+        graphs: ONNX bytes by name, those of its kind; stored in canonical form.
         recorded: inputs and reference outputs by name, as in `parity.py`.
         recipe, parity: plain JSON values.
 
     Raises:
         BundleError: a graph or the manifest would be refused on loading, or the folder holds something else.
     """
-    if set(graphs) != set(SIGNATURES):
-        raise BundleError(f"graphs are {sorted(graphs)}, must be exactly {sorted(SIGNATURES)}")
+    check_agent(kind, sorted(graphs), {})
     blobs = {f"{name}.onnx": canonical_graph(data) for name, data in graphs.items()}
     blobs[PARITY_FILE] = pack(recorded)
     manifest = Manifest(
         bundle_id="",
+        kind=kind,
+        graphs=tuple(sorted(graphs)),
         files={name: _sha256(blob) for name, blob in sorted(blobs.items())},
         observation=ObservationSpec.from_dict(observation.to_dict()),
         action=ActionSpec.from_dict(action.to_dict()),
@@ -213,7 +221,7 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
     """Reads a bundle and checks hashes and manifest, but not its graphs: for what is not served.
 
     Args:
-        formats: versions that are read; one of format 2 names no domain.
+        formats: versions that are read; one of format 2 names neither kind nor domain.
 
     Raises:
         BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
@@ -224,7 +232,7 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
             f"{folder.name or folder}: no such bundle folder; give a path or the name of a shipped bundle"
         )
     manifest = _parse_manifest(_read_file(folder, MANIFEST, MAX_MANIFEST_BYTES), formats, folder.name)
-    blobs = _read_folder(folder, set(BUNDLE_FILES))
+    blobs = _read_folder(folder, set(manifest.files))
     for name, blob in blobs.items():
         if (found := _sha256(blob)) != manifest.files[name]:
             raise BundleError(
@@ -332,6 +340,7 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
         manifest = Manifest(
             **{
                 **raw,
+                "graphs": tuple(raw["graphs"]),
                 "observation": ObservationSpec.from_dict(raw["observation"]),
                 "action": ActionSpec.from_dict(raw["action"]),
                 "planner": PlannerConfig.from_dict(raw["planner"]),
@@ -340,6 +349,7 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
             }
         )
         _ = manifest.policy_spec
+        check_graphs(manifest.planner, manifest.graphs)
     except (SpecError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{MANIFEST}: {error}; export the bundle again") from None
     if claimed != computed:
@@ -351,10 +361,11 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
 
 
 def _from_format_2(raw: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 knew the robot's digest alone, and no domain."""
+    """Format 2 knew one kind with all of its graphs, the robot's digest alone, and no domain."""
     digest = raw.get("limits_digest", "")
     rest = {name: value for name, value in raw.items() if name != "limits_digest"}
-    return {**rest, "domain": {"name": "", "digest": ""}, "robot": {"name": "", "digest": digest}}
+    agent = {"kind": SKIMO, "graphs": list(FORMAT_2_GRAPHS), "state": {}}
+    return {**rest, **agent, "domain": {"name": "", "digest": ""}, "robot": {"name": "", "digest": digest}}
 
 
 def _named(raw: dict[str, Any]) -> Named:
@@ -369,8 +380,13 @@ def _refuse_constant(word: str) -> float:
 
 def _check_body(raw: dict[str, Any]) -> None:
     """Checks the plain fields of a manifest."""
+    _check_types(raw)
+    try:
+        check_agent(raw["kind"], raw["graphs"], raw["state"])
+    except BundleError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from None
     files = raw["files"]
-    wanted = BUNDLE_FILES
+    wanted = [*(f"{name}.onnx" for name in raw["graphs"]), PARITY_FILE]
     if not isinstance(files, dict) or set(files) != set(wanted):
         raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(wanted)}")
     for name, digest in files.items():
@@ -380,7 +396,16 @@ def _check_body(raw: dict[str, Any]) -> None:
         value = raw[name]
         if type(value) is not int or not 1 <= value <= MAX_SIZE:
             raise BundleError(f"{MANIFEST}: {name} is {value!r}, must be a whole number of 1 to {MAX_SIZE}")
-    for name, kinds in (
+    for text in _strings(raw):
+        if _MACHINE_PATH.search(text):
+            raise BundleError(f"{MANIFEST}: holds a path of a machine, {text!r}; write names or digests instead")
+
+
+def _check_types(raw: dict[str, Any]) -> None:
+    for name, types in (
+        ("kind", str),
+        ("graphs", list),
+        ("state", dict),
         ("recipe", dict),
         ("parity", dict),
         ("dataset_digests", dict),
@@ -392,11 +417,11 @@ def _check_body(raw: dict[str, Any]) -> None:
         ("action", dict),
         ("planner", dict),
     ):
-        if not isinstance(raw[name], kinds):
+        if not isinstance(raw[name], types):
             raise BundleError(f"{MANIFEST}: {name} is a {type(raw[name]).__name__}; export the bundle again")
-    for text in _strings(raw):
-        if _MACHINE_PATH.search(text):
-            raise BundleError(f"{MANIFEST}: holds a path of a machine, {text!r}; write names or digests instead")
+    graphs = raw["graphs"]
+    if not all(isinstance(name, str) for name in graphs) or graphs != sorted(set(graphs)):
+        raise BundleError(f"{MANIFEST}: graphs must be names in order, each once; export the bundle again")
 
 
 def _strings(value: Any) -> list[str]:

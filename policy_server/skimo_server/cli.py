@@ -107,6 +107,7 @@ def verify(argv: list[str]) -> int:
     size_mb = sum(map(len, bundle.graphs.values())) / 1e6
     sizes = " ".join(f"{letter} {number}" for letter, number in manifest.sizes.items())
     print(f"recipe {manifest.recipe.get('name', '-')}, sizes {sizes}, {len(bundle.graphs)} graphs, {size_mb:.2f} MB")
+    print(f"kind {manifest.kind}: {', '.join(manifest.graphs)}")
     for name, errors in sorted(manifest.parity.items()):
         print(f"parity {name}: {errors}")
     print(f"verified {manifest.bundle_id}")

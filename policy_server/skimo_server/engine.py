@@ -31,7 +31,7 @@ MIN_ROWS_TO_SPLIT = 128
 
 
 class Engine:
-    """The seven networks; a `SkillModel`, and the skill policy and encoder besides."""
+    """A bundle's networks; a `SkillModel`, and the skill policy and encoder besides."""
 
     def __init__(self, manifest: Manifest, sessions: dict[str, ort.InferenceSession], workers: int) -> None:
         self.manifest = manifest
@@ -65,6 +65,11 @@ class Engine:
     def skill_dim(self) -> int:
         return self.manifest.skill_dim
 
+    @property
+    def graphs(self) -> frozenset[str]:
+        """Names of the networks that there are; the methods of others raise BundleError."""
+        return frozenset(self._sessions)
+
     def encode(self, observation_BO: FloatArray) -> FloatArray:
         return self._run("encode", observation_BO)[0]
 
@@ -82,6 +87,16 @@ class Engine:
     def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
         return self._run("goal_value", latent_BD, goal_BO, mask_BO)[0]
 
+    def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
+        return self._run("reward", latent_BD, skill_BZ)[0]
+
+    def value(self, latent_BD: FloatArray) -> FloatArray:
+        return self._run("value", latent_BD)[0]
+
+    def task_policy(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        mean_BZ, std_BZ = self._run("task_policy", latent_BD)
+        return mean_BZ, std_BZ
+
     def act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
         """The skill policy's action [A] for one observation under one skill, within [-1, 1]."""
         action_BA = self._run("skill_policy", observation_O[None], skill_Z[None])[0]
@@ -93,6 +108,8 @@ class Engine:
         return mean_BZ, std_BZ
 
     def _run(self, name: str, *inputs: FloatArray) -> Sequence[FloatArray]:
+        if name not in self._sessions:
+            raise BundleError(f"this bundle has no {name}.onnx, only {', '.join(sorted(self._sessions))}; use another")
         feeds = {
             port.name: np.ascontiguousarray(value, np.float32) for port, value in zip(SIGNATURES[name].inputs, inputs)
         }
@@ -111,7 +128,8 @@ class Engine:
     def _try_all(self) -> None:
         """Runs every network on two rows of zeros."""
         sizes = {"B": 2, **self.manifest.sizes}
-        for name, signature in SIGNATURES.items():
+        for name in self._sessions:
+            signature = SIGNATURES[name]
             zeros = {port.name: np.zeros([sizes[d] for d in port.dims], np.float32) for port in signature.inputs}
             try:
                 found = self._call(name, zeros)

@@ -1,4 +1,4 @@
-"""The seven networks of a bundle: their names, ports and shapes, and what an ONNX file must be to be served.
+"""The networks that a bundle can have: their ports and shapes, and what an ONNX file must be to be served.
 
 Promises
   - A graph that passes `check_graph` is one self-contained file of ONNX's own operators: no external data, no sparse
@@ -75,6 +75,9 @@ SIGNATURES: Mapping[str, Signature] = {
     "goal_value": _signature("latent BD, goal BO, mask BO", "value B"),
     "skill_policy": _signature("observation BO, skill BZ", "action BA"),
     "skill_encoder": _signature("observations BHO, actions BHA", "mean BZ, std BZ"),
+    "reward": _signature("latent BD, skill BZ", "reward B"),
+    "value": _signature("latent BD", "value B"),
+    "task_policy": _signature("latent BD", "mean BZ, std BZ"),
 }
 
 

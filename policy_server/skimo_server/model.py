@@ -1,4 +1,4 @@
-"""What the planner asks of a skill model: five batched functions, numpy in, numpy out.
+"""What the planner asks of a skill model: batched functions, numpy in, numpy out, of which some may be missing.
 
 Implemented by the engine (the bundle's networks), by the twin itself for comparison, and by linear models in tests.
 All arrays are float32; every row of a batch is independent of the others.
@@ -8,6 +8,7 @@ Dimensions: B batch, O observation, Z skill, D latent.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,11 @@ class SkillModel(Protocol):
     @property
     def skill_dim(self) -> int:
         """Z."""
+        ...
+
+    @property
+    def graphs(self) -> Collection[str]:
+        """Which functions it has, by name: encode, dynamics and decode in any case; the planner asks no other one."""
         ...
 
     def encode(self, observation_BO: FloatArray) -> FloatArray:
@@ -42,4 +48,16 @@ class SkillModel(Protocol):
 
     def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
         """How near completion each goal is, [B] in 0..1 (discounted steps to completion)."""
+        ...
+
+    def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
+        """What each skill earns [B] from its latent on, as learned."""
+        ...
+
+    def value(self, latent_BD: FloatArray) -> FloatArray:
+        """What the states from each latent on earn [B], as learned."""
+        ...
+
+    def task_policy(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and std [B, Z] of a task's skills before tanh, as `prior` gives those of the data."""
         ...

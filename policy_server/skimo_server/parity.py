@@ -2,10 +2,11 @@
 
     observations [N, H, O], actions [N, H, A]    segments of episodes
     skills [N, Z], goals [N, O], masks [N, O]    under which the networks were asked
-    encode.latent, prior.mean, ...               each graph's outputs, as the exporter had them
+    encode.latent, dynamics.next_latent, ...     each graph's outputs, as the exporter had them
 
-Plain float32 arrays, stored uncompressed, in the order of their names: the same arrays are the same bytes. Nothing is
-unpickled, and no array is made whose bytes are not in the file.
+Observations are always there, of the other inputs those that the bundle's graphs read. Plain float32 arrays, stored
+uncompressed, in the order of their names: the same arrays are the same bytes. Nothing is unpickled, and no array is
+made whose bytes are not in the file.
 
 Dimensions: N rows, H skill horizon, O observation, A action, Z skill, D latent.
 """
@@ -15,19 +16,28 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from skimo_core.contract.errors import BundleError
 
-from .graphs import SIGNATURES, Port
+from .graphs import SIGNATURES
 
 PARITY_FILE = "parity.npz"
 MAX_PARITY_BYTES = 16 * 1024 * 1024
 MIN_ROWS, MAX_ROWS = 16, 1024
 RECORDED: Mapping[str, str] = {"observations": "BHO", "actions": "BHA", "skills": "BZ", "goals": "BO", "masks": "BO"}
+_SOURCES: Mapping[str, str] = {  # what a graph's input is fed, by port
+    "observation": "observations",
+    "latent": "encode.latent",
+    "skill": "skills",
+    "goal": "goals",
+    "mask": "masks",
+    "observations": "observations",
+    "actions": "actions",
+}
 
 FloatArray = npt.NDArray[np.float32]
 Arrays = Mapping[str, FloatArray]
@@ -41,8 +51,14 @@ def pack(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes, sizes: Mapping[str, int]) -> dict[str, FloatArray]:
-    """Reads and checks the file.
+def recorded_inputs(graphs: Collection[str]) -> set[str]:
+    """Names of the inputs that a bundle of these graphs has recorded."""
+    read = {_SOURCES[port.name] for graph in graphs for port in SIGNATURES[graph].inputs}
+    return {"observations"} | (read & set(RECORDED))
+
+
+def unpack(data: bytes, sizes: Mapping[str, int], graphs: Collection[str]) -> dict[str, FloatArray]:
+    """Reads and checks the file of a bundle that has these graphs.
 
     Args:
         sizes: what the letters H, O, A, Z and D stand for.
@@ -50,8 +66,10 @@ def unpack(data: bytes, sizes: Mapping[str, int]) -> dict[str, FloatArray]:
     Raises:
         BundleError: not such a file, compressed, an array too many or too few, mis-shaped or not finite.
     """
-    wanted = {**RECORDED, **{f"{graph}.{port.name}": port.dims for graph, port in _outputs() if not port.optional}}
-    optional = {f"{graph}.{port.name}": port.dims for graph, port in _outputs() if port.optional}
+    outputs = [(f"{graph}.{port.name}", port) for graph in graphs for port in SIGNATURES[graph].outputs]
+    wanted = {name: RECORDED[name] for name in recorded_inputs(graphs)}
+    wanted |= {name: port.dims for name, port in outputs if not port.optional}
+    optional = {name: port.dims for name, port in outputs if port.optional}
     try:
         arrays = read_arrays(data)
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, SyntaxError) as error:
@@ -68,27 +86,17 @@ def unpack(data: bytes, sizes: Mapping[str, int]) -> dict[str, FloatArray]:
                 f"{PARITY_FILE}: {name} is {list(array.shape)}, must be finite {list(shape)}; export the bundle again"
             )
     for name, low in (("skills", -1.0), ("actions", -1.0), ("masks", 0.0)):
-        if arrays[name].min() < low - 1e-4 or arrays[name].max() > 1.0 + 1e-4:
+        if name in arrays and (arrays[name].min() < low - 1e-4 or arrays[name].max() > 1.0 + 1e-4):
             raise BundleError(f"{PARITY_FILE}: {name} must lie within {low:g} and 1; export the bundle again")
     return arrays
 
 
 def feeds(graph: str, arrays: Arrays) -> dict[str, FloatArray]:
     """The inputs of a graph by port."""
-    sources = {
-        "observation": lambda: arrays["observations"][:, 0],
-        "latent": lambda: arrays["encode.latent"],
-        "skill": lambda: arrays["skills"],
-        "goal": lambda: arrays["goals"],
-        "mask": lambda: arrays["masks"],
-        "observations": lambda: arrays["observations"],
-        "actions": lambda: arrays["actions"],
-    }
-    return {port.name: np.ascontiguousarray(sources[port.name]()) for port in SIGNATURES[graph].inputs}
-
-
-def _outputs() -> list[tuple[str, Port]]:
-    return [(graph, port) for graph, signature in SIGNATURES.items() for port in signature.outputs]
+    found = {port.name: arrays[_SOURCES[port.name]] for port in SIGNATURES[graph].inputs}
+    if "observation" in found:
+        found["observation"] = found["observation"][:, 0]
+    return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
 def read_arrays(data: bytes) -> dict[str, FloatArray]:

@@ -1,4 +1,6 @@
-"""CEM over skill sequences in a skill model: SkiMo's planner (algorithm 2) scored zero-shot as in Jumpy (algorithm 1).
+"""CEM over skill sequences in a skill model: SkiMo's planner (algorithm 2), scored zero-shot as in Jumpy (algorithm 1)
+or by what was learned of a task. One loop for every kind of bundle: propose, roll out, score, refit, act; a graph that
+the model lacks is a stage that the loop misses.
 
 Promises
   - The same arguments give the same plan, bit for bit, on the same machine, as long as the deadline is not met.
@@ -29,7 +31,7 @@ from skimo_core.contract.specs import ArraySpec
 
 from .imagination import Candidates, Imagination, concatenate
 from .model import FloatArray, SkillModel
-from .planner_config import PlannerConfig
+from .planner_config import PlannerConfig, check_graphs
 from .scoring import completions
 from .timing import Clock, Stages
 
@@ -87,6 +89,8 @@ class Planner:
     def __init__(
         self, model: SkillModel, config: PlannerConfig, *, bundle_id: str = "", clock: Clock = time.perf_counter
     ) -> None:
+        """Raises: SpecError, where the configuration asks for a graph that the model lacks."""
+        check_graphs(config, model.graphs)
         self.model = model
         self.config = config
         self._bundle_id = bundle_id
@@ -153,7 +157,7 @@ class Planner:
         fixed = [warm] if warm is not None and cfg.warm_start == "candidate" else []
         direct = {"gaussian": cfg.samples, "prior": 0, "mixed": cfg.samples // 2}[cfg.proposals]
         try:
-            if cfg.proposals == "gaussian" and cfg.policy_samples:  # line 4: trajectories of the policy, here the prior
+            if cfg.proposals == "gaussian" and cfg.policy_samples:  # line 4: trajectories of the policy or the prior
                 drawn_NPZ = rng.standard_normal((cfg.policy_samples, *skills.mean_PZ.shape), np.float32)
                 fixed.append(imagine.evaluate(noise_NPZ=drawn_NPZ, check=check))
             for _ in range(cfg.iterations):  # line 3
@@ -183,7 +187,7 @@ class Planner:
             ArraySpec(name="warm start", shape=shape, low=-1.0, high=1.0).check(warm_PZ)
 
     def _first(self, imagine: Imagination, warm_PZ: FloatArray | None) -> tuple[Search, Candidates | None]:
-        """A plan at once: the prior's mode or, where better, the old plan moved on by one; and the latter alone."""
+        """A plan at once: the proposer's mode or, where better, the old plan moved on by one; and the latter alone."""
         P, Z = self.config.horizon, self.model.skill_dim
         mode_1PZ = np.zeros((1, P, Z), np.float32)
         with imagine.stages("first"):
@@ -191,8 +195,8 @@ class Planner:
                 best, warm = imagine.evaluate(noise_NPZ=mode_1PZ), None
             else:
                 moved_1PZ, latent_1D = np.empty((1, P, Z), np.float32), imagine.latent_1D
-                for p in range(P):  # the prior's mode fills the last place
-                    skill_1Z = warm_PZ[None, p + 1] if p < P - 1 else np.tanh(self.model.prior(latent_1D)[0])
+                for p in range(P):  # the proposer's mode fills the last place
+                    skill_1Z = warm_PZ[None, p + 1] if p < P - 1 else np.tanh(imagine.propose(latent_1D)[0])
                     moved_1PZ[:, p] = imagine.clip(skill_1Z)
                     if p < P - 1:
                         latent_1D, _ = self.model.dynamics(latent_1D, moved_1PZ[:, p])
@@ -203,7 +207,7 @@ class Planner:
         return found, warm
 
     def _proposals(self, warm: Candidates | None) -> tuple[Proposal, Proposal]:
-        """Over skills and over the prior's noise; a warm start of kind "mean" moves on by one, its last row is 0."""
+        """Over skills and over the proposer's noise; a warm start of kind "mean" moves on by one, its last row is 0."""
         cfg, shape = self.config, (self.config.horizon, self.model.skill_dim)
         skills = Proposal(mean_PZ=np.zeros(shape, np.float32), std_PZ=np.full(shape, cfg.initial_std, np.float32))
         noise = Proposal(mean_PZ=np.zeros(shape, np.float32), std_PZ=np.full(shape, cfg.prior_std, np.float32))

@@ -2,29 +2,32 @@
 
 Rewards are 1 per completed sub-task and values lie in 0..1, so scores are of the order of 1; weights of guards are in
 the same unit. "Noise" is the standard-normal eps of a proposal z = tanh(mean + std * eps).
+
+Some settings ask for a graph that a bundle may lack; `check_graphs` refuses them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from skimo_core.contract.errors import SpecError
 
 Proposals = Literal["gaussian", "prior", "mixed"]
-Score = Literal["reward", "value", "reward+value"]
+Proposer = Literal["prior", "task_policy"]
 Execute = Literal["elite_sample", "best", "mean"]
 WarmStart = Literal["none", "candidate", "mean"]
 ValueAt = Literal["end", "every"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "proposals": ("gaussian", "prior", "mixed"),
-    "score": ("reward", "value", "reward+value"),
+    "proposer": ("prior", "task_policy"),
     "execute": ("elite_sample", "best", "mean"),
     "warm_start": ("none", "candidate", "mean"),
     "value_at": ("end", "every"),
 }
+SCORE_TERMS = ("reward", "value", "learned_reward", "learned_value")
 # name: (smallest, largest)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "horizon": (1, 32),
@@ -59,7 +62,7 @@ class PlannerConfig:
         iterations: rounds of sampling and refitting.
         samples: candidates per round.
         elites: best candidates that the refit uses.
-        policy_samples: extra candidates drawn once per plan from the prior ("gaussian" only).
+        policy_samples: extra candidates drawn once per plan from the proposer ("gaussian" only).
         temperature: elites weigh softmax(temperature * score).
         momentum: share of the old mean kept in a refit.
         initial_std, min_std: of Gaussian proposals, in skill units; also the upper and lower clip of refits.
@@ -67,9 +70,13 @@ class PlannerConfig:
         noise_clip: prior proposals keep |eps| below this, so that they stay where the prior has mass.
         skill_clip: |z| of every candidate stays within.
         discount: per skill.
-        proposals: "gaussian" (skills themselves), "prior" (noise through the prior along the rollout) or "mixed".
-        score: "reward" (Jumpy eq. 3), "value" (goal value) or both.
-        value_at: the goal value of the plan's end, or the mean over the state after every skill, which also asks for
+        proposals: "gaussian" (skills themselves), "prior" (noise through the proposer along the rollout) or "mixed".
+        proposer: whose distribution that noise goes through, the graph "prior" (a standard normal where there is none)
+            or the graph "task_policy".
+        score: one or more of these terms joined by "+": "reward" (the task's own, Jumpy eq. 3), "value" (the graph
+            "goal_value"; 0 where there is none), "learned_reward" and "learned_value" (the graphs "reward" and "value",
+            together SkiMo's algorithm 2).
+        value_at: the values of the plan's end, or the mean over the state after every skill, which also asks for
             progress soon.
         threshold_scale: predicted completion needs a distance below this share of the task's threshold.
         surprise_weight: penalty on mean eps^2 / 2 under the prior (its negative log-density up to a constant).
@@ -93,7 +100,8 @@ class PlannerConfig:
     skill_clip: float = 0.999
     discount: float = 0.99
     proposals: Proposals = "prior"
-    score: Score = "value"
+    proposer: Proposer = "prior"
+    score: str = "value"
     value_at: ValueAt = "end"
     threshold_scale: float = 1.0
     surprise_weight: float = 0.0
@@ -114,10 +122,25 @@ class PlannerConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SpecError(f"planner {name} is {getattr(self, name)!r}, must be one of {', '.join(choices)}")
+        terms = self.score.split("+") if isinstance(self.score, str) else []
+        if not terms or len(set(terms)) < len(terms) or not set(terms) <= set(SCORE_TERMS):
+            raise SpecError(
+                f"planner score is {self.score!r}, must be some of {', '.join(SCORE_TERMS)}, each once, joined by +"
+            )
+        if self.surprise_weight and self.proposer != "prior":
+            raise SpecError(
+                f"planner surprise_weight is {self.surprise_weight}, but proposer is {self.proposer}, and surprise is "
+                "measured under the prior; set surprise_weight to 0 or proposer to prior"
+            )
         if self.elites > self.samples:
             raise SpecError(f"planner elites {self.elites} exceed samples {self.samples}; choose fewer elites")
         if self.min_std > self.initial_std:
             raise SpecError(f"planner min_std {self.min_std} exceeds initial_std {self.initial_std}")
+
+    @property
+    def score_terms(self) -> frozenset[str]:
+        """The terms of `score`."""
+        return frozenset(self.score.split("+"))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PlannerConfig:
@@ -125,6 +148,27 @@ class PlannerConfig:
         if unknown := sorted(set(data) - {f.name for f in fields(cls)}):
             raise SpecError(f"planner setting {unknown[0]!r} is unknown")
         return cls(**data)
+
+
+def check_graphs(config: PlannerConfig, graphs: Collection[str]) -> None:
+    """Refuses settings that ask for a graph that isn't there.
+
+    Raises:
+        SpecError: names the setting, its value and the graph.
+    """
+    asked = {
+        "goal_value": ("score", config.score_terms == {"value"}),
+        "reward": ("score", "learned_reward" in config.score_terms),
+        "value": ("score", "learned_value" in config.score_terms),
+        "task_policy": ("proposer", config.proposer == "task_policy"),
+        "prior": ("surprise_weight", config.surprise_weight > 0),
+    }
+    for graph, (setting, needed) in asked.items():
+        if needed and graph not in graphs:
+            raise SpecError(
+                f"planner {setting} is {getattr(config, setting)!r}, which asks for graph {graph!r}, and there are "
+                f"only {', '.join(sorted(graphs))}; choose another {setting}, or a bundle with {graph}.onnx"
+            )
 
 
 def skimo_table_2() -> PlannerConfig:

@@ -10,7 +10,7 @@ Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from skimo_core.contract.specs import ActionSpec, Named, ObservationSpec
 
 from .bundle import Manifest, write_bundle
 from .graphs import OPSET, SIGNATURES, Port
-from .parity import FloatArray
+from .parity import FloatArray, recorded_inputs
 from .planner_config import PlannerConfig
 
 TOY_ROWS = 32
+TOY_GRAPHS = ("encode", "prior", "dynamics", "decode", "goal_value", "skill_policy", "skill_encoder")
+TASK_GRAPHS = ("reward", "value", "task_policy")
 
 
 class GraphBuilder:
@@ -82,9 +84,18 @@ class GraphBuilder:
 
 
 def toy_graphs(
-    sizes: dict[str, int], *, seed: int = 0, hidden: int = 16, layers: int = 1, disagreement: bool = False
+    sizes: dict[str, int],
+    *,
+    names: Collection[str] = TOY_GRAPHS,
+    seed: int = 0,
+    hidden: int = 16,
+    layers: int = 1,
+    disagreement: bool = False,
 ) -> dict[str, bytes]:
-    """Returns the seven graphs with random weights; `hidden` and `layers` set their size."""
+    """Returns graphs with random weights; `hidden` and `layers` set their size.
+
+    A graph has the same weights whichever others are asked for.
+    """
     rng = np.random.default_rng(seed)
     O, A, Z, D = (sizes[letter] for letter in "OAZD")  # noqa: E741
     middle = [hidden] * layers
@@ -122,7 +133,18 @@ def toy_graphs(
     g.op("Tanh", raw, to="action")
     built[g.name] = g.build()
     built["skill_encoder"] = _skill_encoder(graph("skill_encoder"), normal, hidden)
-    return built
+    g = graph("reward")
+    earned = g.mlp(["latent", "skill"], [D + Z, *middle, 1], gain=0.3)
+    g.op("Squeeze", earned, g.constant(np.array([1])), to="reward")
+    built[g.name] = g.build()
+    g = graph("value")
+    earned = g.mlp(["latent"], [D, *middle, 1], gain=0.3)
+    g.op("Squeeze", earned, g.constant(np.array([1])), to="value")
+    built[g.name] = g.build()
+    g = graph("task_policy")
+    normal(g, "latent", D, middle)
+    built[g.name] = g.build()
+    return {name: built[name] for name in names}
 
 
 def _skill_encoder(g: GraphBuilder, normal: Callable[..., None], hidden: int) -> bytes:
@@ -152,6 +174,7 @@ def toy_recorded(graphs: dict[str, bytes], sizes: dict[str, int], *, seed: int =
         "goals": normal("BO") * masks,
         "masks": masks,
     }
+    inputs = {name: value for name, value in inputs.items() if name in recorded_inputs(graphs)}
     return {**inputs, **answers(graphs, inputs)}
 
 
@@ -179,15 +202,21 @@ def make_bundle(
     layers: int = 1,
     seed: int = 0,
     disagreement: bool = False,
+    names: Collection[str] = TOY_GRAPHS,
     planner: PlannerConfig | None = None,
     domain: Named | None = None,
     robot: Named | None = None,
 ) -> Manifest:
-    """Writes a bundle of random networks (kitchen sizes unless told otherwise) and returns its manifest."""
+    """Writes a bundle of random networks (kitchen sizes unless told otherwise) and returns its manifest.
+
+    Args:
+        names: the graphs that it has. Its own planner scores by the goal value where it has one, else by the reward.
+    """
     toy_observation, toy_action = toy_specs()
     observation, action = observation or toy_observation, action or toy_action
     sizes = {"H": skill_horizon, "O": observation.size, "A": action.size, "Z": skill_dim, "D": latent_dim}
-    graphs = toy_graphs(sizes, seed=seed, hidden=hidden, layers=layers, disagreement=disagreement)
+    graphs = toy_graphs(sizes, names=names, seed=seed, hidden=hidden, layers=layers, disagreement=disagreement)
+    score = "value" if "goal_value" in graphs else "reward"
     return write_bundle(
         folder,
         graphs=graphs,
@@ -199,6 +228,6 @@ def make_bundle(
         latent_dim=latent_dim,
         domain=domain,
         robot=robot,
-        planner=planner or PlannerConfig(samples=32, elites=8, horizon=3, policy_samples=4),
+        planner=planner or PlannerConfig(samples=32, elites=8, horizon=3, policy_samples=4, score=score),
         recipe={"name": "random weights", "seed": seed},
     )

@@ -4,6 +4,7 @@ Promises, for a bundle that passes `try_graphs`
   - Every network answers the recorded inputs as its exporter's reference did.
   - Outputs are finite on the recorded inputs scaled from -1000 to 1000; actions lie in [-1, 1], values in [0, 1],
     deviations are positive.
+  - Rewards and values of the recorded inputs are within +-MAX_RETURN.
   - A row's result depends neither on how many rows there are nor on its neighbours.
   - Memory grows no faster than the rows.
   - Over the recorded inputs the normalised observations are of order 1 and the same in every network; actions differ
@@ -23,7 +24,7 @@ import onnxruntime as ort
 
 from skimo_core.contract.errors import BundleError
 
-from .graphs import SIGNATURES, normalisation, parse_graph
+from .graphs import normalisation, parse_graph
 from .parity import Arrays, FloatArray, feeds
 from .sessions import first_line, open_session
 
@@ -34,6 +35,7 @@ SCALES = (0.0, -1.0, 30.0, 1000.0, -1000.0)
 MAX_GROWTH_BYTES = 256 * 1024 * 1024
 MAX_NORMALISED_RMS, MIN_NORMALISED_RMS, MAX_CHANNEL_RMS = 10.0, 0.02, 100.0
 MAX_LATENT = 1e4
+MAX_RETURN = 1e4  # of rewards and values, in the task's unit: 1 per sub-task
 MAX_DECODED_RMS = 100.0  # in deviations of the recorded observations
 MIN_DEVIATION = 0.02  # of a channel, in its unit, as in pre-training
 SATURATED = 0.98
@@ -44,6 +46,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "goal_value.value": (0.0, 1.0),
     "prior.std": (0.0, np.inf),
     "skill_encoder.std": (0.0, np.inf),
+    "task_policy.std": (0.0, np.inf),
     "dynamics.disagreement": (0.0, np.inf),
 }
 BOUND_SLACK = 1e-5
@@ -85,7 +88,7 @@ class Trial:
 def answers(graphs: Mapping[str, bytes], recorded: Arrays, stage: Stage = lambda _: None) -> dict[str, FloatArray]:
     """What checked graphs themselves answer to recorded inputs: the reference where there is no checkpoint."""
     arrays = dict(recorded)
-    for name in ("encode", *(n for n in SIGNATURES if n != "encode")):
+    for name in ("encode", *(n for n in graphs if n != "encode")):
         stage(f"{name}.onnx: running it")
         trial = Trial(name, graphs[name], feeds(name, arrays))
         found = trial.run(trial.inputs, "the recorded inputs")
@@ -112,6 +115,7 @@ def try_graphs(graphs: Mapping[str, bytes], arrays: Arrays, joints: int, stage: 
         _check_batches(trial, reference)
     _check_actions(arrays["skill_policy.action"], joints)
     _check_latents(arrays)
+    _check_returns(arrays)
 
 
 def _check_reference(trial: Trial, found: list[FloatArray], arrays: Arrays) -> None:
@@ -183,7 +187,7 @@ def _check_normalisation(graphs: Mapping[str, bytes], arrays: Arrays) -> None:
         "skill_encoder": "observations",
         "goal_value": "goal",
     }
-    taken = {name: normalisation(parse_graph(name, graphs[name]), port) for name, port in ports.items()}
+    taken = {n: normalisation(parse_graph(n, graphs[n]), port) for n, port in ports.items() if n in graphs}
     first = taken["encode"]
     for name, found in taken.items():
         alike = (first is None) == (found is None) and (
@@ -232,3 +236,14 @@ def _check_latents(arrays: Arrays) -> None:
             f"decode.onnx: channel {int(rms_O.argmax())} of the decoded recorded inputs is {worst:.3g} deviations from "
             f"where it was recorded, at most {MAX_DECODED_RMS:g}: wrong normalisation, even for an untrained network"
         )
+
+
+def _check_returns(arrays: Arrays) -> None:
+    """Scores add them to rewards of 1 per sub-task."""
+    for name in ("reward", "value"):
+        found_N = arrays.get(f"{name}.{name}")
+        if found_N is not None and (largest := float(np.abs(found_N).max())) > MAX_RETURN:
+            raise BundleError(
+                f"{name}.onnx: {name} of the recorded inputs is up to {largest:.3g}, at most {MAX_RETURN:g}; "
+                "train it on rewards of the order of 1"
+            )

@@ -21,7 +21,7 @@ from typing import Any
 
 from skimo_core.contract.errors import BundleError, SetupError
 
-VERSION = 1  # of what is checked
+VERSION = 2  # of what is checked
 CHILD = "skimo_server.vetting_child"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -69,7 +69,7 @@ def vet(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
     if header["job"] == "answer":
         recorded = _recorded(files[PARITY_FILE])
         return {name: value.tolist() for name, value in answers(graphs, recorded, stage).items()}
-    try_graphs(graphs, unpack(files[PARITY_FILE], sizes), int(header["joints"]), stage)
+    try_graphs(graphs, unpack(files[PARITY_FILE], sizes, graphs), int(header["joints"]), stage)
     return {}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -33,9 +34,11 @@ from skimo_learn.pretrain import Pretrainer
 from skimo_learn.recipes import Recipe
 from skimo_learn.repack import REFERENCE, repack
 from skimo_learn.run import train_run
-from skimo_server.bundle import load_bundle
-from skimo_server.graphs import SIGNATURES
-from skimo_server.testing import make_bundle
+from skimo_server.bundle import FORMAT_2_GRAPHS, load_bundle
+from skimo_server.kinds import KINDS, SKIMO
+from skimo_server.parity import read_arrays
+from skimo_server.planner_config import PlannerConfig
+from skimo_server.testing import TASK_GRAPHS, TOY_GRAPHS, make_bundle
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
         for word in (str(tmp_path), str(Path.home()), str(Path(cli.__file__).parent), "site-packages"):
             assert word.encode() not in blob, f"{name} holds {word}"
     manifest = load_bundle(first / "small").manifest
-    assert set(manifest.parity["graphs"]) == set(SIGNATURES)
+    assert manifest.kind == SKIMO and set(manifest.parity["graphs"]) == set(manifest.graphs) == set(FORMAT_2_GRAPHS)
     assert all(g["max_error"] <= TOLERANCE and g["inputs"] == PARITY_INPUTS for g in manifest.parity["graphs"].values())
     assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests
     assert (manifest.domain, manifest.robot.name) == (load_domain().named, "panda") and manifest.robot.digest
@@ -128,28 +131,69 @@ def test_an_unfinished_or_absent_run_is_refused(
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
-def test_an_old_bundle_is_written_anew_with_the_domain_that_it_is_for(
-    episodes: EpisodeSet, domain: Domain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action)
-    raw = json.loads((tmp_path / "old" / "manifest.json").read_bytes())
-    for name in ("bundle_id", "domain", "robot"):
-        raw.pop(name)
-    raw |= {"format_version": 2, "limits_digest": "1" * 64}
+def as_format_2(folder: Path) -> dict[str, Any]:
+    """Rewrites a bundle's manifest as format 2 had it and returns it."""
+    raw = json.loads((folder / "manifest.json").read_bytes())
+    for name in ("bundle_id", "kind", "graphs", "state", "domain"):
+        del raw[name]
+    raw |= {"format_version": 2, "limits_digest": raw.pop("robot")["digest"]}
     raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
-    (tmp_path / "old" / "manifest.json").write_text(json.dumps(raw))
+    (folder / "manifest.json").write_text(json.dumps(raw))
+    return raw
+
+
+def test_an_old_bundle_is_written_anew_with_its_graphs(episodes: EpisodeSet, domain: Domain, tmp_path: Path) -> None:
+    old, robot = Named(name="", digest="1" * 64), Named(name="panda", digest="2" * 64)
+    make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, robot=old)
+    raw = as_format_2(tmp_path / "old")
     with pytest.raises(BundleError, match=r"format version 2, .* `skimo export --repack old --out NEW`"):
         load_bundle(tmp_path / "old")
-    mine = Named(name="mine", digest="2" * 64)
-    made = repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=mine)
-    assert (made.parent_id, made.domain, made.robot) == (raw["bundle_id"], domain.named, mine)
-    assert made.files == raw["files"]
-    # once more, on other recordings, and for the domain's own robot
-    again = repack(tmp_path / "new", tmp_path / "again", episodes=episodes, domain=domain, robot=mine)
-    assert again.parity["reference"] == REFERENCE and again.parity["data"] == dict(episodes.digests)
-    assert cli.export(["--repack", str(tmp_path / "new"), "--out", str(tmp_path / "newer")]) == 0
+    made = repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=robot)
+    assert (made.kind, made.graphs, made.state) == (SKIMO, FORMAT_2_GRAPHS, {})
+    assert made.parent_id == raw["bundle_id"] and made.files == raw["files"]  # the recorded inputs too
+    assert (made.domain, made.robot) == (domain.named, robot)
+    # once more, with other recorded inputs and for other limits
+    made = repack(tmp_path / "old", tmp_path / "other", episodes=episodes, domain=domain, robot=robot)
+    assert made.parity["reference"] == REFERENCE and made.parity["data"] == dict(episodes.digests)
+    changed = {name for name, digest in made.files.items() if digest != raw["files"][name]}
+    assert changed == {"parity.npz"}
+    assert cli.export(["--repack", str(tmp_path / "other"), "--out", str(tmp_path / "newer")]) == 0
     newer = load_bundle(tmp_path / "newer").manifest
-    assert newer.parent_id == made.bundle_id and newer.robot.name == "panda"
+    assert newer.files == made.files and newer.parent_id == made.bundle_id
+    assert newer.robot.digest not in ("", robot.digest)
+
+
+def test_a_format_2_bundle_without_one_of_its_graphs_is_refused(domain: Domain, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "old", names=[name for name in TOY_GRAPHS if name != "prior"])
+    as_format_2(tmp_path / "old")
+    with pytest.raises(BundleError, match="'files' must name exactly"):
+        repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=Named(name="", digest=""))
+
+
+@pytest.mark.parametrize("names", [KINDS[SKIMO].required, (*TOY_GRAPHS, *TASK_GRAPHS)])
+@pytest.mark.parametrize("recorded_anew", [False, True])
+def test_repacking_keeps_the_kind_and_whatever_graphs_there_are(
+    episodes: EpisodeSet, domain: Domain, tmp_path: Path, names: tuple[str, ...], recorded_anew: bool
+) -> None:
+    before = make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, names=names)
+    given = episodes if recorded_anew else None
+    made = repack(tmp_path / "old", tmp_path / "new", episodes=given, domain=domain, robot=Named(name="", digest=""))
+    assert (made.kind, made.graphs) == (before.kind, before.graphs) and set(made.graphs) == set(names)
+    changed = {name for name, digest in made.files.items() if digest != before.files[name]}
+    assert changed == ({"parity.npz"} if recorded_anew else set())
+
+
+def test_a_model_is_exported_with_the_graphs_that_are_made_of_it(
+    run: Path, domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its parity; what none of them reads is not recorded."""
+    loaded = load_run(run)
+    lean = {name: data for name, data in bundle_graphs(loaded.model).items() if name in KINDS[SKIMO].required}
+    monkeypatch.setattr("skimo_learn.export.bundle_graphs", lambda model: lean)
+    made = export_bundle(loaded, tmp_path / "bundle", domain, planner=PlannerConfig(score="reward"))
+    assert set(made.graphs) == set(made.parity["graphs"]) == set(lean)
+    arrays = read_arrays((tmp_path / "bundle" / "parity.npz").read_bytes())
+    assert {name for name in arrays if "." not in name} == {"observations", "skills"}
 
 
 def test_a_bundle_is_not_repacked_for_a_domain_that_it_is_not_for(

@@ -18,7 +18,7 @@ from skimo_core.contract.errors import BundleError
 from skimo_core.domain.domain import load_domain
 from skimo_server import cli
 from skimo_server.bundle import load_bundle, read_bundle, resolve_bundle, write_bundle
-from skimo_server.graphs import MAX_GRAPH_BYTES, SIGNATURES, canonical_graph, check_graph
+from skimo_server.graphs import MAX_GRAPH_BYTES, canonical_graph, check_graph
 from skimo_server.planner_config import skimo_table_2
 from skimo_server.testing import make_bundle, toy_graphs, toy_recorded, toy_specs
 
@@ -66,7 +66,7 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path) -> None:
     assert loaded.manifest == manifest
     assert manifest.observation == domain.observation and manifest.action == domain.action
     assert manifest.planner == skimo_table_2()
-    assert set(loaded.graphs) == set(SIGNATURES)
+    assert set(loaded.graphs) == set(manifest.graphs) == set(GRAPHS) and manifest.kind == "skimo"
     assert manifest.policy_spec.skill.plan_length == 3
 
 
@@ -95,12 +95,12 @@ def test_a_bundle_is_never_overwritten(folder: Path) -> None:
 def test_a_refused_bundle_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         write(tmp_path / "b", {**GRAPHS, "encode": b"no graph"})
-    with pytest.raises(BundleError, match="exactly"):
+    with pytest.raises(BundleError, match="graph 'dynamics' is missing"):
         write(tmp_path / "b", {"encode": GRAPHS["encode"]})
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["parity.npz", *(f"{name}.onnx" for name in SIGNATURES)])
+@pytest.mark.parametrize("name", ["parity.npz", *(f"{name}.onnx" for name in GRAPHS)])
 def test_any_changed_byte_of_a_graph_is_refused(folder: Path, name: str) -> None:
     data = bytearray((folder / name).read_bytes())
     for at in np.random.default_rng(0).integers(len(data), size=5):
@@ -147,9 +147,9 @@ def test_missing_extra_linked_and_large_files_are_refused(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda m: m.update(format_version=4), "format version 4, this program reads 3"),
+        (lambda m: m.update(format_version=4), "format version 4, this program reads 3; export with this version"),
         (lambda m: m.update(format_version=True), "format version True"),
-        (lambda m: m.update(format_version=2), "make it anew with `skimo export --repack copy --out"),
+        (lambda m: m.update(format_version=2), "make it anew with `skimo export --repack copy --out NEW`"),
         (lambda m: m.update(surplus=1), "'surplus' is missing or unknown"),
         (lambda m: m.pop("commit"), "'commit' is missing or unknown"),
         (lambda m: m["files"].pop("encode.onnx"), "must name exactly"),

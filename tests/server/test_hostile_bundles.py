@@ -477,7 +477,7 @@ def swell(data: bytes) -> bytes:
 
 def test_recorded_inputs_that_are_no_plain_arrays_are_refused() -> None:
     data = pack(RECORDED)
-    assert set(unpack(data, SIZES)) == set(RECORDED) and pack(RECORDED) == data
+    assert set(unpack(data, SIZES, GRAPHS)) == set(RECORDED) and pack(RECORDED) == data
     for changed, reason in (
         (swell(data), "not a file of plain arrays"),
         (data[:500], "not a file of plain arrays"),
@@ -491,7 +491,7 @@ def test_recorded_inputs_that_are_no_plain_arrays_are_refused() -> None:
         (data.replace(b"(32, 9)", b"(99, 9)"), "not a file of plain arrays"),
     ):
         with pytest.raises(BundleError, match=rf"parity\.npz: .*{reason}"):
-            unpack(changed, SIZES)
+            unpack(changed, SIZES, GRAPHS)
 
 
 def test_vetting_stays_within_its_budget_and_says_at_what(bundle_folder: Path) -> None:

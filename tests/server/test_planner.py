@@ -18,9 +18,15 @@ KINDS = ("gaussian", "prior", "mixed")
 
 
 class LinearModel:
-    """A point in the plane; a skill moves it by 0.5 z. Latent = observation = position (and two idle channels)."""
+    """A point in the plane; a skill moves it by 0.5 z. Latent = observation = position (and two idle channels).
 
-    def __init__(self) -> None:
+    What it learned of a task: a skill earns its first component and ten times the first coordinate of where it starts,
+    a state is worth its first coordinate, and its policy goes to the upper right.
+    """
+
+    def __init__(self, *without: str) -> None:
+        self.graphs = {"encode", "dynamics", "decode", "prior", "goal_value", "reward", "value", "task_policy"}
+        self.graphs -= set(without)
         self.skill_dim = 2
         self.now_s = 0.0
         self.steps = 0
@@ -48,6 +54,16 @@ class LinearModel:
 
     def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
         return np.exp(-np.linalg.norm((latent_BD - goal_BO) * mask_BO, axis=1)).astype(np.float32)
+
+    def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
+        return 10.0 * latent_BD[:, 0] + skill_BZ[:, 0]
+
+    def value(self, latent_BD: FloatArray) -> FloatArray:
+        return latent_BD[:, 0]
+
+    def task_policy(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
+        shape = (len(latent_BD), 2)
+        return np.full(shape, 0.7, np.float32), np.full(shape, 0.01, np.float32)
 
 
 START = np.zeros(4, np.float32)
@@ -166,6 +182,73 @@ def test_valuing_every_state_reaches_the_goal_sooner() -> None:
     assert first_distance("every") < 0.1 < first_distance("end")
 
 
+def test_learned_rewards_count_from_where_each_skill_starts_and_learned_values_from_where_it_ends() -> None:
+    def value(*settings: str) -> tuple[float, FloatArray, FloatArray]:
+        plan = Planner(LinearModel(), with_settings(SMALL, settings)).plan(START, goal((1, 1)), seed=0)
+        return plan.value, plan.skills_PZ[:, 0].astype(np.float64), plan.predicted_PO[:, 0].astype(np.float64)
+
+    powers = 0.99 ** np.arange(4)
+    found, skill_P, after_P = value("score=learned_reward")
+    before_P = np.array([0.0, *after_P[:-1]])
+    assert found == pytest.approx(powers[:3] @ (10.0 * before_P + skill_P), rel=1e-5) and found > 10.0
+    found, _, after_P = value("score=learned_value")
+    assert found == pytest.approx(powers[3] * after_P[-1], rel=1e-5)
+    found, _, after_P = value("score=learned_value", "value_at=every")
+    assert found == pytest.approx(powers[1:] @ after_P / 3, rel=1e-5)
+    found, skill_P, after_P = value("score=learned_reward+learned_value")
+    rewards_P = 10.0 * np.array([0.0, *after_P[:-1]]) + skill_P
+    assert found == pytest.approx(powers[:3] @ rewards_P + powers[3] * after_P[-1], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("warm_start", ["candidate", "mean"])
+def test_without_a_prior_skills_come_from_a_standard_normal(kind: str, warm_start: str) -> None:
+    """The linear model's prior is one, so leaving it out changes nothing."""
+    config = with_settings(SMALL, [f"proposals={kind}", f"warm_start={warm_start}"])
+    warm_PZ = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], np.float32)
+    planners = [Planner(LinearModel(*without), config) for without in ((), ("prior",))]
+    one, other = (p.plan(START, goal((0.9, -0.7)), seed=0, warm_start_PZ=warm_PZ) for p in planners)
+    np.testing.assert_array_equal(one.skills_PZ, other.skills_PZ)
+    assert one.value == other.value
+
+
+def test_a_task_s_policy_proposes_where_it_is_asked_to() -> None:
+    """Its skills are all near tanh 0.7, those of the prior anywhere."""
+    planner = Planner(LinearModel("prior"), with_settings(SMALL, ["proposer=task_policy", "score=learned_value"]))
+    first = planner.search(START, goal((1, 1)), seed=0, deadline_s=0.0)  # the proposer's mode, before any round
+    np.testing.assert_allclose(first.chosen.skills_NPZ, np.tanh(0.7), atol=1e-6)
+    drawn = planner.search(START, goal((1, 1)), seed=0).elites.skills_NPZ
+    np.testing.assert_allclose(drawn, np.tanh(0.7), atol=0.03)
+    assert np.ptp(drawn) > 0
+
+
+def test_a_task_s_policy_fills_the_last_place_of_a_warm_start() -> None:
+    class Near(LinearModel):
+        """Worth most is to have gone one skill of the policy far."""
+
+        def value(self, latent_BD: FloatArray) -> FloatArray:
+            return -np.abs(latent_BD[:, 0] - 0.5 * np.tanh(np.float32(0.7)))
+
+    planner = Planner(Near(), with_settings(SMALL, ["proposer=task_policy", "score=learned_value"]))
+    still_PZ = np.zeros((3, 2), np.float32)
+    found = planner.search(START, goal((1, 1)), seed=0, warm_start_PZ=still_PZ, deadline_s=0.0)
+    np.testing.assert_allclose(found.best.skills_NPZ[0], [[0, 0], [0, 0], [np.tanh(0.7)] * 2], atol=1e-6)
+
+
+def test_a_model_is_asked_only_for_what_it_has() -> None:
+    """Whoever asks for more is refused before there is a plan, with the setting and the graph."""
+
+    class Bare(LinearModel):
+        prior = goal_value = reward = value = task_policy = None  # type: ignore[assignment]
+
+    bare = Bare("prior", "goal_value", "reward", "value", "task_policy")
+    for kind in KINDS:
+        config = with_settings(SMALL, [f"proposals={kind}", "score=reward+value"])
+        assert Planner(bare, config).plan(START, goal((0.4, 0.0)), seed=0).value > 0
+    with pytest.raises(SpecError, match="score is 'value', which asks for graph 'goal_value', and there are only"):
+        Planner(bare, SMALL)
+
+
 def test_guards_lower_the_score_of_what_the_model_is_unsure_of(policy: InProcessPolicy, observation_O, goals) -> None:
     def best(*settings: str) -> float:
         return Planner(policy.engine, with_settings(SMALL, settings)).plan(observation_O, goals, seed=0).value
@@ -203,7 +286,10 @@ def test_bad_arguments_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["samples=0", "samples=1.5", "elites=99999", "proposals=random", "colour=red", "discount=2", "noise_clip=nan", "x"],
+    [
+        *("samples=0", "samples=1.5", "elites=99999", "proposals=random", "colour=red", "discount=2", "noise_clip=nan"),
+        *("x", "score=", "score=reward+", "score=value+value", "score=worth", "score_terms=x", "proposer=encode"),
+    ],
 )
 def test_bad_settings_are_refused(setting: str) -> None:
     with pytest.raises(SpecError):

@@ -102,9 +102,10 @@ class GatedModel:
         self._engine = engine
         self.entered = threading.Event()
         self.release = threading.Event()
-        self.skill_dim = engine.skill_dim
+        self.skill_dim, self.graphs = engine.skill_dim, engine.graphs
         self.encode, self.prior = engine.encode, engine.prior
         self.decode, self.goal_value = engine.decode, engine.goal_value
+        self.reward, self.value, self.task_policy = engine.reward, engine.value, engine.task_policy
 
     def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
         self.entered.set()
