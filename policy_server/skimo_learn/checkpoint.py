@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from skimo_core.contract.errors import SpecError
+from skimo_core.contract.errors import SetupError, SpecError
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -30,7 +30,11 @@ def save_checkpoint(
     state: dict[str, Any],
     extra: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write RUN/checkpoint.safetensors; `state` is plain JSON, `extra` further tensors by name."""
+    """Write RUN/checkpoint.safetensors; `state` is plain JSON, `extra` further tensors by name.
+
+    Raises:
+        SetupError: it can't be written; what was there is as it was.
+    """
     tensors: dict[str, Tensor] = {k: v.contiguous() for k, v in (extra or {}).items()}
     for prefix, module in modules.items():
         tensors |= {f"{prefix}/{k}": v.detach().contiguous().clone() for k, v in module.state_dict().items()}
@@ -39,8 +43,11 @@ def save_checkpoint(
             tensors |= {f"adam/{index}/{k}": torch.as_tensor(v).clone() for k, v in entry.items()}
     tensors |= {f"rng/{name}": g.get_state() for name, g in generators.items()}
     temporary = run / f".{CHECKPOINT}.part"
-    save_file(tensors, temporary, metadata={"state": json.dumps(state, sort_keys=True)})
-    os.replace(temporary, run / CHECKPOINT)
+    try:
+        save_file(tensors, temporary, metadata={"state": json.dumps(state, sort_keys=True)})
+        os.replace(temporary, run / CHECKPOINT)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{run / CHECKPOINT} can't be written ({error}); make room, or choose another --out") from None
 
 
 def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -63,6 +70,21 @@ def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under a prefix, without it."""
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:
+    """Give a module its weights.
+
+    Raises:
+        SpecError: they are not this module's.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise SpecError(
+            f"{run.name}/{CHECKPOINT}: its weights are not those of its recipe in this version ({detail}); train again"
+        ) from None
 
 
 def restore_adam(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

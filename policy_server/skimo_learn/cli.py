@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -10,8 +11,10 @@ from typing import Any
 
 import tyro
 
-from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.contract.errors import SetupError, SkimoError, SpecError
 from skimo_core.domain.domain import DEFAULT, load_domain
+
+LEARNING_NEEDS = ("torch", "safetensors", "tqdm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class PretrainArgs:
         data: folders of recordings.
         out: the run's folder.
         domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
+        robot: whose limits the data obeyed: a name, or a file; where none is named, the domain's.
         recipe: compact, paper, released or smoke.
         updates: gradient steps instead of the recipe's.
         minutes: stop pre-training after so long (the run is then not repeatable bit for bit).
@@ -36,6 +40,7 @@ class PretrainArgs:
     data: tuple[Path, ...]
     out: Path
     domain: str = DEFAULT
+    robot: str = ""
     recipe: str = "compact"
     updates: int | None = None
     minutes: float | None = None
@@ -56,7 +61,8 @@ class ExportArgs:
         repack: instead, a bundle's folder: its graphs as they are, with recorded inputs and this robot's limits.
         data: folders of recordings, for other recorded inputs than the old bundle's with --repack.
         domain: that it is for: a name, or a file; where none is named, what the run was made with.
-        robot: whose limits its data obeyed: a name, or a file; where none is named, the domain's.
+        robot: whose limits its data obeyed: a name, or a file; where none is named, what the data says, or else the
+            domain's.
         out: the bundle's folder, or the folder to put it in under --name.
         name: of the bundle, e.g. kitchen.
         set: planner settings as name=value, e.g. samples=512 proposals=prior.
@@ -76,9 +82,13 @@ def pretrain(argv: list[str]) -> int:
     """Pre-train skills, skill dynamics and goal value on play data."""
     args = tyro.cli(PretrainArgs, args=argv, prog="skimo pretrain")
     try:
+        _check_installed()
         _pretrain(args)
     except SkimoError as error:
         print(f"skimo pretrain: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"skimo pretrain: {args.out}: {error.strerror or error}; choose another --out", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command goes on from the last checkpoint in {args.out}", file=sys.stderr)
@@ -90,14 +100,29 @@ def export(argv: list[str]) -> int:
     """Export a pre-trained run as an ONNX bundle."""
     args = tyro.cli(ExportArgs, args=argv, prog="skimo export")
     try:
+        _check_installed()
         _export(args)
     except SkimoError as error:
         print(f"skimo export: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"skimo export: {args.out}: {error.strerror or error}; choose another --out", file=sys.stderr)
+        return 1
     return 0
 
 
+def _check_installed() -> None:
+    """Raises SetupError if what learning needs beyond serving isn't there."""
+    for name in LEARNING_NEEDS:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise SetupError(f"this needs {name}: pip install 'skimo_policy_server[learn]'") from None
+
+
 def _pretrain(args: PretrainArgs) -> None:
+    from skimo_core.domain.robot import load_limits
+
     from .data import load_episodes
     from .overrides import with_settings
     from .recipes import for_domain, recipe
@@ -112,7 +137,8 @@ def _pretrain(args: PretrainArgs) -> None:
     if args.kl_weight is not None:
         chosen = replace(chosen, loss=replace(chosen.loss, kl_weight=args.kl_weight))
     chosen = with_settings(chosen, args.set)
-    train_run(chosen, domain, load_episodes(*args.data), args.out, minutes=args.minutes)
+    episodes = load_episodes(*args.data, domain=domain, robot=load_limits(args.robot or domain.robot))
+    train_run(chosen, domain, episodes, args.out, minutes=args.minutes)
 
 
 def _export(args: ExportArgs) -> None:
@@ -132,7 +158,10 @@ def _export(args: ExportArgs) -> None:
     run = load_run(args.checkpoint)
     planner = PlannerConfig.from_dict(parsed(args.set))
     domain = load_domain(args.domain or run.state["domain_source"])
-    robot = load_limits(args.robot or domain.robot).named
+    if not args.robot and not run.state.get("robot", {}).get("digest"):
+        print(f"this run's data names no robot; taken as the domain's, {domain.robot}")
+        args = replace(args, robot=domain.robot)
+    robot = load_limits(args.robot) if args.robot else None
     manifest = export_bundle(run, folder, domain, planner=planner, robot=robot)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(json.dumps(manifest.parity["graphs"], indent=1, sort_keys=True))
@@ -147,9 +176,9 @@ def _repack(old: Path, folder: Path, args: ExportArgs) -> None:
 
     if args.set:
         raise SpecError(f"--set {' '.join(args.set)} goes with --checkpoint only: a repacked bundle keeps its settings")
-    episodes = load_episodes(*args.data) if args.data else None
     domain = load_domain(args.domain)
-    robot = load_limits(args.robot or domain.robot).named
-    manifest = repack(old, folder, episodes=episodes, domain=domain, robot=robot)
+    robot = load_limits(args.robot or domain.robot)
+    episodes = load_episodes(*args.data, domain=domain, robot=robot) if args.data else None
+    manifest = repack(old, folder, episodes=episodes, domain=domain, robot=robot.named)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"repacked {folder} {size / 1e6:.2f} MB id {manifest.bundle_id} parent {manifest.parent_id}")

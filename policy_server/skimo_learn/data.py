@@ -4,7 +4,8 @@ Row r of `observations` and of `actions` belong together: the action was execute
 of an episode holds its final observation and a zero action that no window uses. Windows are gathered by row number,
 so that a batch costs one indexing operation.
 
-Nothing mis-shaped is accepted: the error names the source, the episode and the field.
+Nothing mis-shaped is accepted, nor what was recorded in another domain or with another robot: the error names the
+source, the episode and the field.
 
 Dimensions: E episodes, R rows of all episodes, T steps of one, B batch, O observation, A action.
 """
@@ -12,6 +13,7 @@ Dimensions: E episodes, R rows of all episodes, T steps of one, B batch, O obser
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +24,12 @@ import torch
 from torch import Tensor
 
 from skimo_core.contract.errors import EpisodeError
-from skimo_core.contract.specs import ActionSpec, ObservationSpec
+from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.episodes.cache import load_folder
-
-ACTION_SLACK = 1e-5
+from skimo_core.episodes.episode import EpisodeMeta
+from skimo_core.episodes.fit import ACTION_SLACK, unnamed, why_unlike
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,6 +43,7 @@ class EpisodeSet:
         actions_RA: float32, as many rows; the last of each episode is zero.
         starts_E, steps_E: first row and T of each episode.
         digests: of the data sets it was made of, by name.
+        robot: whose limits the data obeyed, as far as it says.
     """
 
     observations_RO: Tensor
@@ -46,6 +51,7 @@ class EpisodeSet:
     starts_E: Tensor
     steps_E: Tensor
     digests: Mapping[str, str]
+    robot: Named = UNKNOWN
 
     @classmethod
     def from_arrays(
@@ -55,6 +61,7 @@ class EpisodeSet:
         *,
         source: str = "arrays",
         digests: Mapping[str, str] | None = None,
+        robot: Named = UNKNOWN,
     ) -> EpisodeSet:
         """Build from one [T + 1, O] and one [T, A] array per episode.
 
@@ -85,6 +92,7 @@ class EpisodeSet:
             starts_E=torch.from_numpy(np.concatenate([[0], np.cumsum(steps + 1)[:-1]])),
             steps_E=torch.from_numpy(steps),
             digests=digests or {source: hashlib.sha256(flat_o.tobytes() + flat_a.tobytes()).hexdigest()},
+            robot=robot,
         )
 
     def __len__(self) -> int:
@@ -118,6 +126,7 @@ class EpisodeSet:
             starts_E=torch.cumsum(steps + 1, 0) - (steps + 1),
             steps_E=steps,
             digests=self.digests,
+            robot=self.robot,
         )
 
     def split(self, held_out: float) -> tuple[EpisodeSet, EpisodeSet]:
@@ -130,23 +139,49 @@ class EpisodeSet:
         return self.select(kept), self.select(test)
 
 
-def load_episodes(*folders: Path) -> EpisodeSet:
+def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = None) -> EpisodeSet:
     """Episodes of folders of recordings, through their digest-checked array caches.
 
+    What a recording doesn't say of its domain, robot and channels is printed, once a folder, and let pass.
+
+    Args:
+        domain: that they were recorded in.
+        robot: that they were recorded with; None is the domain's.
+
     Raises:
-        EpisodeError: nothing there, or something damaged or mis-shaped; names file, episode and field.
+        EpisodeError: nothing there, or something damaged or mis-shaped, or of another domain, robot, rate or other
+            channels; names file, episode and field.
     """
+    robot = robot or load_limits(domain.robot)
     observations, actions, digests = [], [], {}
+    made_with = UNKNOWN
     for folder in folders:
         if not folder.is_dir():
             raise EpisodeError(f"{folder}: no such folder; make one with `skimo collect` or `skimo ingest`")
         cache, _ = load_folder(folder)
+        if _of_robot(cache.metas, folder.name, domain, robot):
+            made_with = robot.named
         ends_o, ends_a = np.cumsum(cache.lengths + 1)[:-1], np.cumsum(cache.lengths)[:-1]
         observations += np.split(cache.observations, ends_o)
         actions += np.split(cache.actions, ends_a)
         digests[folder.name] = cache.digest
     source = ", ".join(digests)
-    return EpisodeSet.from_arrays(observations, actions, source=source, digests=digests)
+    return EpisodeSet.from_arrays(observations, actions, source=source, digests=digests, robot=made_with)
+
+
+def _of_robot(metas: Sequence[EpisodeMeta], name: str, domain: Domain, robot: RobotLimits) -> bool:
+    """Whether the recordings say that they are of this robot.
+
+    Raises:
+        EpisodeError: one is of another domain, robot, rate or other channels.
+    """
+    for meta in metas:
+        if why := why_unlike(meta, domain, robot):
+            raise EpisodeError(f"{name}: episode {meta.episode_id}: {why}, or leave that recording out")
+    taken = {"domain": domain.named, "robot": robot.named, "channels": "the domain's"}
+    for what, count in sorted(Counter(what for meta in metas for what in unnamed(meta)).items()):
+        print(f"{name}: {count} of {len(metas)} episodes don't name their {what}; taken as {taken[what]}")
+    return any(meta.robot.digest for meta in metas)
 
 
 def check_widths(episodes: EpisodeSet, observation: ObservationSpec, action: ActionSpec) -> None:

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_core.contract.specs import Named
+from skimo_core.contract.specs import UNKNOWN, Named
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import RobotLimits
 from skimo_server.bundle import Manifest, write_bundle
 from skimo_server.kinds import SKIMO
 from skimo_server.planner_config import PlannerConfig
 
-from .checkpoint import part, read_checkpoint
+from .checkpoint import load_weights, part, read_checkpoint
 from .data import EpisodeSet
 from .graphs import bundle_graphs
 from .models.agent import SkillModel
@@ -76,7 +77,7 @@ def load_run(run: Path) -> TrainedRun:
             "run `skimo pretrain` again with the same --out to finish it"
         )
     model = SkillModel(recipe.model)
-    model.load_state_dict(part(tensors, "model"))
+    load_weights(model, part(tensors, "model"), run)
     return TrainedRun(
         model=model.eval(),
         recipe=recipe,
@@ -93,17 +94,21 @@ def export_bundle(
     *,
     planner: PlannerConfig | None = None,
     parent_id: str | None = None,
-    robot: Named | None = None,
+    robot: RobotLimits | None = None,
 ) -> Manifest:
     """Write the bundle of a finished run.
 
+    Args:
+        robot: whose limits its data obeyed, where the data doesn't say; where it does, it must be the same.
+
     Raises:
-        SpecError: the run was made for another domain.
+        SpecError: the run was made for another domain, or its data with another robot.
         BundleError: torch and ONNX disagree, or the bundle would be refused on loading.
     """
     if run.state["domain_digest"] != domain.digest:
         made_for = Named(name=run.recipe.domain, digest=run.state["domain_digest"])
         raise SpecError(f"this run was made for domain {made_for}, not {domain.named}; name that one with --domain")
+    made_with = robot_of(run, robot)
     graphs = bundle_graphs(run.model)
     known = parity_cases(run)
     cases = {name: known[name] for name in graphs}
@@ -128,9 +133,23 @@ def export_bundle(
         dataset_digests=run.state["dataset_digests"],
         commit=run.state["commit"],
         domain=domain.named,
-        robot=robot,
+        robot=made_with,
         parent_id=parent_id,
     )
+
+
+def robot_of(run: TrainedRun, robot: RobotLimits | None) -> Named:
+    """Whose limits the run's data obeyed: what the data says, else `robot`.
+
+    Raises:
+        SpecError: the data names another one than `robot`.
+    """
+    recorded = Named(**run.state.get("robot", {}))
+    if not recorded.digest:
+        return UNKNOWN if robot is None else robot.named
+    if robot is not None and not robot.accepts(recorded.digest):
+        raise SpecError(f"this run's data was recorded with robot {recorded}, not {robot.named}; leave --robot out")
+    return recorded
 
 
 def measure_parity(cases: Mapping[str, Case], graphs: dict[str, bytes]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _decode(model: SkillModel) -> bytes:
     g = GraphBuilder({"latent": [c.latent]}, fast_elu=True)
     raw = g.mlp("latent", model.decoder)
     mean = g.slice(raw, 0, c.observation) if c.decoder_std else raw
-    scaled = g.op("Mul", mean, g.constant(model.scale_O.numpy()))
+    scaled = g.op("Mul", mean, g.constant(model.std_O.numpy()))
     g.output(g.op("Add", scaled, g.constant(model.mean_O.numpy())), "observation", [c.observation])
     return g.build()
 

@@ -14,6 +14,7 @@ from skimo_core.contract.errors import SpecError
 
 from .recipes import Recipe
 
+DOMAINS_SIZES = ("model.observation", "model.action", "model.horizon")
 PARTS = ("model", "loss", "pretrain", "refine", "correct", "value")
 
 
@@ -39,7 +40,8 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with some fields of its parts changed.
 
     Raises:
-        SpecError: an unknown part or field, a value of another type, or one that the part refuses.
+        SpecError: an unknown part or field, a value of another type, one that the part refuses, or another size than
+            the domain's.
     """
     changes: dict[str, dict[str, Any]] = {}
     for name, value in parsed(settings).items():
@@ -55,5 +57,9 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         kinds = (int, float) if type(current[field]) is float else type(current[field])
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(current[field], bool):
             raise SpecError(f"setting {name} is {value!r}, must be a {type(current[field]).__name__}")
+        if name in DOMAINS_SIZES and value != current[field]:
+            raise SpecError(
+                f"setting {name} is {value}, the domain's is {current[field]} and can't be set; name another --domain"
+            )
         changes.setdefault(part, {})[field] = value
     return replace(recipe, **{part: replace(getattr(recipe, part), **new) for part, new in changes.items()})

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
 
-from .checkpoint import CHECKPOINT, part, read_checkpoint, restore_adam, save_checkpoint
+from .checkpoint import CHECKPOINT, load_weights, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet
 from .losses import Metrics, skimo_loss
 from .models.agent import SkillModel
@@ -147,13 +147,13 @@ class Pretrainer:
         """Go on from a checkpoint; returns its JSON state.
 
         Raises:
-            SpecError: it was made with another recipe.
+            SpecError: it was made with another recipe, or by another version.
         """
         tensors, state = read_checkpoint(run)
         if state["recipe"] != self.recipe.to_dict():
             raise SpecError(f"{run.name}: was begun with other settings; resume with the same, or choose another --out")
-        self.model.load_state_dict(part(tensors, "model"))
-        self.target_encoder.load_state_dict(part(tensors, "target"))
+        load_weights(self.model, part(tensors, "model"), run)
+        load_weights(self.target_encoder, part(tensors, "target"), run)
         restore_adam(self.optimizer, tensors)
         self.generator.set_state(tensors["rng/train"])
         self.update, self.elapsed_s = int(state["update"]), float(state["elapsed_s"])

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from skimo_core.contract.errors import SpecError
+from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.domain.domain import Domain
+from skimo_core.episodes.files import why_unusable
 from skimo_core.process.provenance import commit
 
 from .checkpoint import read_checkpoint
 from .data import EpisodeSet, check_widths
 from .export import parity_inputs
 from .pretrain import Pretrainer, can_resume, pretrain
-from .recipes import Recipe
+from .recipes import Recipe, for_domain
 from .refine import refine_policy
 from .report import held_out_report, summary
 from .value import train_value
@@ -35,10 +37,12 @@ def train_run(
 
     Raises:
         EpisodeError: the episodes don't fit the domain.
-        SpecError: `run` was begun with other settings or data.
+        SpecError: `run` was begun with other settings or data, or the recipe's sizes are not the domain's.
+        SetupError: `run` can't be written to.
     """
     check_widths(episodes, domain.observation, domain.action)
-    run.mkdir(parents=True, exist_ok=True)
+    _check_sizes(recipe, domain)
+    _check_folder(run)
     train, held_out = episodes.split(recipe.pretrain.held_out)
     trainer = Pretrainer(recipe, domain, train, held_out)
     state: dict[str, Any] = {
@@ -46,6 +50,7 @@ def train_run(
         "commit": commit(),
         "domain_digest": domain.digest,
         "domain_source": domain.source,
+        "robot": asdict(episodes.robot),
     }
     if can_resume(run):
         state = _checked(run, state)
@@ -75,12 +80,33 @@ def train_run(
     return report
 
 
+def _check_sizes(recipe: Recipe, domain: Domain) -> None:
+    model, fitting = recipe.model, for_domain(recipe, domain).model
+    for name in ("observation", "action", "horizon"):
+        its, wanted = getattr(model, name), getattr(fitting, name)
+        if its != wanted:
+            raise SpecError(
+                f"recipe {recipe.name}: model {name} is {its}, domain {domain.name!r} has {wanted}; make the recipe "
+                "for it with `for_domain`"
+            )
+
+
+def _check_folder(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        why = why_unusable(run)
+    except OSError as error:
+        why = f"{error.strerror or error}; choose another --out"
+    if why:
+        raise SetupError(f"the run can't go to {run}: {why}")
+
+
 def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     """The state of the run so far, if it is of the same data."""
     found = read_checkpoint(run)[1]
-    if found["dataset_digests"] != state["dataset_digests"]:
+    if any(found.get(name) != state[name] for name in ("dataset_digests", "robot")):
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "finished", "curves")
+    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,11 +14,10 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
 from skimo_core.contract.errors import EpisodeError
+from skimo_core.control.loop import StepKind
 from skimo_core.episodes.cache import from_episodes, load_folder, read_cache
-from skimo_core.episodes.cli import ingest
 from skimo_core.episodes.definitions import EPISODE_STEP, SEPARATOR
-from skimo_core.episodes.episode import Episode, EpisodeMeta, check_episode
-from skimo_core.episodes.hdf5 import read_hdf5
+from skimo_core.episodes.episode import KINDS, Episode, EpisodeMeta, check_episode
 from skimo_core.episodes.recording import EpisodeWriter, read_episode, write_episode
 
 MESSAGE = Path(__file__).parents[2] / "ros2_ws" / "src" / "skimo_msgs" / "msg" / "EpisodeStep.msg"
@@ -164,86 +162,57 @@ def test_one_damaged_recording_is_named_and_the_rest_still_loads(tmp_path: Path)
     assert len(cache) == 2 and len(errors) == 1 and "play-1.mcap" in errors[0]
 
 
-def d4rl_file(path: Path, *, width: int = 60, timeouts: bool = True, steps: tuple[int, ...] = (30, 20)) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    total = sum(steps)
-    observations = rng.normal(size=(total, width)).astype(np.float32)
-    ends = np.zeros(total, bool)
-    ends[np.cumsum(steps) - 1] = True
-    with h5py.File(path, "w") as file:
-        file["observations"] = observations
-        file["actions"] = rng.uniform(-1, 1, (total, 9)).astype(np.float32)
-        file["terminals"] = np.zeros(total, bool) if timeouts else ends
-        if timeouts:
-            file["timeouts"] = ends
-    return observations
+def known_steps(episode: Episode) -> Episode:
+    """The episode with all that a control step may hold; two steps were held before the first plan."""
+    rng = np.random.default_rng(1)
+    steps = episode.steps
+    proposed, skills = rng.uniform(-1, 1, (2, steps, 9)).astype(np.float32)
+    proposed[:2] = skills[:2] = np.nan
+    kinds = np.array(["prepare", "hold", *["act"] * (steps - 2), "done"])
+    return replace(
+        episode,
+        actions_proposed=proposed,
+        skills=skills[:, :6],
+        rewards=rng.integers(0, 2, steps + 1).astype(np.float32),
+        kinds=kinds,
+        verdicts=rng.integers(0, 4, steps + 1).astype(np.uint8),
+    )
 
 
-@pytest.mark.parametrize("width", [30, 60])
-@pytest.mark.parametrize("timeouts", [True, False])
-def test_d4rl_files_are_ingested(
-    tmp_path: Path, width: int, timeouts: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    observations = d4rl_file(tmp_path / "kitchen.hdf5", width=width, timeouts=timeouts)
-    assert ingest(["--source", str(tmp_path / "kitchen.hdf5"), "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.startswith("ingested 2 episodes 48 steps digest ")
-    cache, _ = load_folder(tmp_path / "out")
-    assert cache.lengths.tolist() == [29, 19]  # the state after the last action was not stored
-    np.testing.assert_array_equal(cache.episode(1).observations, observations[30:, :30])
-    assert {meta.arm for meta in cache.metas} == {"kitchen"}
+OPTIONAL = ("actions_proposed", "skills", "rewards", "kinds", "verdicts")
 
 
-def test_minari_files_are_read_in_order(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    observations = rng.normal(size=(12, 8, 59))
-    with h5py.File(tmp_path / "main_data.hdf5", "w") as file:
-        for i in range(12):
-            group = file.create_group(f"episode_{i}")
-            group.create_group("observations")["observation"] = observations[i]
-            group["actions"] = rng.uniform(-1, 1, (7, 9))
-    episodes, errors = read_hdf5(tmp_path / "main_data.hdf5")
-    assert not errors and [e.meta.episode_id for e in episodes] == [f"episode_{i}" for i in range(12)]
-    expected = np.concatenate([observations[2][:, :9], observations[2][:, 18:39]], axis=1)
-    np.testing.assert_allclose(episodes[2].observations, expected, rtol=1e-6)
+def test_all_that_a_step_holds_is_written_and_read(tmp_path: Path) -> None:
+    episode = known_steps(an_episode())
+    write_episode(tmp_path / "e.mcap", episode)
+    back = read_episode(tmp_path / "e.mcap")
+    for field in OPTIONAL:
+        np.testing.assert_array_equal(getattr(back, field), getattr(episode, field), err_msg=field)
+        assert getattr(back, field).dtype.kind == getattr(episode, field).dtype.kind
 
 
-def test_a_damaged_hdf5_episode_is_named_and_the_rest_still_loads(tmp_path: Path) -> None:
-    path = tmp_path / "kitchen.hdf5"
-    observations = d4rl_file(path)
-    observations[35, 3] = np.nan
-    with h5py.File(path, "r+") as file:
-        del file["observations"]
-        file["observations"] = observations
-    with pytest.raises(EpisodeError, match=r"kitchen\.hdf5.*episode 1.*observations"):
-        read_hdf5(path)
-    episodes, errors = read_hdf5(path, skip_damaged=True)
-    assert len(episodes) == 1 and "episode 1" in errors[0]
+def test_what_is_not_known_of_a_step_stays_unknown(tmp_path: Path) -> None:
+    write_episode(tmp_path / "e.mcap", an_episode())
+    assert all(getattr(read_episode(tmp_path / "e.mcap"), field) is None for field in OPTIONAL)
 
 
-def test_a_minari_episode_without_a_field_is_named_and_the_rest_still_loads(tmp_path: Path) -> None:
-    path = tmp_path / "main_data.hdf5"
-    with h5py.File(path, "w") as file:
-        for i in range(3):
-            file[f"episode_{i}/observations"] = np.zeros((8, 30))
-            if i != 1:
-                file[f"episode_{i}/actions"] = np.zeros((7, 9))
-    with pytest.raises(EpisodeError, match=r"main_data\.hdf5.*episode_1.*actions"):
-        read_hdf5(path)
-    episodes, errors = read_hdf5(path, skip_damaged=True)
-    assert [e.meta.episode_id for e in episodes] == ["episode_0", "episode_2"] and len(errors) == 1
+def test_the_kinds_are_the_loops() -> None:
+    assert set(KINDS) == {kind.value for kind in StepKind}
 
 
-@pytest.mark.parametrize("field", ["actions", "terminals"])
-def test_a_missing_field_or_a_cut_file_is_named(tmp_path: Path, field: str) -> None:
-    path = tmp_path / "kitchen.hdf5"
-    d4rl_file(path)
-    with h5py.File(path, "r+") as file:
-        del file[field]
-    with pytest.raises(EpisodeError, match=field):
-        read_hdf5(path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(EpisodeError, match=r"kitchen\.hdf5"):
-        read_hdf5(path)
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("actions_proposed", np.zeros((20, 8), np.float32), "actions_proposed: shape"),
+        ("skills", np.zeros((19, 6), np.float32), "skills: shape"),
+        ("rewards", np.full(21, np.inf, np.float32), "rewards: element"),
+        ("kinds", np.array(["act"] * 20 + ["rest"]), "kinds .* must be .* hold"),
+        ("verdicts", np.zeros(21), "verdicts: dtype"),
+    ],
+)
+def test_misshaped_steps_name_their_field(field: str, value: np.ndarray, words: str) -> None:
+    with pytest.raises(EpisodeError, match=rf"file\.mcap: episode play-0: {words}"):
+        check_episode(replace(known_steps(an_episode()), **{field: value}), "file.mcap")
 
 
 def test_metadata_survives_json() -> None:

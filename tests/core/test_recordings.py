@@ -14,6 +14,7 @@ import tracemalloc
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import lz4.frame
 import numpy as np
@@ -25,6 +26,7 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType
 from mcap.writer import Writer as PlainWriter
 from mcap_ros2.decoder import DecoderFactory
+from mcap_ros2.writer import Writer
 
 from skimo_core.contract.errors import EpisodeError, SetupError
 from skimo_core.episodes import episode as episode_module
@@ -34,7 +36,15 @@ from skimo_core.episodes.cli import repair as repair_command
 from skimo_core.episodes.definitions import EPISODE_STEP, EPISODE_STEP_TYPE
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.files import STEM_BYTES, check_folder, create_free, file_stem, write_atomic
-from skimo_core.episodes.recording import METADATA, OUTCOME, EpisodeWriter, read_episode, read_meta, write_episode
+from skimo_core.episodes.recording import (
+    METADATA,
+    OUTCOME,
+    EpisodeWriter,
+    metadata_records,
+    read_episode,
+    read_meta,
+    write_episode,
+)
 from skimo_core.episodes.repair import lock, repair, unended
 from skimo_core.episodes.seal import check_seal, sealed
 from skimo_core.episodes.stream import MIB, ReadLimits
@@ -143,6 +153,59 @@ def test_a_changed_outcome_is_refused(tmp_path: Path) -> None:
         read_episode(path)
 
 
+def end_with(path: Path, outcome: dict[str, str], *, definition: str = EPISODE_STEP) -> None:
+    """A recording as a recorder ends it, its steps of this definition."""
+    fields = {line.split()[1] for line in definition.partition("=")[0].splitlines()}
+    with path.open("xb") as file:
+        writer = Writer(file, chunk_size=1024, compression=CompressionType.LZ4)
+        schema = writer.register_msgdef(EPISODE_STEP_TYPE, definition)
+        writer.add_metadata(METADATA, metadata_records(an_episode().meta))
+        for step in range(4):
+            whole = {
+                "header": {"stamp": {"sec": 0, "nanosec": 0}, "frame_id": ""},
+                "episode_id": "play-0",
+                "step": step,
+                "kind": "act",
+                "reason": "",
+                "observation": [0.0] * 30,
+                "action_proposed": [0.5] * 9,
+                "action_applied": [0.25] * 9,
+                "skill": [0.1] * 10,
+                "step_in_skill": step,
+                "reward": 1.0,
+                "verdict": 1,
+            }
+            writer.write_message("/skimo/episode_step", schema, {k: v for k, v in whole.items() if k in fields}, 0)
+        writer._writer.add_metadata(OUTCOME, sealed(outcome))
+        writer.finish()
+
+
+@pytest.mark.parametrize(("told", "success"), [("true", True), ("false", False), (None, None)])
+def test_the_outcome_says_whether_an_episode_succeeded(tmp_path: Path, told: str | None, success: bool | None) -> None:
+    end_with(tmp_path / "e.mcap", {"complete": "true"} | ({} if told is None else {"success": told}))
+    assert read_episode(tmp_path / "e.mcap").meta.success is success
+    assert load_folder(tmp_path)[0].metas[0].success is success
+    assert load_folder(tmp_path)[0].metas[0].success is success  # out of the cache
+
+
+def test_an_outcome_of_other_words_is_refused(tmp_path: Path) -> None:
+    end_with(tmp_path / "e.mcap", {"success": "perhaps"})
+    with pytest.raises(EpisodeError, match=r"e\.mcap: .*'skimo\.outcome' says success 'perhaps', must be"):
+        read_episode(tmp_path / "e.mcap")
+
+
+def test_a_definition_that_lacks_fields_gives_none_for_them(tmp_path: Path) -> None:
+    lines, later = EPISODE_STEP.splitlines(keepends=True), ("skill", "reward", "verdict")
+    older = "".join(line for line in lines if line.split()[-1] not in later)
+    end_with(tmp_path / "whole.mcap", {})
+    end_with(tmp_path / "older.mcap", {}, definition=older)
+    whole, less = read_episode(tmp_path / "whole.mcap"), read_episode(tmp_path / "older.mcap")
+    assert whole.skills is not None and whole.skills.shape == (3, 10)
+    assert whole.rewards is not None and whole.verdicts is not None and whole.verdicts.tolist() == [1] * 4
+    assert (less.skills, less.rewards, less.verdicts) == (None, None, None)
+    assert less.kinds is not None and less.actions_proposed is not None and (less.actions_proposed == 0.5).all()
+
+
 def test_metadata_without_a_checksum_is_refused_until_it_is_sealed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +307,16 @@ def test_empty_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.mcap").mkdir()
     with pytest.raises(EpisodeError, match=r"folder\.mcap: can't be read"):
         read_episode(tmp_path / "folder.mcap", salvage=True)
+
+
+def test_a_foreign_mcap_is_said_to_be_none_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "bag.mcap").open("xb") as file:
+        writer = PlainWriter(file)
+        writer.start(profile="ros2", library="x")
+        writer.finish()
+    for read in (read_episode, read_meta):
+        with pytest.raises(EpisodeError, match=r"bag\.mcap: .*is no skimo recording.*`skimo ingest` reads HDF5 only"):
+            read(tmp_path / "bag.mcap")
 
 
 def test_missing_steps_are_named_and_salvage_takes_the_longest_run(tmp_path: Path) -> None:
@@ -392,6 +465,22 @@ def cached(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def test_a_recording_rewritten_in_the_same_size_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skimo_core.episodes.recording.CompressionType", SimpleNamespace(LZ4=CompressionType.NONE))
+    path = tmp_path / "play-0.mcap"
+    write_steps(path, [0, 1, 2], EpisodeMeta(episode_id="e", source="teleop"))
+    before, _ = load_folder(tmp_path)
+    status = path.stat()
+    path.unlink()
+    with EpisodeWriter(path, EpisodeMeta(episode_id="e", source="teleop")) as writer:
+        for number in (0, 1, 2):
+            writer.step(0.08 * number, np.full(30, number, np.float32), np.full(9, 0.5, np.float32))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    after, _ = load_folder(tmp_path)
+    assert after.digest != before.digest and (after.actions == 0.5).all()
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
 def test_a_cut_cache_index_says_what_to_do(tmp_path: Path, keep: float) -> None:
     index = cached(tmp_path) / "meta.json"
@@ -408,6 +497,27 @@ def test_a_changed_cache_index_is_refused(tmp_path: Path, old: bytes, new: bytes
     index.write_bytes(index.read_bytes().replace(old, new))
     with pytest.raises(EpisodeError, match="delete that folder"):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": 2, "about": 3, "sha256": ""}']
+)
+def test_a_cache_index_of_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    index = cached(tmp_path) / "meta.json"
+    index.write_bytes(content)
+    for read in (lambda: read_cache(index.parent), lambda: load_folder(tmp_path)):
+        with pytest.raises(EpisodeError, match=r"cache: meta\.json is cut short or altered.*delete that folder"):
+            read()
+
+
+def test_cached_arrays_of_anything_else_are_refused(tmp_path: Path) -> None:
+    folder = cached(tmp_path)
+    np.savez(folder / "other.npz", a=np.zeros(3))
+    zipped = (folder / "other.npz").read_bytes()
+    for content in (b"", b"PK\x03\x04", zipped, b"\x93NUMPY\x01\x00"):
+        (folder / "actions.npy").write_bytes(content)
+        with pytest.raises(EpisodeError, match=r"cache can't be read.*delete that folder"):
+            load_folder(tmp_path)
 
 
 def test_a_cache_that_can_t_be_written_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,6 +571,7 @@ def defined(path: Path, definition: str, kind: str = EPISODE_STEP_TYPE) -> None:
         (EPISODE_STEP.replace("int32 sec", "builtin_interfaces/Time sec"), "Time' with other fields"),
         (EPISODE_STEP.replace("string kind", "string __class__"), "only plain fields"),
         (EPISODE_STEP.replace("string kind", "string[<=5] kind"), "plain fields"),
+        (EPISODE_STEP.replace("float32 reward", "string reward"), "field reward .* is string, must be float32"),
         (EPISODE_STEP + "x" * 70_000, "at most 65,536"),
         (EPISODE_STEP.replace("MSG: std_msgs/Header", "MSG: std_msgs-Header"), "other fields"),
     ],

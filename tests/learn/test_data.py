@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from skimo_core.contract.errors import EpisodeError
+from skimo_core.contract.specs import UNKNOWN, Named
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.cache import from_episodes
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
@@ -75,21 +79,86 @@ def test_another_robots_episodes_are_refused(domain: Domain) -> None:
         check_widths(EpisodeSet.from_arrays(observations, actions, source="play"), domain.observation, domain.action)
 
 
-def test_recordings_load_as_they_were_written_and_a_changed_cache_is_refused(tmp_path: Path) -> None:
-    observations, actions = arrays()
-    made = [
-        Episode(observations=o, actions=a, meta=EpisodeMeta(episode_id=f"e{i}", source="play"))
-        for i, (o, a) in enumerate(zip(observations, actions))
-    ]
-    (tmp_path / "play").mkdir()
+def record(folder: Path, *metas: EpisodeMeta) -> list[Episode]:
+    """Recordings of those episodes."""
+    observations, actions = arrays((5, 12, 7)[: len(metas)])
+    folder.mkdir(exist_ok=True)
+    made = [Episode(observations=o, actions=a, meta=m) for o, a, m in zip(observations, actions, metas)]
     for episode in made:
-        write_episode(tmp_path / "play" / f"{episode.meta.episode_id}.mcap", episode)
-    loaded = load_episodes(tmp_path / "play")
-    assert loaded.digests == {"play": from_episodes(made).digest} == load_episodes(tmp_path / "play").digests
-    assert torch.equal(loaded.observations_RO, EpisodeSet.from_arrays(observations, actions).observations_RO)
+        write_episode(folder / f"{episode.meta.episode_id}.mcap", episode)
+    return made
+
+
+def test_recordings_load_as_they_were_written_and_a_changed_cache_is_refused(tmp_path: Path, domain: Domain) -> None:
+    made = record(tmp_path / "play", *(EpisodeMeta(episode_id=f"e{i}", source="play") for i in range(3)))
+    loaded = load_episodes(tmp_path / "play", domain=domain)
+    again = load_episodes(tmp_path / "play", domain=domain)
+    assert loaded.digests == {"play": from_episodes(made).digest} == again.digests
+    assert torch.equal(loaded.observations_RO, EpisodeSet.from_arrays(*arrays()).observations_RO)
     path = tmp_path / "play" / "cache" / "actions.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(EpisodeError, match="digest"):
-        load_episodes(tmp_path / "play")
+        load_episodes(tmp_path / "play", domain=domain)
     with pytest.raises(EpisodeError, match="no such folder"):
-        load_episodes(tmp_path / "none")
+        load_episodes(tmp_path / "none", domain=domain)
+
+
+def whole_meta(domain: Domain, episode_id: str = "e0") -> EpisodeMeta:
+    return EpisodeMeta(
+        episode_id=episode_id,
+        source="play",
+        domain=domain.named,
+        robot=load_limits(domain.robot).named,
+        channels=domain.observation.names,
+        rate_hz=domain.action.rate_hz,
+    )
+
+
+OTHER = Named(name="other", digest="ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"domain": OTHER}, r"domain 'other' \(digest abababababab\), wanted 'kitchen' \(digest .*--domain"),
+        ({"robot": OTHER}, r"robot 'other' \(digest abababababab\), wanted 'panda' \(digest .*--robot"),
+        ({"rate_hz": 20.0}, r"20 control steps per second, wanted 12\.5"),
+        ({"channels": tuple(f"c{i}" for i in range(30))}, r"channel 0 'c0', wanted 'panda_joint1'"),
+    ],
+)
+@pytest.mark.parametrize("folders", [1, 2])
+def test_recordings_of_something_else_are_refused_even_among_others(
+    tmp_path: Path, change: dict[str, Any], words: str, folders: int, domain: Domain
+) -> None:
+    odd = replace(whole_meta(domain, "e1"), **change)
+    if folders == 1:
+        paths = [tmp_path / "one"]
+        record(paths[0], whole_meta(domain), odd)
+    else:
+        paths = [tmp_path / "one", tmp_path / "two"]
+        record(paths[0], whole_meta(domain))
+        record(paths[1], odd)
+    with pytest.raises(EpisodeError, match=rf"{paths[-1].name}: episode e1: .*{words}"):
+        load_episodes(*paths, domain=domain)
+
+
+def test_what_recordings_say_is_kept_and_what_they_leave_open_is_told(
+    tmp_path: Path, domain: Domain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "open", EpisodeMeta(episode_id="e0", source="teleop"))
+    record(tmp_path / "whole", whole_meta(domain, "e1"))
+    loaded = load_episodes(tmp_path / "open", domain=domain)
+    assert loaded.robot == UNKNOWN
+    said = capsys.readouterr().out
+    assert "open: 1 of 1 episodes don't name their domain; taken as 'kitchen' (digest " in said
+    assert "don't name their robot; taken as 'panda'" in said and "don't name their channels" in said
+    both = load_episodes(tmp_path / "whole", tmp_path / "open", domain=domain)
+    assert both.robot == load_limits("panda").named == both.split(0.5)[0].robot
+    load_episodes(tmp_path / "whole", domain=domain)
+    assert "whole: " not in capsys.readouterr().out
+
+
+def test_recordings_made_with_a_named_robot_are_taken_as_such(tmp_path: Path, domain: Domain) -> None:
+    fr3 = load_limits("fr3")
+    record(tmp_path / "play", replace(whole_meta(domain), robot=fr3.named))
+    assert load_episodes(tmp_path / "play", domain=domain, robot=fr3).robot == fr3.named

@@ -16,6 +16,7 @@ import torch
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.robot import load_limits
 from skimo_learn import cli
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import (
@@ -106,6 +107,39 @@ def test_every_graph_of_every_variant_agrees_with_torch(
     session = ort.InferenceSession(graphs["encode"], providers=["CPUExecutionProvider"])
     single = session.run(None, {"observation": np.zeros((1, 30), np.float32)})
     assert np.asarray(single[0]).shape == (1, 24)
+
+
+def test_a_bundle_names_the_robot_that_its_data_was_recorded_with(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fr3 = load_limits("fr3").named
+    short = replace(recipe, value=replace(recipe.value, skills=1))
+    train_run(short, domain, replace(episodes, robot=fr3), tmp_path / "run")
+    export = ["--checkpoint", str(tmp_path / "run"), "--out"]
+    assert cli.export([*export, str(tmp_path / "b")]) == 0
+    assert load_bundle(tmp_path / "b").manifest.robot == fr3
+    assert cli.export([*export, str(tmp_path / "c"), "--robot", "fr3"]) == 0
+    assert cli.export([*export, str(tmp_path / "d"), "--robot", "panda"]) == 1
+    said = capsys.readouterr().err
+    assert "recorded with robot 'fr3' (digest " in said and "not 'panda' (digest " in said
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(SpecError, match="begun with other data"):
+        train_run(short, domain, episodes, tmp_path / "run")
+
+
+def test_an_out_that_can_t_be_written_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for out in (tmp_path / "file", tmp_path / "file" / "b", Path("/proc/b")):
+        assert cli.export(["--checkpoint", str(run), "--out", str(out)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("skimo export: ") and "choose another --out" in said and said.count("\n") == 1
+
+
+def test_weights_of_another_model_are_refused_in_words(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModelConfig(latent=24)
+    monkeypatch.setattr("skimo_learn.export.SkillModel", lambda config: SkillModel(other))
+    with pytest.raises(SpecError, match=r"small/checkpoint\.safetensors: its weights are not those of its recipe"):
+        load_run(run)
 
 
 def test_an_export_that_disagrees_is_refused(

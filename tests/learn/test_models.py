@@ -134,6 +134,23 @@ def test_normalisation_has_a_floor_and_decoding_inverts_its_scale() -> None:
     assert torch.allclose(model.normalise(model.decode(latent)), decoded, atol=1e-4)
 
 
+def test_what_stood_still_in_the_data_can_be_predicted_to_move() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(replace(SMALL, normalise=True, std_floor=0.02))
+    data = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0))
+    data[:, 3] = 0.7
+    model.fit_normalisation(data)
+    moved = data[:64].clone()
+    moved[:32, 3] = 0.8  # five times the floor
+    optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (model.decode_n(model.encode(moved))[0] - model.normalise(moved))[:, 3].square().mean().backward()
+        optimizer.step()
+    predicted = model.decode(model.encode(moved))[:, 3]
+    assert torch.allclose(predicted, moved[:, 3], atol=0.02)
+
+
 def test_settings_out_of_bounds_are_refused() -> None:
     with pytest.raises(SpecError, match="rho"):
         LossConfig(rho=0.0)

@@ -110,6 +110,8 @@ def test_settings_as_text_are_checked(recipe: Recipe) -> None:
             name, value = next(iter(settings.items()))
             assert with_settings(recipe, (f"{part}.{name}={value}",)) == recipe
     for bad, message in (
+        ("model.observation=12", "model.observation is 12, the domain's is 30 and can't be set; name another --domain"),
+        ("model.horizon=5", "the domain's is 10"),
         ("loss.rhoo=1", "unknown setting"),
         ("rho=1", "unknown setting"),
         ("model.members=x", "must be a int"),

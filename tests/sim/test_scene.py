@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import mujoco
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.domain.shapes import links_of
+from skimo_core.episodes.hdf5 import read_hdf5
+from skimo_core.episodes.layout import known_layouts
 from skimo_core.safety.collision import Collision, segment_distances
 from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
@@ -47,6 +52,26 @@ def test_forward_kinematics_agree_with_the_shipped_arm(ours: Scene, shipped: Sce
         (p, r), (p_shipped, r_shipped) = hand_pose(ours, q), hand_pose(shipped, q)
         assert np.linalg.norm(p - p_shipped) < 0.5e-3
         assert angle(r, r_shipped) < 2e-3
+
+
+def test_ingested_joints_put_our_hand_where_the_shipped_arms_was(ours: Scene, shipped: Scene, tmp_path: Path) -> None:
+    domain, data = load_domain(), mujoco.MjData(shipped.model)
+    rows = np.tile(shipped.start_qpos, (40, 1))  # as D4RL has them: the scene's own positions
+    rows[:, :7] = PAPERS_START_Q_RAD + 0.4 * np.sin(np.linspace(0, 3, 40))[:, None] * np.linspace(0.3, 1, 7)
+    with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
+        file["observations"], file["actions"] = rows, np.zeros((40, 9))
+        file["terminals"] = np.arange(40) == 39
+    (episode,) = read_hdf5(tmp_path / "d4rl.hdf5", domain=domain).episodes
+    assert all((layout.joint_offset_rad == shipped.arm.zero_rad).all() for layout in known_layouts())
+    for row, observation in zip(rows, episode.observations):
+        data.qpos[:] = row
+        mujoco.mj_kinematics(shipped.model, data)
+        p, r = hand_pose(ours, observation[:7].astype(np.float64))
+        site = data.site(shipped.arm.tcp_site)
+        assert np.linalg.norm(p - site.xpos) < 0.5e-3 and angle(r, site.xmat.reshape(3, 3)) < 2e-3
+    limits = load_limits(domain.robot)
+    moving = episode.observations[1:, [0, *range(2, 7)]]  # joint 2 begins beyond a Panda's limit there
+    assert (moving > limits.q_min_rad[[0, *range(2, 7)]]).all() and (moving < limits.q_max_rad[[0, *range(2, 7)]]).all()
 
 
 def test_start_is_inside_the_limits_with_the_hand_where_the_papers_have_it(ours: Scene, shipped: Scene) -> None:

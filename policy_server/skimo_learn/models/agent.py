@@ -4,7 +4,8 @@
 where a name ends in `_n`. Its state dict is what a checkpoint holds and what a bundle is exported from.
 
 Normalisation: n = (o - mean) / std with std the deviation in the data but at least `std_floor`, so that the noise of a
-channel that never moves isn't blown up to unit size. The decoder's output is in units of the plain deviation.
+channel that never moves isn't blown up to unit size. The decoder's output is in the same unit: what stood still in the
+data can still be predicted to move.
 
 Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent.
 """
@@ -83,14 +84,12 @@ class SkillModel(nn.Module):
 
     mean_O: Tensor
     std_O: Tensor
-    scale_O: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = c = config
         self.register_buffer("mean_O", torch.zeros(c.observation))
         self.register_buffer("std_O", torch.ones(c.observation))
-        self.register_buffer("scale_O", torch.ones(c.observation))
         features = c.latent if c.low_level_encoder else c.observation
         self.low_encoder = mlp([c.observation, c.hidden, c.latent]) if c.low_level_encoder else None
         self.encoder = mlp([c.observation, c.hidden, c.latent])
@@ -116,7 +115,6 @@ class SkillModel(nn.Module):
         std = observations_RO.double().std(0)
         self.mean_O.copy_(observations_RO.double().mean(0))
         self.std_O.copy_(std.clamp(min=self.config.std_floor))
-        self.scale_O.copy_(std.clamp(min=1e-5))
 
     def normalise(self, observation: Tensor) -> Tensor:
         """Raw to normalised observations [..., O]."""
@@ -133,7 +131,7 @@ class SkillModel(nn.Module):
         if self.config.decoder_std:
             raw, raw_std = raw.chunk(2, dim=-1)
             std = DECODER_STD_LOW + DECODER_STD_SPAN * (torch.tanh(raw_std) + 1.0)
-        return raw * (self.scale_O / self.std_O), std
+        return raw, std
 
     def policy_n(self, features: Tensor, skill: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pre-tanh mean [..., A] of the action and its deviation, if the policy has one."""

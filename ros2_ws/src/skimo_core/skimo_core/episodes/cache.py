@@ -5,7 +5,8 @@
 
 The digest is SHA-256 over the arrays alone, so the same episodes give the same digest wherever and whenever they are
 written. A cache whose arrays do not give its digest, or whose metadata does not give its checksum, is refused. Files
-are replaced whole, meta.json last, so a writer that is killed leaves the old cache or none.
+are replaced whole, meta.json last, so a writer that is killed leaves the old cache or none. It is of the recordings it
+was made of by their content: rewritten ones are read anew, whatever their name, size and time say.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from .files import make_folder, write_atomic
 from .recording import read_episode, recordings
 from .seal import check_seal, sealed
 
+Listing = Sequence[tuple[str, str]]
+"""Name and SHA-256 of recordings."""
 NAMES = ("observations", "actions", "lengths")
 FORMAT = 2
 META = "meta.json"
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +106,18 @@ def from_episodes(episodes: Sequence[Episode], where: str = "episodes") -> Episo
     )
 
 
-def write_cache(folder: Path, cache: EpisodeCache, sources: Sequence[Path] = ()) -> None:
+def write_cache(folder: Path, cache: EpisodeCache, sources: Listing = ()) -> None:
     """Write the cache's files into `folder`; meta.json last, so that a cut write is noticed.
 
     Args:
-        sources: the recordings it was made of; when they change it is made again.
+        sources: `listing` of the recordings it was made of, taken before they were read; when they change it is made
+            again.
 
     Raises:
         EpisodeError: the folder can't be written.
     """
     metas = [json.loads(meta.to_json()) for meta in cache.metas]
-    about = {"digest": cache.digest, "sources": _listing(sources), "episodes": metas}
+    about = {"digest": cache.digest, "sources": [list(entry) for entry in sources], "episodes": metas}
     try:
         make_folder(folder)
         (folder / META).unlink(missing_ok=True)
@@ -134,11 +139,11 @@ def read_cache(folder: Path) -> EpisodeCache:
     """
     about = _about(folder)
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in NAMES}
+        arrays = {name: _array(folder / f"{name}.npy") for name in NAMES}
         metas = tuple(EpisodeMeta.from_json(json.dumps(entry)) for entry in about["episodes"])
         wanted = str(about["digest"])
         found = digest(arrays["observations"], arrays["actions"], arrays["lengths"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, EpisodeError) as error:
+    except (*_DAMAGE, EpisodeError) as error:
         raise EpisodeError(f"{folder}: cache can't be read ({error}); {_REMEDY}") from None
     if found != wanted:
         raise EpisodeError(f"{folder}: arrays have digest {found[:12]}, {META} says {wanted[:12]}; {_REMEDY}")
@@ -147,7 +152,14 @@ def read_cache(folder: Path) -> EpisodeCache:
     return EpisodeCache(metas=metas, digest=found, **arrays)
 
 
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RecursionError)
+"""What reading a damaged file of a cache may raise."""
 _REMEDY = "delete that folder and it is made again"
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -158,7 +170,7 @@ def _about(folder: Path) -> dict[str, Any]:
             raise EpisodeError(f"is of another format than {FORMAT}")
         about = json.loads(check_seal(META, entries)["about"])
         return {**about}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EpisodeError) as error:
+    except (*_DAMAGE, EpisodeError) as error:
         raise EpisodeError(f"{folder}: {META} is cut short or altered ({error}); {_REMEDY}") from None
 
 
@@ -173,7 +185,8 @@ def load_folder(folder: Path, *, skip_damaged: bool = False) -> tuple[EpisodeCac
     """
     cached = folder / "cache"
     sources = recordings(folder)
-    if (cached / META).exists() and _about(cached).get("sources") == _listing(sources):
+    found = listing(sources)
+    if (cached / META).exists() and _about(cached).get("sources") == [list(entry) for entry in found]:
         return read_cache(cached), []
     episodes, errors = [], []
     for path in sources:
@@ -185,9 +198,22 @@ def load_folder(folder: Path, *, skip_damaged: bool = False) -> tuple[EpisodeCac
             errors.append(str(error))
     cache = from_episodes(episodes, folder.name)
     if not errors:
-        write_cache(cached, cache, sources)
+        write_cache(cached, cache, found)
     return cache, errors
 
 
-def _listing(sources: Sequence[Path]) -> list[list[object]]:
-    return [[path.name, path.stat().st_size] for path in sources]
+def listing(sources: Sequence[Path]) -> Listing:
+    """Name and SHA-256 of every recording: 600 of 0.3 MB take about 0.2 s."""
+    return tuple((path.name, _sha256(path)) for path in sources)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's content; empty if it can't be read, which whoever reads it next will say."""
+    sha = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                sha.update(block)
+    except OSError:
+        return ""
+    return sha.hexdigest()

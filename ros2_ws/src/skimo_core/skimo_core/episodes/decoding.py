@@ -1,7 +1,7 @@
 """Control steps out of their CDR bytes, by the message definition that the recording itself carries.
 
-Definitions of other versions are fine as long as they hold what an episode needs, under the same types; a definition
-with anything but plain fields is refused, so that no file can make the decoder recurse or allocate.
+Definitions of other versions are fine as long as they hold what an episode needs, and what it may have, under the same
+types; a definition with anything but plain fields is refused, so that no file can make the decoder recurse or allocate.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ from .definitions import SEPARATOR
 from .stream import DamageError
 
 NEEDED = {"episode_id": "string", "step": "uint32", "observation": "float32[]", "action_applied": "float32[]"}
+MAY_HOLD = {
+    "kind": "string",
+    "action_proposed": "float32[]",
+    "skill": "float32[]",
+    "reward": "float32",
+    "verdict": "uint8",
+}
 DEFINITION_BYTES = 64 * 1024
 DECODE_ERRORS = (McapError, ValueError, IndexError, struct.error, OverflowError)
+_REMEDY = "it was recorded by another program, and `skimo ingest` reads HDF5 only for now; leave it out"
 _PLAIN = re.compile(r"^(bool|byte|u?int(8|16|32|64)|float(32|64)|string)(\[\])?$")
 _PARTS = {
     "std_msgs/Header": {"stamp": "builtin_interfaces/Time", "frame_id": "string"},
@@ -61,20 +69,23 @@ def _make_decoder(channel: Channel, schema: Schema) -> Callable[[bytes], Any]:
         raise EpisodeError(
             f"control steps are encoded as {channel.message_encoding[:20]!r} / {schema.encoding[:20]!r} with a "
             f"definition of {len(schema.data):,} bytes, must be 'cdr' / 'ros2msg' and at most {DEFINITION_BYTES:,}; "
-            "ingest it"
+            f"{_REMEDY}"
         )
     text, _, rest = schema.data.decode("utf-8", "replace").partition(SEPARATOR)
     main = _fields(text)
     for name, kind in NEEDED.items():
         if main.get(name) != kind:
-            raise EpisodeError(f"field {name} of {schema.name} is {main.get(name)}, must be {kind}; ingest it")
+            raise EpisodeError(f"field {name} of {schema.name} is {main.get(name)}, must be {kind}; {_REMEDY}")
     if odd := [name for name, kind in main.items() if not _PLAIN.match(kind) and kind != "std_msgs/Header"]:
-        raise EpisodeError(f"the definition of {schema.name} has other than plain fields ({', '.join(odd)}); ingest it")
+        raise EpisodeError(f"the definition of {schema.name} has other than plain fields ({', '.join(odd)}); {_REMEDY}")
+    for name, kind in MAY_HOLD.items():
+        if main.get(name, kind) != kind:
+            raise EpisodeError(f"field {name} of {schema.name} is {main[name]}, must be {kind}; {_REMEDY}")
     for section in rest.split(SEPARATOR) if rest else ():
         title, _, body = section.strip().partition("\n")
         part = title.removeprefix("MSG: ").replace("/msg/", "/")
         if _PARTS.get(part) != _fields(body):
-            raise EpisodeError(f"the definition of {schema.name} holds {title[:60]!r} with other fields; ingest it")
+            raise EpisodeError(f"the definition of {schema.name} holds {title[:60]!r} with other fields; {_REMEDY}")
     parts = "".join(f"{SEPARATOR}\nMSG: {name}\n{_lines(part)}" for name, part in _PARTS.items())
     plain = Schema(id=schema.id, name=schema.name, encoding=schema.encoding, data=(_lines(main) + parts).encode())
     decoder = DecoderFactory().decoder_for("cdr", plain)

@@ -2,6 +2,7 @@
 
 The same form for teleoperation, scripted play and policy runs. Observation t was seen before action t; the last
 observation follows the last action. Actions are those *executed*. Units are in the specs (rad, m; actions in [-1, 1]).
+What else a control step holds is optional: None where whoever recorded it didn't know, or had no field for it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contract.errors import EpisodeError
-from ..contract.specs import UNKNOWN, Named
+from ..contract.errors import EpisodeError, SpecError
+from ..contract.specs import UNKNOWN, ArraySpec, Named
 
 FloatArray = npt.NDArray[np.float32]
+KINDS = ("prepare", "act", "missed", "hold", "done")
+"""What may be decided for a control step: the values of `control.loop.StepKind`; a test holds the two together."""
 NAMED = ("domain", "robot", "cell")
 
 
@@ -34,7 +37,7 @@ class EpisodeMeta:
         rate_hz: control steps per second.
         seed: of the run, where it had one.
         bundle_id: of the policy, where one acted.
-        success: whether the task was completed, where known.
+        success: whether the task was completed, where known; of a recorder's file it is in the outcome at its end.
         channels: names of the observation's channels.
         start_q_rad: [7] commanded joint positions at the start, where known.
         part: 1 of a recording from the episode's start on; a later one was begun in mid-episode, because the recorder
@@ -122,6 +125,11 @@ class Episode:
         observations: [T+1, O].
         actions: [T, A], executed.
         meta: where it comes from.
+        actions_proposed: [T, A], what was asked for before the gate; a row of NaN where nothing was.
+        skills: [T, Z], the skill in force; a row of NaN where none was.
+        rewards: [T+1], sub-tasks completed by that observation.
+        kinds: [T+1] of KINDS, what was decided for the step.
+        verdicts: [T+1], uint8, the gate's, a constant of skimo_msgs/GateEvent.
         first_step: the episode's control step that row 0 is.
         lost: spans of control steps (first, last) that its recording should hold and does not; only what was salvaged
             has any, and is then the longest run between them.
@@ -131,6 +139,11 @@ class Episode:
     observations: FloatArray
     actions: FloatArray
     meta: EpisodeMeta
+    actions_proposed: FloatArray | None = None
+    skills: FloatArray | None = None
+    rewards: FloatArray | None = None
+    kinds: npt.NDArray[np.str_] | None = None
+    verdicts: npt.NDArray[np.uint8] | None = None
     first_step: int = 0
     lost: tuple[tuple[int, int], ...] = ()
     damage: str = ""
@@ -141,7 +154,7 @@ class Episode:
 
 
 def check_episode(episode: Episode, where: str) -> Episode:
-    """Return the episode if its arrays are finite float32 matrices that fit together.
+    """Return the episode if its arrays fit together, observations and actions as finite float32 matrices.
 
     Raises:
         EpisodeError: naming `where`, the episode and the field.
@@ -163,4 +176,30 @@ def check_episode(episode: Episode, where: str) -> Episode:
             f"{name}: observations have {episode.observations.shape[1]} channels, "
             f"its metadata names {len(episode.meta.channels)}"
         )
+    _check_optional(episode, name)
     return episode
+
+
+def _check_optional(episode: Episode, name: str) -> None:
+    steps, size = episode.actions.shape
+    for spec in (
+        ArraySpec(name="actions_proposed", shape=(steps, size)),
+        ArraySpec(name="skills", shape=(steps, -1)),
+        ArraySpec(name="rewards", shape=(steps + 1,)),
+        ArraySpec(name="verdicts", shape=(steps + 1,), dtype="uint8"),
+    ):
+        array = getattr(episode, spec.name)
+        if array is None:
+            continue
+        if array.ndim == 2 and array.dtype == np.float32:  # rows of NaN say that there was nothing
+            array = np.where(np.isnan(array).all(1, keepdims=True), np.float32(0), array)
+        try:
+            spec.check(array)
+        except SpecError as error:
+            raise EpisodeError(f"{name}: {error}") from None
+    kinds = episode.kinds
+    if kinds is not None and (kinds.shape != (steps + 1,) or not set(kinds.tolist()) <= set(KINDS)):
+        found = ", ".join(sorted(map(str, set(kinds.ravel().tolist()))))
+        raise EpisodeError(
+            f"{name}: kinds is {kinds.shape} of {found[:80]!r}, must be ({steps + 1},) of {', '.join(KINDS)}"
+        )

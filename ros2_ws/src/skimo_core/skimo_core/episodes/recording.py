@@ -4,12 +4,17 @@ Each control step is one skimo_msgs/EpisodeStep on the topic `/skimo/episode_ste
 record "skimo.episode" (JSON and its checksum). Chunks are small and flushed, so that a killed writer loses at most the
 last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on request:
 nothing is lost in silence. Files are for their owner alone.
+
+What a writer doesn't know of a step stands there as nothing: proposed action and skill empty, kind empty (the verdict
+then says nothing either), reward NaN. A reader gives None where that is so at every step.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -62,12 +67,15 @@ class EpisodeWriter:
         proposed_A: FloatArray | None = None,
         skill_Z: FloatArray | None = None,
         step_in_skill: int = 0,
-        reward: float = 0.0,
+        reward: float = math.nan,
         verdict: int = 0,
-        kind: str = "act",
+        kind: str = "",
         reason: str = "",
     ) -> None:
-        """Append a step; the last one of an episode has no action and holds the final observation."""
+        """Append a step; the last one of an episode has no action and holds the final observation.
+
+        What is left out is written as not known.
+        """
         stamp_ns = round(stamp_s * 1e9)
         message = {
             "header": {"stamp": {"sec": stamp_ns // 10**9, "nanosec": stamp_ns % 10**9}, "frame_id": ""},
@@ -76,7 +84,7 @@ class EpisodeWriter:
             "kind": kind,
             "reason": reason,
             "observation": _numbers(observation_O),
-            "action_proposed": _numbers(action_A if proposed_A is None else proposed_A),
+            "action_proposed": _numbers(proposed_A),
             "action_applied": _numbers(action_A),
             "skill": _numbers(skill_Z),
             "step_in_skill": step_in_skill,
@@ -107,8 +115,17 @@ def write_episode(path: Path, episode: Episode) -> None:
     check_episode(episode, path.name)
     with EpisodeWriter(path, episode.meta) as writer:
         for t, observation in enumerate(episode.observations):
-            action = episode.actions[t] if t < episode.steps else None
-            writer.step(t / episode.meta.rate_hz, observation, action)
+            last = t == episode.steps
+            writer.step(
+                t / episode.meta.rate_hz,
+                observation,
+                None if last else episode.actions[t],
+                proposed_A=None if last else _row(episode.actions_proposed, t),
+                skill_Z=None if last else _row(episode.skills, t),
+                reward=math.nan if episode.rewards is None else float(episode.rewards[t]),
+                verdict=0 if episode.verdicts is None else int(episode.verdicts[t]),
+                kind="" if episode.kinds is None else str(episode.kinds[t]),
+            )
 
 
 def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None = None) -> Episode:
@@ -118,6 +135,9 @@ def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None
         salvage: of a file that was cut short, damaged, or has steps missing, take the longest unbroken run of steps;
             `Episode.lost` and `Episode.damage` say what is not there.
         limits: how much is unpacked at most.
+
+    Returns:
+        The episode; its metadata say whether it succeeded if the outcome at the file's end does.
 
     Raises:
         EpisodeError: the file is missing, no MCAP, cut short, altered, too large, or its steps do not fit together.
@@ -136,7 +156,7 @@ def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None
 
 
 def read_meta(path: Path) -> EpisodeMeta:
-    """Only where a recording comes from, also of one that is being written or was cut short.
+    """Only where a recording comes from, also of one that is being written or was cut short; not how it ended.
 
     Raises:
         EpisodeError: it holds no metadata, or altered metadata.
@@ -162,7 +182,10 @@ def recordings(folder: Path) -> list[Path]:
     return paths
 
 
-_NO_META = f"holds no metadata record {METADATA!r}; it is no skimo recording, ingest it"
+_NO_META = (
+    f"holds no metadata record {METADATA!r}: it is no skimo recording, and `skimo ingest` reads HDF5 only for now; "
+    "leave it out"
+)
 
 
 def metadata_records(meta: EpisodeMeta) -> dict[str, str]:
@@ -179,14 +202,14 @@ def _meta(record: Metadata, *, salvage: bool) -> EpisodeMeta:
 
 def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
     """Metadata and decoded steps."""
-    meta, decode, rows = None, StepDecoder(), []
+    meta, success, decode, rows = None, None, StepDecoder(), []
     for record in stream:
         if isinstance(record, Metadata) and record.name == METADATA:
             if meta is not None:
                 raise EpisodeError(f"holds two metadata records {METADATA!r}; record one episode per file")
             meta = _meta(record, salvage=stream.salvage)
         elif isinstance(record, Metadata) and record.name == OUTCOME and SEAL in record.metadata:
-            check_seal(OUTCOME, record.metadata)
+            success = _success(check_seal(OUTCOME, record.metadata))
         elif isinstance(record, Message):
             try:
                 rows += _step(record, stream, decode)
@@ -197,7 +220,15 @@ def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
             stream.limits.check("steps", len(rows), "control steps:")
     if meta is None:
         raise EpisodeError(_NO_META + (f" ({stream.damage})" if stream.damage else ""))
-    return meta, rows
+    return (meta if success is None else replace(meta, success=success)), rows
+
+
+def _success(outcome: Mapping[str, str]) -> bool | None:
+    """Whether the outcome says that the task was completed; None if it says nothing of it."""
+    told = outcome.get("success", "")
+    if told not in ("true", "false", ""):
+        raise EpisodeError(f"metadata record {OUTCOME!r} says success {told[:40]!r}, must be 'true' or 'false'")
+    return None if not told else told == "true"
 
 
 def _step(message: Message, stream: RecordStream, decode: StepDecoder) -> list[Any]:
@@ -232,14 +263,39 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> E
         widths = {len(v) for v in values}
         if len(widths) != 1:
             raise EpisodeError(f"{name}: field {field} has rows of widths {sorted(widths)}")
+    kinds = _values(run, "kind")
+    known = kinds is not None and any(kinds)
+    rewards = np.array(_values(run, "reward") or [math.nan], np.float32)
     return Episode(
         observations=np.array(observations, np.float32),
         actions=np.array(actions, np.float32),
         meta=meta,
+        actions_proposed=_vectors(run[:-1], "action_proposed", name),
+        skills=_vectors(run[:-1], "skill", name),
+        rewards=None if np.isnan(rewards).all() else rewards,
+        kinds=np.array(kinds) if known else None,
+        verdicts=np.array(_values(run, "verdict"), np.uint8) if known and hasattr(run[0], "verdict") else None,
         first_step=run[0].step,
         lost=lost,
         damage=stream.damage,
     )
+
+
+def _values(rows: Sequence[Any], field: str) -> list[Any] | None:
+    """A field of every step; None if the recording's definition lacks it."""
+    return [getattr(row, field) for row in rows] if hasattr(rows[0], field) else None
+
+
+def _vectors(rows: Sequence[Any], field: str, name: str) -> FloatArray | None:
+    """A field of every step as a matrix, a row of NaN where it is empty; None if it always is, or is not defined."""
+    values = _values(rows, field) or []
+    widths = {len(value) for value in values} - {0}
+    if not widths:
+        return None
+    if len(widths) != 1:
+        raise EpisodeError(f"{name}: field {field} has rows of widths {sorted(widths)}")
+    nothing = [math.nan] * widths.pop()
+    return np.array([value if len(value) else nothing for value in values], np.float32)
 
 
 def _runs(rows: Sequence[Any]) -> list[list[Any]]:
@@ -260,6 +316,11 @@ def _between(runs: Sequence[list[Any]], due: int) -> tuple[tuple[int, int], ...]
             lost.append((min(due, run[0].step), max(due, run[0].step) - 1))
         due = run[-1].step + 1
     return tuple(lost)
+
+
+def _row(array_TX: FloatArray | None, t: int) -> FloatArray | None:
+    """Row t; None where there is no array, or a row of NaN."""
+    return None if array_TX is None or np.isnan(array_TX[t]).all() else array_TX[t]
 
 
 def _numbers(array: FloatArray | None) -> list[float]:

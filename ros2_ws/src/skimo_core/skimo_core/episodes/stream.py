@@ -35,6 +35,7 @@ CHUNK = struct.Struct("<QQQII")
 FOOTER_BYTES = FRAME.size + 20
 PARSE_ERRORS = (McapError, EOFError, ValueError, OverflowError, struct.error, RuntimeError, zstandard.ZstdError)
 MIB = 1 << 20
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 Record = Header | Schema | Channel | Message | Metadata | Attachment
 
@@ -116,7 +117,8 @@ class RecordStream:
         if not magic:
             raise EpisodeError("is empty; drop it")
         if magic != MAGIC:
-            raise EpisodeError(f"is no MCAP file (begins with {magic!r}); ingest other formats with `skimo ingest`")
+            remedy = "that is HDF5, which `skimo ingest` reads" if magic == HDF5_MAGIC else "drop it"
+            raise EpisodeError(f"is no MCAP file (begins with {magic!r}); {remedy}")
         at, crc = len(MAGIC), zlib.crc32(magic)
         while True:
             head = file.read(FRAME.size)
