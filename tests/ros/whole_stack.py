@@ -48,6 +48,7 @@ class WholeStack:
     def fly(self, episode_id: str) -> None:
         """Begin an episode from the initial state, the gate cleared."""
         watcher = self.watcher
+        watcher.trigger(Names.CANCEL)  # no new one begins while one is held
 
         def begun() -> bool:
             watcher.trigger(Names.GATE_RESET)
