@@ -112,4 +112,6 @@ def translated(process, stack, values, environment):
         else item
         for item in reader.parameters_of(process, values, stack["arguments"])
     ]
-    return Node(parameters=parameters, **process["node"], **options)
+    namespace = reader.namespace_of(values)
+    below = {"namespace": namespace} if namespace else {}
+    return Node(parameters=parameters, **process["node"], **below, **options)

@@ -5,6 +5,7 @@ Promises
   - Whatever cannot be honoured is refused: unknown names, values that fit no type, files and programs that are not
     there, arguments that contradict each other. All faults are told at once. Nothing is made or written.
   - A parameter that is text stays text, however much it looks like a number.
+  - With a namespace every node stands below it, and so does whatever else two stacks in one ROS domain must not share.
 Standard library and PyYAML only, Python 3.10 or later.
 """
 
@@ -18,6 +19,8 @@ from pathlib import Path
 import yaml
 
 NODE_KEYS = re.compile(r"/?(?:[^/]+/)*([^/]+)")
+NAMESPACE = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*/?")
+LOCAL = "local"
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -52,8 +55,14 @@ def values_of(stack, given, *, here, python, environment):
             values[name] = TYPES[argument["type"]](text, argument, stack, environment)
         except ValueError as fault:
             faults.append(f"{name}:={text}: {fault}")
+    for name, argument in arguments.items():
+        if argument["type"] == "endpoint" and values.get(name) == LOCAL:
+            values[name] += namespace_of(values)
     if not faults:
-        faults = [rule["words"].format(**values) for rule in stack.get("refused", ()) if _holds(rule, values)]
+        faults = [
+            *_unreached(arguments, values),
+            *(rule["words"].format(**values) for rule in stack.get("refused", ()) if _holds(rule, values)),
+        ]
     values |= {"here": str(here), "python": python, "distro": environment.get("ROS_DISTRO", "")}
     if not faults:
         faults = [fault for process in wanted(stack, values) for fault in _missing(process, values, environment)]
@@ -67,14 +76,21 @@ def wanted(stack, values):
     return [p for p in stack["processes"] if all(values[name] == v for name, v in p.get("when", {}).items())]
 
 
+def namespace_of(values):
+    """Returns the namespace of every node: "/left", or "" for none."""
+    return values.get("namespace", "")
+
+
 def command_of(process, values, environment):
     """Returns the command line of a process that is no node; a robot's driver runs below skimo_bringup.driver."""
     if "driver" not in process:
         return [part.format(**values) for part in process["command"]]
     driver = process["driver"]
-    given = [f"{name}:={text.format(**values)}" for name, text in driver["arguments"].items()]
-    command = ["ros2", "launch", str(_share_file(driver, environment)), *given]
-    return [values["python"], "-m", "skimo_bringup.driver", "--", *command]
+    given = {name: text.format(**values) for name, text in driver["arguments"].items()}
+    command = ["ros2", "launch", str(_share_file(driver, environment))]
+    command += [f"{name}:={value}" for name, value in given.items() if value]  # ros2 launch takes no empty one
+    below = [namespace_of(values)] if namespace_of(values) else []
+    return [values["python"], "-m", "skimo_bringup.driver", *below, "--", *command]
 
 
 def parameters_of(process, values, arguments):
@@ -129,6 +145,12 @@ def _host(text, argument, stack, environment):
         if not HOST.fullmatch(text) or re.fullmatch(r"[\d.]+", text):
             raise ValueError("want an address such as 172.16.0.2, or a host's name") from None
     return text
+
+
+def _namespace(text, argument, stack, environment):
+    if text not in ("", "/") and not NAMESPACE.fullmatch(text):
+        raise ValueError("want words of letters, digits and _ joined by /, such as left or /lab/left")
+    return f"/{text.strip('/')}" if text.strip("/") else ""
 
 
 def _parameter_file(text, argument, stack, environment):
@@ -200,6 +222,8 @@ def _program(text, argument, stack, environment):
 
 TYPES = {
     "text": _text,
+    "endpoint": _text,
+    "namespace": _namespace,
     "yes_no": _choice,
     "choice": _choice,
     "whole_number": _whole_number,
@@ -229,6 +253,20 @@ def _holds(rule, values):
     return all(values[name] == value for name, value in rule["when"].items()) and not any(
         values[name] == value for name, value in rule.get("unless", {}).items()
     )
+
+
+def _unreached(arguments, values):
+    """Yields sections of parameter files that name a node without the namespace that it has."""
+    namespace = namespace_of(values)
+    for name, argument in arguments.items():
+        if argument["type"] != "parameter_file" or not values[name] or not namespace:
+            continue
+        for key, section in yaml.safe_load(Path(values[name]).read_text(encoding="utf-8")).items():
+            node = str(key).strip("/")
+            if "ros__parameters" in section and "/" not in node and "*" not in node:
+                yield f"{values[name]}: {key!r} would reach nobody, for the nodes are below {namespace}; write " + (
+                    f"{namespace}/{node}, or /**/{node} for every namespace"
+                )
 
 
 def _missing(process, values, environment):

@@ -17,7 +17,8 @@ import tyro
 
 from skimo_core.contract.errors import SkimoError
 from skimo_core.domain.domain import DEFAULT, Domain, load_domain
-from skimo_ros.operator import Operator, Watched, init_ros
+from skimo_ros.evaluator import Evaluator, Watched
+from skimo_ros.operator import init_ros
 
 from .pauses import audit_misses, describe
 from .stack_process import StackProcess
@@ -62,18 +63,18 @@ def _run(args: Args) -> int:
     arguments = {"bundle": args.bundle, "domain": domain.source, "task": task.name}
     with StackProcess(arguments, recordings=folder, logs=folder / "logs") as stack:
         init_ros()
-        operator = Operator(domain)
-        operator.on_news = lambda line: print(f"  {line}", flush=True)
+        evaluator = Evaluator(domain)
+        evaluator.on_news = lambda line: print(f"  {line}", flush=True)
         try:
-            operator.wait_until_ready(stack.alive)
+            evaluator.wait_until_ready(stack.alive)
             print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
             with stack.metered() as metered:
-                episode = operator.run_episode(task.name, args.seed, stack.alive)
+                episode = evaluator.run_episode(task.name, args.seed, stack.alive)
         except SkimoError:
             print("\n".join(stack.tail), file=sys.stderr)
             raise
         finally:
-            operator.close()
+            evaluator.close()
     recording = _newest_recording(folder)
     _print_report(episode, metered.cpu_cores)
     if episode.missed_ticks:

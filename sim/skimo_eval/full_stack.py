@@ -15,7 +15,8 @@ import numpy as np
 
 from skimo_core.domain.domain import Domain
 from skimo_eval.statistics import bootstrap_interval
-from skimo_ros.operator import Operator, Watched, init_ros
+from skimo_ros.evaluator import Evaluator, Watched
+from skimo_ros.operator import init_ros
 
 from .pauses import audit_misses
 from .stack_process import StackProcess
@@ -28,20 +29,20 @@ def run_full(*, bundle: str, domain: Domain, robot: str, cell: str, task: str, s
         arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": task}
         with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
             init_ros()
-            operator = Operator(domain)
+            evaluator = Evaluator(domain)
             try:
-                operator.wait_until_ready(stack.alive)
+                evaluator.wait_until_ready(stack.alive)
                 episodes = []
                 with stack.metered() as metered:
                     for seed in seeds:
-                        episode = operator.run_episode(task, seed, stack.alive)
+                        episode = evaluator.run_episode(task, seed, stack.alive)
                         episodes.append(episode)
                         print(_line(episode), flush=True)
                         if not stack.alive():
                             print("\n".join(stack.tail))
                             break
             finally:
-                operator.close()
+                evaluator.close()
     return summarise_watched(episodes) | {
         "cpu_cores_per_process": metered.cpu_cores,
         "cpu_cores": sum(metered.cpu_cores.values()),

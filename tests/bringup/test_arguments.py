@@ -48,6 +48,15 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "program that is not there": ({"skimo": "PLACE/none"}, "skimo:=PLACE/none: no program there"),
     "program that is not on the path": ({"skimo": "skimmo"}, "skimo:=skimmo: no such program on the PATH"),
     "program that is no program": ({"skimo": "PLACE/broken.yaml"}, "no program there"),
+    "namespace that is none": ({"namespace": "left-arm"}, "namespace:=left-arm: want words of letters, digits and _"),
+    "parameters beside the namespace": (
+        {"namespace": "left", "params_file": "PLACE/gate.yaml"},
+        "PLACE/gate.yaml: 'gate_node' would reach nobody, for the nodes are below /left; write /left/gate_node",
+    ),
+    "namespace for a driver that takes none": (
+        {"namespace": "left", "use_twin": "false", "driver": "multipanda", "robot_ip": "172.16.0.2"},
+        "namespace:=/left cannot be given to multipanda_ros2",
+    ),
     "no task": ({"task": ""}, "task:=: is empty"),
     "recordings in a file": ({"recordings": "PLACE/broken.yaml"}, "PLACE/broken.yaml is no folder"),
     "recordings below a file": ({"recordings": "PLACE/broken.yaml/deep"}, "PLACE/broken.yaml is no folder"),
@@ -74,6 +83,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "nobody.yaml").write_text("gate_nod: {ros__parameters: {workspace_low_m: [0.3, -0.3, 0.1]}}\n")
     (tmp_path / "bare.yaml").write_text("gate_node: {workspace_low_m: [0.3, -0.3, 0.1]}\n")
+    (tmp_path / "gate.yaml").write_text("gate_node: {ros__parameters: {settle_s: 2.0}}\n")
     (tmp_path / "hollow.yaml").write_text("gate_node:\n  ros__parameters:\n")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")

@@ -43,8 +43,8 @@ def driver(domain: int) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def start(domain: int, code: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "skimo_bringup.driver", "--", sys.executable, "-c", code]
+def start(domain: int, code: str, *below: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "skimo_bringup.driver", *below, "--", sys.executable, "-c", code]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -64,6 +64,21 @@ def test_it_goes_after_the_gate(domain: int, driver: subprocess.Popen[str]) -> N
             driver.wait(0.5)  # the gate still brakes
     said, _ = driver.communicate(timeout=DEADLINE_S)
     assert (driver.returncode, said) == (0, "driver ends\n")
+
+
+def test_it_goes_after_the_gate_of_its_own_namespace(domain: int) -> None:
+    left = start(domain, DRIVER, "/left")
+    assert left.stdout is not None and left.stdout.readline() == "driver runs\n"
+    with DomainLock(domain, GATE), DomainLock(domain, f"/left/{GATE}"):
+        left.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            left.wait(0.5)
+    assert left.communicate(timeout=DEADLINE_S)[0] == "driver ends\n"
+    right = start(domain, DRIVER, "/right")
+    assert right.stdout is not None and right.stdout.readline() == "driver runs\n"
+    with DomainLock(domain, GATE), DomainLock(domain, f"/left/{GATE}"):
+        right.send_signal(signal.SIGINT)
+        assert right.communicate(timeout=DEADLINE_S)[0] == "driver ends\n"
 
 
 def test_without_a_gate_it_goes_at_once(driver: subprocess.Popen[str]) -> None:

@@ -28,6 +28,7 @@ ARGUMENTS = [
         "params_file": "PLACE/mine.yaml",
         "recordings": "somewhere else",
     },
+    {"namespace": "left"},
 ]
 ROBOTS = {
     "franka_ros2": ("jazzy", "launch/franka.launch.py"),
@@ -72,6 +73,7 @@ def as_command(action: ros.Kept) -> tuple[str, ...]:
         return tuple(options["cmd"])
     command = [sys.executable, "-m", f"{options['package']}.{options['executable']}"]
     command += ["--ros-args", "-r", f"__node:={options['name']}"]
+    command += ["-r", f"__ns:={options['namespace']}"] if "namespace" in options else []
     for item in options["parameters"]:
         if isinstance(item, str):
             command += ["--params-file", item]
@@ -79,7 +81,7 @@ def as_command(action: ros.Kept) -> tuple[str, ...]:
             for name, parameter in item.items():
                 (value,) = parameter.args
                 assert parameter.kwargs["value_type"] is type(value)  # else launch_ros reads text as YAML
-                command += ["-p", f"{options['name']}:{name}:={yaml_scalar(value)}"]
+                command += ["-p", f"{name}:={yaml_scalar(value)}"]
     return tuple(command)
 
 
@@ -179,6 +181,35 @@ def test_a_real_robot_gets_its_driver_and_no_twin(driver: str, place: Path, monk
     ]
 
 
+def test_below_a_namespace_the_driver_is_below_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    given = {"use_twin": "false", "driver": "franka_ros2", "robot_ip": "172.16.0.2"}
+    beside = {process.name: process.command for process in upped(given)}
+    below = {process.name: process.command for process in upped(given | {"namespace": "left/"})}
+    driver, spawner = "franka_ros2_driver", "joint_trajectory_controller_spawner"
+    assert below[driver][3:5] == ("/left", "--") and "namespace:=/left" in below[driver]
+    assert not [word for word in beside[driver] if word.endswith(":=") or word.startswith("namespace")]
+    assert "/left/controller_manager" in below[spawner] and "/controller_manager" in beside[spawner]
+
+
+@pytest.mark.parametrize(("given", "below"), [("left", "/left"), ("/lab/left/", "/lab/left"), ("/", ""), ("", "")])
+def test_two_namespaces_share_neither_nodes_nor_the_servers_socket(given: str, below: str) -> None:
+    for process in upped({"namespace": given}):
+        if process.name == "server":
+            assert process.command[-1] == f"local{below}"
+            assert process.ready is not None and process.ready.endpoint == f"local{below}"
+        elif below:
+            assert process.command[process.command.index(f"__ns:={below}") - 1] == "-r"
+            assert process.name != "policy_node" or f'endpoint:="local{below}"' in process.command
+        else:
+            assert not [word for word in process.command if "__ns" in word]
+
+
+def test_an_endpoint_that_was_given_is_left_alone() -> None:
+    server = upped({"namespace": "left", "endpoint": "ipc:///tmp/there"})[0]
+    assert server.command[-1] == "ipc:///tmp/there"
+
+
 def test_a_failed_spawner_ends_both_and_a_finished_one_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     exited = exits({"use_twin": "false", "driver": "franka_ros2", "robot_ip": "172.16.0.2"})
@@ -210,5 +241,6 @@ def test_the_checkout_s_stack_is_found() -> None:
 def test_every_parameter_that_the_stack_gives_is_declared_by_its_node(node: str) -> None:
     declared = {parameter.name for parameter in importlib.import_module(f"skimo_ros.{node}").PARAMETERS}
     (process,) = [process for process in upped({}) if process.name == node]
-    given = {value.split(":")[1] for value in process.command if value.startswith(f"{node}:")}
+    pairs = zip(process.command, process.command[1:], strict=False)
+    given = {value.partition(":=")[0] for option, value in pairs if option == "-p"}
     assert given and given <= declared

@@ -24,7 +24,9 @@ while True:
     signal.pause()
 """
 STACK = """
-arguments: {port: {default: "PORT", type: whole_number, low: 1, high: 65535, help: "a port"}}
+arguments:
+  port: {default: "PORT", type: whole_number, low: 1, high: 65535, help: "a port"}
+  namespace: {default: "", type: namespace, help: "a namespace"}
 environment: {}
 processes:
   - {name: gate, command: [PYTHON, NODE], on_exit: stop}
@@ -34,8 +36,8 @@ processes:
 class Up:
     """One running `skimo up`, read line by line."""
 
-    def __init__(self, stack: Path, domain: int) -> None:
-        command = [sys.executable, "-m", "skimo_core.cli", "up", "--stack", str(stack)]
+    def __init__(self, stack: Path, domain: int, *options: str) -> None:
+        command = [sys.executable, "-m", "skimo_core.cli", "up", "--stack", str(stack), *options]
         self.process = subprocess.Popen(
             command,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
@@ -98,6 +100,32 @@ def test_a_second_start_in_the_same_domain_is_refused_with_the_reason(up: Up, st
     assert code == 1
     assert f"ROS domain {domain} already has a skimo stack (process {up.process.pid})" in output
     assert up.process.poll() is None
+
+
+def test_a_second_start_below_another_namespace_is_a_stack_of_its_own(up: Up, stack_file: Path, domain: int) -> None:
+    up.wait_for("gate: alive")
+    other = Up(stack_file, domain, "--namespace", "left")
+    other.wait_for(f"ROS domain {domain}, namespace /left")
+    other.wait_for("gate: alive")
+    code, output = Up(stack_file, domain, "namespace:=/left").end()
+    assert code == 1 and f"already has a skimo /left/stack (process {other.process.pid})" in output
+    other.process.send_signal(signal.SIGINT)
+    assert other.end()[0] == 0
+    assert up.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--namespace", "left", "namespace:=right"), "--namespace left and namespace:=right name it twice"),
+        (("--namespace", "left-arm"), "namespace 'left-arm': want words of letters, digits and _ joined by /"),
+    ],
+)
+def test_a_namespace_that_cannot_be_is_refused(
+    stack_file: Path, domain: int, options: tuple[str, ...], words: str
+) -> None:
+    code, output = Up(stack_file, domain, *options).end()
+    assert code == 1 and words in output
 
 
 def test_a_start_on_a_taken_port_is_refused_with_the_reason(stack_file: Path, domain: int) -> None:

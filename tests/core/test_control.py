@@ -150,11 +150,23 @@ def test_the_step_limit_ends_the_episode_and_counts_every_step(loop: SkillLoop, 
     assert loop.counts.steps == loop.task.step_limit
 
 
-def test_the_step_limit_ends_an_episode_that_no_longer_sees_anything(loop: SkillLoop, planning: ManualPlanning) -> None:
+def test_an_episode_that_no_longer_sees_anything_is_held_and_uses_up_nothing(
+    loop: SkillLoop, planning: ManualPlanning
+) -> None:
     begin(loop, planning)
-    kinds = [loop.miss("no robot state") for _ in range(loop.task.step_limit)]
-    assert kinds[-1].kind is StepKind.DONE and kinds[-2].kind is StepKind.HOLD
-    assert loop.counts.steps == loop.task.step_limit
+    kinds = [loop.miss("no robot state").kind for _ in range(2 * loop.task.step_limit)]
+    assert kinds == [StepKind.MISSED] + [StepKind.HOLD] * (len(kinds) - 1)
+    assert (loop.counts.steps, loop.counts.missed, loop.counts.held) == (len(kinds) + 1, len(kinds), len(kinds) - 2)
+
+
+def test_misses_that_are_no_holds_use_up_the_step_limit(loop: SkillLoop, planning: ManualPlanning, acts: Acts) -> None:
+    begin(loop, planning)
+    for step in range(1, loop.task.step_limit):
+        acts.late = step % 2 == 1
+        planning.answer()
+        assert loop.step(IDLE).kind is (StepKind.MISSED if acts.late else StepKind.ACT)
+    assert loop.step(IDLE).kind is StepKind.DONE
+    assert loop.counts.steps == loop.task.step_limit and loop.counts.held == 0
 
 
 def test_a_new_episode_ignores_the_old_ones_plan(loop: SkillLoop, planning: ManualPlanning) -> None:

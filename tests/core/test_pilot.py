@@ -330,13 +330,51 @@ def test_the_step_limit_ends_with_a_last_observation(world: World) -> None:
     assert world.news[-1].kind == "end" and "step limit" in world.news[-1].detail
 
 
-def test_an_episode_that_is_slept_through_to_its_end_ends_once(world: World) -> None:
+def test_an_episode_that_is_slept_through_is_held_and_has_lost_two_steps(world: World) -> None:
     world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
     world.run(5)
     world.run(1, skipped=DOMAIN.step_limit + 10)
-    last = world.records[-1]
-    assert world.pilot.state == "done" and last.applied_A is None and last.index == DOMAIN.step_limit
-    assert [n.kind for n in world.news].count("end") == 1 and "step limit" in world.news[-1].detail
+    assert world.pilot.state == "held" and "slept through" in world.pilot.report().reason
+    assert [n.kind for n in world.news] == ["start"]
+    world.pilot.resume()
+    world.run(3)
+    assert world.pilot.state == "running"
+
+
+def test_time_spent_held_leaves_the_step_limit_alone_and_the_numbers_without_a_gap(world: World) -> None:
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.run(5)
+    world.pilot.hold("an operator looks")
+    world.run(DOMAIN.step_limit + 100)
+    assert world.pilot.state == "held"
+    world.pilot.resume()
+    world.run(DOMAIN.step_limit - 10)
+    assert world.pilot.state == "running"
+    world.run(12)
+    held = sum(r.step.reason == "an operator looks" for r in world.records)
+    assert world.pilot.state == "done" and "step limit" in world.news[-1].detail and held == DOMAIN.step_limit + 100
+    assert [r.index for r in world.records] == list(range(len(world.records)))
+    assert world.records[-1].index == world.news[-1].steps == DOMAIN.step_limit + held
+
+
+def test_an_episode_that_runs_ends_for_a_new_one(world: World) -> None:
+    world.run(5)
+    world.start()
+    assert world.news[-1].kind == "end" and "superseded" in world.news[-1].detail
+
+
+def test_a_held_episode_is_not_followed_by_a_new_one_until_it_is_cancelled(world: World) -> None:
+    world.run(5)
+    world.pilot.hold("an operator looks")
+    for _ in range(2):  # at once, and once it has taken effect
+        with pytest.raises(BackendError, match=r"held: an operator looks; `skimo reset` .*`skimo start --anew` drops"):
+            world.start()
+        world.run(1)
+    assert world.pilot.state == "held" and [n.kind for n in world.news] == ["start"]
+    world.pilot.cancel("dropped")
+    world.start()
+    world.run(4)
+    assert world.pilot.state == "running" and [n.kind for n in world.news] == ["start", "end", "start"]
 
 
 def test_nothing_is_seen_before_anything_came() -> None:

@@ -71,7 +71,7 @@ def start(stack: Stack, episode_id: str) -> None:
     watcher = stack.watcher
     if "server" not in stack.processes.running:
         stack.serve()
-    watcher.trigger(Names.POLICY_HOLD)  # an arm that is put elsewhere while it is led looks like one that won't follow
+    watcher.trigger(Names.CANCEL)  # an arm that is put elsewhere while it is led looks like one that won't follow
     why = ""
 
     def started() -> bool:
@@ -170,14 +170,33 @@ def test_an_operators_stop_holds_the_policy_and_says_why(stack: Stack) -> None:
     wait_until(lambda: watcher.trigger("policy/resume")[0], "the policy to go on", 10.0)
 
 
-def test_a_started_episode_ends_the_one_before_and_both_are_recorded(stack: Stack) -> None:
+def test_a_held_episode_is_refused_a_successor_in_words_until_it_is_cancelled(stack: Stack) -> None:
+    watcher = stack.watcher
+    start(stack, "loop-held")
+    assert watcher.trigger(Names.POLICY_HOLD)[0]
+    wait_until(lambda: watcher.state == "held", "the policy to hold", 10.0)
+    begun, why, _ = watcher.start_episode("kitchen", 1, "loop-refused")
+    assert not begun and why.startswith("held: ") and "`skimo start --anew` drops it" in why
+    assert watcher.status[-1].episode_id == "loop-held"
+    done, text = watcher.trigger(Names.CANCEL)
+    assert done and "loop-held ends" in text
+    ended = wait_until(
+        lambda: [e for e in watcher.events if e.kind == 1 and e.episode_id == "loop-held"], "its end", 10.0
+    )
+    assert "while it was held: " in ended[0].detail
+    wait_until(lambda: watcher.state == "done", "the policy to say so", 10.0)
+    assert watcher.trigger(Names.CANCEL) == (True, "no episode was under way")
+    assert not [e for e in watcher.events if e.episode_id == "loop-refused"]
+
+
+def test_a_cancelled_episode_and_the_next_are_both_recorded(stack: Stack) -> None:
     watcher = stack.watcher
     start(stack, "loop-first")
     start(stack, "loop-second")
     ended = wait_until(
         lambda: [e for e in watcher.events if e.kind == 1 and e.episode_id == "loop-first"], "the first to end", 10.0
     )
-    assert "superseded" in ended[0].detail
+    assert "policy/cancel was called" in ended[0].detail
     stack.processes.wait_for_log("recorder_node", "loop-first.mcap: ")
     episode = read_episode(stack.recordings / "loop-first.mcap")
     assert episode.steps >= 14 and episode.observations.shape[1] == 30

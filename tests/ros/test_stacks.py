@@ -168,8 +168,8 @@ def test_a_reflex_stops_the_gate_until_recovered_and_reset(stack: Processes, bes
     assert beside.gate[-1].latched
     code, said = skimo(stack, "reset")
     assert code == 1 and "REFLEX" in said
-    code, said = skimo(stack, "reset", "--recover", "--driver", "multipanda")
-    assert "driver: recovered" in said, said
+    code, said = skimo(stack, "reset", "--recover")
+    assert "driver: recovered (multipanda)" in said, said
     clear(beside)
 
 

@@ -53,6 +53,7 @@ class WholeStack:
     def fly(self, episode_id: str, task: str = "kitchen") -> None:
         """Begin an episode from the initial state, the gate cleared."""
         watcher = self.watcher
+        watcher.trigger(Names.CANCEL)  # no new one begins while one is held
 
         def begun() -> bool:
             watcher.trigger(Names.GATE_RESET)

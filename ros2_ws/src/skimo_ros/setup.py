@@ -28,6 +28,8 @@ setup(
         "console_scripts": [f"{node} = {NAME}.{node}:main" for node in NODES],
         "skimo.commands": [
             "reset = skimo_ros.cli:reset",
+            "resume = skimo_ros.cli:resume",
+            "start = skimo_ros.cli:start",
             "status = skimo_ros.cli:status",
             "stop = skimo_ros.cli:stop",
         ],

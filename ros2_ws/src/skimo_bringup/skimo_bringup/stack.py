@@ -4,7 +4,8 @@ Promises
   - The same file gives the same processes here and in launch/panda.launch.py (a test compares them): both read it
     through launch/stack_reader.py, which is loaded from beside it.
   - Everything is checked before anything is started; an error names the argument or process and what is allowed.
-  - Parameters of a node are given under its name, in the order of the file, so that later ones win as in launch_ros.
+  - Parameters of a node are given in the order of the file, so that later ones win as in launch_ros; without its name,
+    for ROS takes a name on a command line as that of a node below no namespace. Each process is one node.
 """
 
 from __future__ import annotations
@@ -161,8 +162,10 @@ def _process(
 ) -> ProcessSpec:
     if "node" in process:
         command = [values["python"], "-m", f"{process['node']['package']}.{process['node']['executable']}"]
+        namespace = stack.reader.namespace_of(values)
         command += ["--ros-args", "-r", f"__node:={process['name']}"]
-        command += _options(process["name"], stack.reader.parameters_of(process, values, stack.arguments))
+        command += ["-r", f"__ns:={namespace}"] if namespace else []
+        command += _options(stack.reader.parameters_of(process, values, stack.arguments))
     else:
         command = stack.reader.command_of(process, values, environment)
     ready = process.get("ready")
@@ -182,7 +185,7 @@ def _ready(ready: Mapping[str, Any], values: Mapping[str, str]) -> Ready:
     return Ready(port=int(port), endpoint=endpoint, timeout_s=ready["timeout_s"])
 
 
-def _options(node: str, parameters: Sequence[str | Mapping[str, Any]]) -> list[str]:
+def _options(parameters: Sequence[str | Mapping[str, Any]]) -> list[str]:
     """The command line's form of a node's parameters; JSON is YAML whose types cannot be mistaken."""
     options: list[str] = []
     for item in parameters:
@@ -190,5 +193,5 @@ def _options(node: str, parameters: Sequence[str | Mapping[str, Any]]) -> list[s
             options += ["--params-file", item]
             continue
         for name, value in item.items():
-            options += ["-p", f"{node}:{name}:={json.dumps(value, ensure_ascii=False)}"]
+            options += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
     return options

@@ -15,9 +15,9 @@ import tyro
 
 from skimo_bringup.stack import ProcessSpec, Stack, argument_values, find_stack, load_stack, resolve
 from skimo_bringup.supervise import Outcome, SuperviseConfig, Supervisor
-from skimo_core.contract.errors import SetupError, SkimoError
+from skimo_core.contract.errors import SetupError, SkimoError, SpecError
 from skimo_core.link.endpoint import answers, ros_domain
-from skimo_core.process.isolation import DomainLock, free_domain
+from skimo_core.process.isolation import DomainLock, free_domain, namespace_of, role
 from skimo_core.process.parent import PARENT
 
 
@@ -29,6 +29,8 @@ class UpConfig:
     """name:=value, as for `ros2 launch`; --show-args lists the names"""
     show_args: bool = False
     """list the arguments with their defaults, and start nothing"""
+    namespace: str | None = None
+    """short for namespace:=NAMESPACE: everything below it, so that two arms share a ROS domain"""
     isolated: bool = False
     """draw a free ROS domain, so that nothing else on this machine is met"""
     stack: Path | None = None
@@ -54,15 +56,18 @@ def up(argv: list[str]) -> int:
 
 def start(stack: Stack, config: UpConfig) -> Outcome:
     """Runs the stack until it ends; refuses to start where another one already is."""
-    values = argument_values(stack, config.arguments, environment=child_environment(stack, 0, os.environ))
+    values = argument_values(stack, _given(config), environment=child_environment(stack, 0, os.environ))
+    namespace = stack.reader.namespace_of(values)
+    own = role(namespace, "stack")
     if config.log_folder is not None:
         config.log_folder.mkdir(parents=True, exist_ok=True)
-    with free_domain() if config.isolated else DomainLock(ros_domain()) as lock:
+    with free_domain(own) if config.isolated else DomainLock(ros_domain(), own) as lock:
         os.environ["ROS_DOMAIN_ID"] = str(lock.domain)  # `local` endpoints are named for it
         environment = child_environment(stack, lock.domain, os.environ)
         processes = resolve(stack, values, environment=environment)
         _check_endpoints(processes)
-        _echo("up", f"ROS domain {lock.domain}" + "".join(f", {p.name} at {p.ready}" for p in processes if p.ready))
+        where = f"ROS domain {lock.domain}" + (f", namespace {namespace}" if namespace else "")
+        _echo("up", where + "".join(f", {p.name} at {p.ready}" for p in processes if p.ready))
         times = SuperviseConfig(
             interrupt_timeout_s=stack.end.interrupt_timeout_s, terminate_timeout_s=stack.end.terminate_timeout_s
         )
@@ -70,6 +75,17 @@ def start(stack: Stack, config: UpConfig) -> Outcome:
             processes, environment=environment, echo=_echo, log_folder=config.log_folder, config=times
         )
         return asyncio.run(_run(supervisor))
+
+
+def _given(config: UpConfig) -> tuple[str, ...]:
+    """The arguments; --namespace becomes one of them."""
+    if config.namespace is None:
+        return config.arguments
+    asked = f"namespace:={namespace_of(config.namespace)}"
+    for argument in config.arguments:
+        if argument.startswith("namespace:="):
+            raise SpecError(f"--namespace {config.namespace} and {argument} name it twice; give one of them")
+    return (*config.arguments, asked)
 
 
 def child_environment(stack: Stack, domain: int, base: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +111,7 @@ def _check_endpoints(processes: list[ProcessSpec]) -> None:
         if process.ready and answers(process.ready.address):
             raise SetupError(
                 f"{process.ready}, wanted by {process.name}, is taken; stop what listens there, "
-                "or start in another ROS domain (ROS_DOMAIN_ID, or --isolated)"
+                "or start in another ROS domain (ROS_DOMAIN_ID, or --isolated), or below another --namespace"
             )
 
 

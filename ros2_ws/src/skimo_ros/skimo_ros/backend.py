@@ -8,8 +8,8 @@ The gate lets only one node propose: a backend is one from its first `write` unt
 from __future__ import annotations
 
 import threading
-import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
@@ -17,7 +17,6 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from skimo_msgs.msg import GateEvent
 from skimo_msgs.msg import GripperCommand as GripperMsg
-from skimo_msgs.srv import ResetGate, ResetTwin
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
@@ -30,6 +29,7 @@ from .adapters import load_adapter
 from .arm_state import ArmState
 from .guarded import GuardedExecutor
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s
+from .operator import Operator
 from .reports import GateReport
 
 ANSWER_S = 5.0
@@ -40,21 +40,24 @@ class RosBackend:
 
     Args:
         driver, arm: as every node's parameters of that name.
+        namespace: of the arm's stack.
         context: a ROS context that the caller initialised; None: the default one.
     """
 
-    def __init__(self, driver: str = "twin", arm: str = "", *, context: Context | None = None) -> None:
+    def __init__(
+        self, driver: str = "twin", arm: str = "", *, namespace: str = "", context: Context | None = None
+    ) -> None:
         self._adapter = load_adapter(driver, arm)
-        self._node = Node("ros_backend", context=context)
+        self._node = Node("ros_backend", namespace=namespace, context=context)
+        self._operator = Operator(node=self._node, timeout_s=ANSWER_S)
         self._state = ArmState(self._node, self._adapter)
         self._gate: GateReport | None = None
         self._stopped_for = ""
         self._proposals: Publisher | None = None
         self._hand: Publisher | None = None
         self._node.create_subscription(GateEvent, Names.GATE, self._take_verdict, LATEST_QOS)
-        self._triggers = {name: self._node.create_client(Trigger, name) for name in (Names.GATE_HOLD, Names.GATE_STOP)}
-        self._reset_stop = self._node.create_client(ResetGate, Names.GATE_RESET_STOP)
-        self._reset_twin = self._node.create_client(ResetTwin, Names.TWIN_RESET)
+        for name in (Names.GATE_HOLD, Names.GATE_STOP):
+            self._operator.meet(Trigger, name)
         self._executor = GuardedExecutor(context=context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="ros-backend", daemon=True)
@@ -75,14 +78,10 @@ class RosBackend:
         if self._proposals is None or self._hand is None:
             self._proposals = self._node.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
             self._hand = self._node.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
-            end_s = time.monotonic() + ANSWER_S
-            while not (self._proposals.get_subscription_count() and self._hand.get_subscription_count()):
-                if time.monotonic() > end_s:
-                    self.let_go()
-                    raise BackendError(
-                        f"no gate listens on {Names.PROPOSED!r} (waited {ANSWER_S:g} s); is the stack up?"
-                    )
-                time.sleep(0.002)
+            publishers = self._proposals, self._hand
+            if not self._operator.within(lambda: all(p.get_subscription_count() for p in publishers), ANSWER_S):
+                self.let_go()
+                raise BackendError(f"no gate listens on {Names.PROPOSED!r} (waited {ANSWER_S:g} s); is the stack up?")
         return self._proposals, self._hand
 
     def let_go(self) -> None:
@@ -94,10 +93,7 @@ class RosBackend:
 
     def wait_until_up(self, timeout_s: float = 20.0) -> None:
         """Wait for states, for the gate, and for the gate to listen; raises SetupError naming what is missing."""
-        end_s = time.monotonic() + timeout_s
-        while (missing := self._missing()) and time.monotonic() < end_s:
-            time.sleep(0.02)
-        if missing:
+        if not self._operator.within(lambda: not self._missing(), timeout_s) and (missing := self._missing()):
             raise SetupError(f"waited {timeout_s:g} s for {missing}; is the stack up in this ROS_DOMAIN_ID?")
 
     def now_s(self) -> float:
@@ -127,27 +123,27 @@ class RosBackend:
             hand.publish(convert.to_gripper(command.gripper, command.trajectory.start_s))
 
     def hold(self) -> None:
-        self._call(self._triggers[Names.GATE_HOLD], Trigger.Request(), Names.GATE_HOLD)
+        with _asked():
+            self._operator.trigger(Names.GATE_HOLD)
 
     def stop(self, reason: str) -> None:
         self._stopped_for = reason
-        self._call(self._triggers[Names.GATE_STOP], Trigger.Request(), Names.GATE_STOP)
+        with _asked():
+            self._operator.trigger(Names.GATE_STOP)
 
     def reset_gate(self) -> None:
         """Clear the stop that was told last, as an operator does; raises BackendError if the gate refuses."""
         seen = self._gate.decision.generation if self._gate is not None else 0
-        cleared, text = convert.from_trigger(
-            self._call(self._reset_stop, convert.reset_stop_request(seen), Names.GATE_RESET_STOP)
-        )
+        with _asked():
+            cleared, text = self._operator.reset_stop(seen)
         if not cleared:
             raise BackendError(f"the gate refuses its reset: {text}")
         self._stopped_for = ""
 
     def reset_twin(self, task: str, seed: int) -> float:
         """Put the twin into a task's initial state; return since when, in its clock."""
-        done, text, stamp_s = convert.from_reset_response(
-            self._call(self._reset_twin, convert.reset_request(task, seed), Names.TWIN_RESET)
-        )
+        with _asked():
+            done, text, stamp_s = self._operator.reset_twin(task, seed)
         if not done:
             raise BackendError(f"the twin refuses its reset: {text}")
         return stamp_s
@@ -171,18 +167,17 @@ class RosBackend:
         there = self._node.count_subscribers(Names.PROPOSED)
         return "the gate node" if self._gate is None or there == 0 else ""
 
-    def _call(self, client: Any, request: Any, name: str) -> Any:
-        if not client.wait_for_service(ANSWER_S):
-            raise BackendError(f"nobody answers for service {name}; is the stack up?")
-        answered = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(ANSWER_S):
-            raise BackendError(f"service {name} gave no answer within {ANSWER_S:g} s")
-        return future.result()
-
     def _spin(self) -> None:
         try:
             self._executor.spin()
         except ExternalShutdownException:
             return
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Nobody who answers is, for a backend, an arm that can't do what it was asked."""
+    try:
+        yield
+    except SetupError as error:
+        raise BackendError(str(error)) from None

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import parameter_value_to_python
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, PlanStatus, RecorderStatus
@@ -568,6 +570,15 @@ def answer_trigger(response: Trigger.Response, success: bool, text: str) -> Trig
 
 def from_trigger(response: Trigger.Response | ResetGate.Response) -> tuple[bool, str]:
     return response.success, response.message
+
+
+def parameters_request(names: Sequence[str]) -> GetParameters.Request:
+    return GetParameters.Request(names=list(names))
+
+
+def from_parameters(response: GetParameters.Response) -> list[Any]:
+    """Values as Python's; None for one that is not declared."""
+    return [parameter_value_to_python(value) for value in response.values]
 
 
 def reset_stop_request(generation: int) -> ResetGate.Request:

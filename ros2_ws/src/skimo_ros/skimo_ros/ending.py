@@ -18,7 +18,7 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.node import Node
 
-from skimo_core.process.isolation import RoleWatch
+from skimo_core.process.isolation import RoleWatch, role
 
 AFTER_POLICY = ("policy_node", 3.0)
 AFTER_GATE = ("gate_node", 6.0)
@@ -28,11 +28,6 @@ SETTLED_S = 0.1
 REST_RAD_S = 0.005
 """Joint speeds below this are rest; half of what counts as rest at the end."""
 POLL_S = 0.02
-
-
-def role(namespace: str, name: str) -> str:
-    """The role under which a node is the only one of its name in a domain."""
-    return name if namespace == "/" else f"{namespace}/{name}"
 
 
 def wait_for_turn(node: Node, executor: Executor) -> None:

@@ -43,7 +43,7 @@ from .arm_state import ArmState
 from .company import Company
 from .ending import AFTER_POLICY
 from .gripper_client import GripperClient
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s, only_one, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .reports import GateReport
 from .robots import set_up
@@ -240,7 +240,7 @@ class GateNode(Node):
             "others": self._company.others() or "none",
             "driver_clock_behind_ms": "unknown" if skew_s is None else 1e3 * skew_s,
         }
-        self._health.publish(convert.diagnostics(now, "skimo: gate", level, text, values))
+        self._health.publish(convert.diagnostics(now, component(self, "gate"), level, text, values))
 
     def _episode(self, message: EpisodeEvent) -> None:
         """At an episode's start the scene was reset: what is measured from then on is where the arm is."""

@@ -34,11 +34,11 @@ from rclpy.task import Future
 
 from skimo_core.contract.errors import SkimoError
 from skimo_core.process.heap import settle_heap
-from skimo_core.process.isolation import DomainLock
+from skimo_core.process.isolation import DomainLock, namespace_of, role
 from skimo_core.process.parent import end_with_parent
 
 from .conversions import to_seconds
-from .ending import come_to_rest, role, wait_for_turn
+from .ending import come_to_rest, wait_for_turn
 from .guarded import GuardedExecutor
 from .overrides import refuse_unknown
 from .polling import PolledGroup
@@ -90,13 +90,14 @@ class Names:
     GATE_HOLD = "gate/hold"
     START_EPISODE = "policy/start_episode"
     RESUME = "policy/resume"
+    CANCEL = "policy/cancel"
     POLICY_HOLD = "policy/hold"
     TWIN_RESET = "twin/reset"
     USER_STOP = "twin/user_stop"
 
 
 def only_one(node: Node) -> DomainLock:
-    """Make this process the only one on this machine that runs a node of this name in this domain; keep the result.
+    """Make this process the only one on this machine that runs a node of this name in its namespace; keep the result.
 
     Raises:
         SetupError: there is one already; names its process and what to do.
@@ -104,6 +105,11 @@ def only_one(node: Node) -> DomainLock:
     lock = DomainLock(node.context.get_domain_id(), role(node.get_namespace(), node.get_name()))
     lock.acquire()
     return lock
+
+
+def component(node: Node, part: str) -> str:
+    """The name of a part of the stack in /diagnostics, which all namespaces share."""
+    return f"skimo{namespace_of(node.get_namespace())}: {part}"
 
 
 def run(make: Callable[[], Node], args: list[str] | None = None) -> int:

@@ -1,239 +1,271 @@
-"""An operator's view of the running stack over ROS: reset the twin, start episodes, watch, reset after a stop.
+"""An operator: asks one arm's nodes for things over ROS, and looks at the newest that they told.
 
-Reads topics and calls services; never commands the arm. Every wait has a deadline and says what it waited for.
+Promises
+  - All names are below the operator's namespace: what is asked of /left never reaches /right.
+  - Every wait has a deadline. Who does not answer is named, with where to look: another namespace that has a gate, too.
+  - It reads topics and calls services, and never commands the arm.
+The command line, the evaluator and `RosBackend` all ask through this. An operator is a node of its own, spun while it
+waits, or sits on a node that somebody else spins. Times s of the steady clock.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import rclpy
+from action_msgs.msg import GoalStatus
+from rcl_interfaces.srv import GetParameters
+from rclpy.action.client import ActionClient
+from rclpy.client import Client
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, ObjectStates, PlanStatus
+from rclpy.qos import QoSProfile
+from skimo_msgs.msg import GateEvent, HandStatus, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
-from skimo_core.contract.errors import BackendError, SetupError, SkimoError
-from skimo_core.control.observe import object_values
-from skimo_core.domain.domain import Domain
-from skimo_core.domain.tasks import Progress
-from skimo_ros.conversions import ORIGIN_S, object_states, reset_stop_request, stamp_of
-from skimo_ros.nodes import EVENT_QOS, STATE_QOS, Names
+from skimo_core.contract.errors import BackendError, SetupError
+from skimo_core.control.reports import PolicyReport
+from skimo_core.process.isolation import namespace_of
 
-SERVICE_S = 20.0
-STARTS = 5
-READY_STATES = ("idle", "done", "held")
+from . import conversions as convert
+from .adapters import Adapter, load_adapter, recovery_type
+from .hand import HandReport
+from .nodes import LATEST_QOS, Names
+from .reports import GateReport, RecorderReport
 
-
-@dataclass(slots=True, kw_only=True)
-class Watched:
-    """What an operator saw of one episode.
-
-    Attributes:
-        seed, task: as asked; the task's sub-tasks in order.
-        completed: sub-tasks completed in order on the twin's truth, with seconds since the start.
-        plan_ms, probabilities: of each plan.
-        steps, missed_ticks, late_plans: the policy node's counts at the end.
-        stops: latched stops of the gate; `verdicts`: gate events by verdict.
-        ticks: due time (seconds since the epoch) and kind of each control step.
-        troubles: step and reason of misses, holds and gate events, as they were first told.
-        detail: why it ended.
-    """
-
-    seed: int
-    task: tuple[str, ...]
-    completed: list[tuple[str, float]] = field(default_factory=list)
-    plan_ms: list[float] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    steps: int = 0
-    missed_ticks: int = 0
-    late_plans: int = 0
-    stops: int = 0
-    verdicts: dict[str, int] = field(default_factory=dict)
-    ticks: list[tuple[float, str]] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-    detail: str = ""
-    bundle_id: str = ""
-    episode_id: str = ""
+ANSWER_S = 5.0
+SPIN_S, SLEEP_S = 0.05, 0.002
+AGAIN_S = 0.2
+SILENT_S = 5.0
+"""A policy node that is alive tells where it stands once a second."""
+GATE, POLICY = "gate_node", "policy_node"
 
 
 class Operator:
-    """A node of its own in this process's ROS context.
+    """Asks on somebody's behalf.
 
     Args:
-        domain: that the stack runs.
+        namespace: of the arm's stack, such as "/left"; "" or "/": none.
+        timeout_s: longest wait for each answer.
+        node: one that somebody else spins, and whose namespace counts; None: one of its own.
+        context: of its own node; None: this process's.
     """
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
-        self._node = Node("skimo_operator")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self.status: PlanStatus | None = None
-        self.gate: GateEvent | None = None
-        self._episode: Watched | None = None
-        self._progress: Progress | None = None
-        self._started_s = 0.0
-        self._ended = ""
-        self.on_news: Callable[[str], None] = lambda line: None
-        node = self._node
-        node.create_subscription(PlanStatus, Names.PLAN_STATUS, self._on_status, EVENT_QOS)
-        node.create_subscription(GateEvent, Names.GATE, self._on_gate, EVENT_QOS)
-        node.create_subscription(EpisodeEvent, Names.EPISODE, self._on_event, EVENT_QOS)
-        node.create_subscription(EpisodeStep, Names.EPISODE_STEP, self._on_step, EVENT_QOS)
-        node.create_subscription(ObjectStates, "object_states", self._on_objects, STATE_QOS)
-        self._reset_stop = node.create_client(ResetGate, Names.GATE_RESET_STOP)
-        self._reset_twin = node.create_client(ResetTwin, Names.TWIN_RESET)
-        self._start = node.create_client(StartEpisode, Names.START_EPISODE)
-        self._triggers = {name: node.create_client(Trigger, name) for name in (Names.RESUME, Names.POLICY_HOLD)}
+    def __init__(
+        self,
+        namespace: str = "",
+        *,
+        timeout_s: float = ANSWER_S,
+        node: Node | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._executor: SingleThreadedExecutor | None = None
+        if node is None:
+            name = f"skimo_operator_{os.getpid()}_{time.time_ns() % 10**6}"
+            node = Node(name, namespace=namespace_of(namespace), context=context)
+            self._executor = SingleThreadedExecutor(context=context)
+            self._executor.add_node(node)
+        self.node = node
+        self._clients: dict[str, Client] = {}
 
     def close(self) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
+        """Leave the graph, if the node is its own."""
+        if self._executor is not None:
+            self._executor.shutdown()
+            self.node.destroy_node()
 
-    def wait_until_ready(self, alive: Callable[[], bool], timeout_s: float = 90.0) -> None:
-        """Wait until the policy node can take an episode.
+    # --- asking -----------------------------------------------------------------------------------------------------
 
-        Raises:
-            SetupError: the stack ended, or the deadline passed.
-        """
+    def meet(self, kind: Any, name: str) -> Client:
+        """The client of a service, made now, so that the first call need not wait until the two know each other."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        return self._clients[name]
 
-        def ready() -> bool:
-            if not alive():
-                raise SetupError("the stack ended while starting; its output above names the reason")
-            return self.status is not None and self.status.state in READY_STATES
+    def call(self, kind: Any, name: str, request: Any = None) -> Any:
+        """Ask a service; raises SetupError if nobody answers in time."""
+        client = self.meet(kind, name)
+        if not self.within(client.service_is_ready, self.timeout_s):
+            raise SetupError(self.nobody(f"service {name}"))
+        return self._result(client.call_async(request or kind.Request()), name)
 
-        self._spin_until(ready, timeout_s, "the policy node to be ready")
+    def trigger(self, name: str) -> tuple[bool, str]:
+        """Ask a Trigger service; return whether it did it, and its words."""
+        return convert.from_trigger(self.call(Trigger, name))
 
-    def run_episode(self, task: str, seed: int, alive: Callable[[], bool]) -> Watched:
-        """Reset gate and twin, start an episode and watch it to its end.
+    def newest(self, kind: type, topic: str, qos: QoSProfile = LATEST_QOS) -> Any:
+        """The newest message of a topic that keeps its last; None if nobody publishes it in time."""
+        got: list[Any] = []
+        subscription = self.node.create_subscription(kind, topic, got.append, qos)
+        self.within(lambda: bool(got), self.timeout_s)
+        self.node.destroy_subscription(subscription)
+        return got[-1] if got else None
 
-        Raises:
-            BackendError: the gate still stops after several resets.
-        """
-        definition = self._domain.task(task)
-        self._progress = Progress(definition)
-        self._episode = Watched(seed=seed, task=tuple(s.name for s in definition.subtasks))
-        self._ended = ""
-        episode, self._episode.episode_id = self._episode, self._begin(task, seed)
-        self._started_s = time.monotonic()
-        limit_s = definition.step_limit / self._domain.action.rate_hz * 1.3 + 10.0
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Let time pass until it holds; raises SetupError when it does not in time."""
+        if not self.within(condition, timeout_s):
+            raise SetupError(f"waited {timeout_s:g} s for {what}; see the stack's output")
 
-        def over() -> bool:
-            return not alive() or bool(self._ended) or time.monotonic() - self._started_s > limit_s
-
-        self._spin_until(over, limit_s + 5.0, "the episode to end")
-        episode.detail = self._ended or ("no end within its time" if alive() else "the stack ended")
-        if not self._ended and alive():
-            self.trigger(Names.POLICY_HOLD)
-        self._episode = None
-        return episode
-
-    def _begin(self, task: str, seed: int) -> str:
-        """Reset and start, again if the gate stops in between; returns the episode's name."""
-        refusal = ""
-        for _ in range(STARTS):
-            self._clear_stop()
-            self._call(self._reset_twin, ResetTwin.Request(task=task, seed=seed), "twin/reset")
-            request = StartEpisode.Request(task=task, seed=seed)
-            reply = self._call(self._start, request, "policy/start_episode", must_succeed=False)
-            if reply.success:
-                return reply.episode_id
-            refusal = reply.message
-        raise BackendError(f"policy/start_episode refused {STARTS} times: {refusal}")
-
-    def _clear_stop(self) -> None:
-        """Clear the gate's stop that was seen last; a newer one is found when the episode is refused."""
-        seen = self.gate.generation if self.gate is not None else 0
-        request = reset_stop_request(seen)
-        self._call(self._reset_stop, request, Names.GATE_RESET_STOP, must_succeed=False)
-
-    def trigger(self, name: str) -> str:
-        """Call one of the Trigger services; return its message."""
-        return self._call(self._triggers[name], Trigger.Request(), name, must_succeed=False).message
-
-    def _call(self, client: Any, request: Any, name: str, *, must_succeed: bool = True) -> Any:
-        self._spin_until(client.service_is_ready, SERVICE_S, f"service {name}")
-        future = client.call_async(request)
-        self._spin_until(future.done, SERVICE_S, f"an answer of {name}")
-        reply = future.result()
-        if must_succeed and not reply.success:
-            raise BackendError(f"{name} refused: {reply.message}")
-        return reply
-
-    def _spin_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    def within(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Let time pass until it holds, or for so long; return whether it does."""
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
-                raise SetupError(f"waited {timeout_s:.0f} s for {what}; see the stack's output")
-            self._executor.spin_once(timeout_sec=0.05)
+                return False
+            self._pass_time()
+        return True
 
-    def _on_status(self, status: PlanStatus) -> None:
-        new_plan = len(status.predicted) > 0
-        before, self.status = self.status, status
-        episode = self._episode
-        if episode is None or status.episode_id != episode.episode_id:
-            return
-        episode.steps, episode.missed_ticks = status.step, status.missed_ticks
-        episode.late_plans, episode.bundle_id = status.late_plans, status.bundle_id
-        if new_plan:
-            episode.plan_ms.append(status.plan_ms)
-            episode.probabilities.append(status.success_probability)
-            self.on_news(
-                f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}: {status.plan_ms:.0f} ms, "
-                f"predicted success {status.success_probability:.0%}"
-            )
-        told = before is not None and (before.state, before.reason) == (status.state, status.reason)
-        if status.state in ("held", "missed") and not told:
-            self._trouble(episode, f"step {status.step:3d}  {status.state}: {status.reason}")
+    def nobody(self, what: str) -> str:
+        """That nobody answers, in words, and where the stack may be instead."""
+        below = namespace_of(self.node.get_namespace())
+        option = f" --namespace {below}" if below else ""
+        others = [(n, ns) for n, ns in self.node.get_node_names_and_namespaces() if n == GATE]
+        there = sorted(ns for _, ns in others if namespace_of(ns) != below)
+        hint = f"; there is a stack with --namespace {' and one with '.join(there)}" if there else ""
+        where = f" below {below}" if below else ""
+        return f"nobody answers for {what}{where}; is the stack up (skimo up{option}) in this ROS_DOMAIN_ID?{hint}"
 
-    def _on_gate(self, event: GateEvent) -> None:
-        before, self.gate = self.gate, event
-        if self._episode is None or event.verdict == GateEvent.PASS:
-            return
-        words = {GateEvent.LIMIT: "LIMIT", GateEvent.HOLD: "HOLD", GateEvent.STOP: "STOP"}
-        word = words.get(event.verdict, f"verdict {event.verdict}")
-        if before is not None and before.verdict == event.verdict and before.generation == event.generation:
-            return
-        self._episode.verdicts[word] = self._episode.verdicts.get(word, 0) + 1
-        self._episode.stops += event.verdict == GateEvent.STOP
-        self._trouble(self._episode, f"gate {word}: {'; '.join(event.reasons)}")
+    # --- what the stack's nodes tell --------------------------------------------------------------------------------
 
-    def _trouble(self, episode: Watched, news: str) -> None:
-        episode.troubles.append(news)
-        self.on_news(news)
+    def gate(self) -> GateReport | None:
+        message = self.newest(GateEvent, Names.GATE)
+        return None if message is None else convert.from_gate_event(message)
 
-    def _on_event(self, event: EpisodeEvent) -> None:
-        if self._episode is None or event.episode_id != self._episode.episode_id or event.kind != EpisodeEvent.END:
-            return
-        self._ended = event.detail or "ended"
-        self._episode.steps, self._episode.missed_ticks = event.steps, event.missed_ticks
+    def policy(self) -> PolicyReport | None:
+        message = self.newest(PlanStatus, Names.PLAN_STATUS)
+        return None if message is None else convert.from_plan_status(message)
 
-    def _on_step(self, step: EpisodeStep) -> None:
-        if self._episode is not None and step.episode_id == self._episode.episode_id:
-            self._episode.ticks.append((stamp_of(step) + ORIGIN_S, step.kind))
+    def hand(self) -> HandReport | None:
+        message = self.newest(HandStatus, Names.HAND)
+        return None if message is None else convert.from_hand_status(message)
 
-    def _on_objects(self, objects: ObjectStates) -> None:
-        if self._progress is None or self._episode is None or not self._episode.episode_id:
-            return
-        spec = self._domain.observation
-        truth = np.zeros(spec.size, np.float32)
+    def recorder(self) -> RecorderReport | None:
+        message = self.newest(RecorderStatus, Names.RECORDER)
+        return None if message is None else convert.from_recorder_status(message)
+
+    def parameters(self, node: str, names: Sequence[str]) -> list[Any]:
+        """A node's values of these parameters."""
+        request = convert.parameters_request(names)
+        return convert.from_parameters(self.call(GetParameters, f"{node}/get_parameters", request))
+
+    def driver(self) -> Adapter:
+        """The driver stack whose arm the gate commands."""
+        driver, arm = self.parameters(GATE, ("driver", "arm"))
+        return load_adapter(driver, arm)
+
+    # --- what they do when asked ------------------------------------------------------------------------------------
+
+    def start(self, task: str, seed: int, episode_id: str = "") -> tuple[bool, str, str]:
+        """Start an episode: whether it was accepted, what to know about it, and its name."""
+        request = convert.start_request(task, seed, episode_id)
+        return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
+
+    def reset_twin(self, task: str, seed: int) -> tuple[bool, str, float]:
+        """Put the twin's scene into a task's initial state: whether, why not, and since when in the twin's clock."""
+        return convert.from_reset_response(self.call(ResetTwin, Names.TWIN_RESET, convert.reset_request(task, seed)))
+
+    def reset_stop(self, generation: int) -> tuple[bool, str]:
+        """Clear the stop of that generation, and no newer one."""
+        return convert.from_trigger(self.call(ResetGate, Names.GATE_RESET_STOP, convert.reset_stop_request(generation)))
+
+    def clear_stop(self, patience_s: float, say: Callable[[str], object] = lambda line: None) -> tuple[bool, str]:
+        """Look at the gate's stop, say it, and clear it, and no newer one; asked again for so long while it is refused.
+
+        Raises:
+            SetupError: nobody answers.
+        """
+        report = self.gate()
+        if report is None:
+            raise SetupError(self.nobody(f"topic {Names.GATE}"))
+        if report.latched:
+            say(f"clearing STOP {report.decision.generation}: {'; '.join(report.decision.reasons)}")
+        end_s = time.monotonic() + patience_s
+        while True:
+            cleared, text = self.reset_stop(report.decision.generation)
+            if cleared or time.monotonic() > end_s:
+                return cleared, text
+            self.within(lambda: False, AGAIN_S)
+
+    def recover(self, adapter: Adapter) -> tuple[bool, str]:
+        """Ask the driver to recover; return whether it says that it did, and its words.
+
+        Raises:
+            SetupError: nobody answers, or the driver's types are not installed.
+        """
+        kind = recovery_type(adapter)
+        if adapter.recovery_kind == "service":
+            return convert.from_recovery(self.call(kind, adapter.recovery))
+        client = ActionClient(self.node, kind, adapter.recovery)
         try:
-            truth[spec.joints + spec.fingers :] = object_values(object_states(objects), spec.objects)
-        except SkimoError as error:
-            if str(error) not in self._episode.troubles:
-                self._trouble(self._episode, str(error))
-            return
-        names = self._episode.task
-        for index in range(self._progress.done, self._progress.done + self._progress.update(truth)):
-            since_s = time.monotonic() - self._started_s
-            self._episode.completed.append((names[index], since_s))
-            self.on_news(f"{names[index]} done after {since_s:.1f} s ({index + 1}/{len(names)})")
+            if not self.within(client.server_is_ready, self.timeout_s):
+                raise SetupError(self.nobody(f"action {adapter.recovery}"))
+            handle = self._result(client.send_goal_async(kind.Goal()), adapter.recovery)
+            if not handle.accepted:
+                return False, "the driver refused to try"
+            answer = self._result(handle.get_result_async(), adapter.recovery)
+            recovered = answer.status == GoalStatus.STATUS_SUCCEEDED
+            return recovered, "" if recovered else "the driver tried and failed; its log says why"
+        finally:
+            client.destroy()
+
+    def follow(self, episode_id: str, say: Callable[[PolicyReport], object], held_s: float) -> PolicyReport:
+        """Wait for an episode's end; return the last that was told of it.
+
+        Args:
+            say: hears of each change of state, reason or progress.
+            held_s: how long it may be held in one go.
+
+        Raises:
+            SetupError: the policy's node fell silent.
+            BackendError: it was held for longer, or another episode took its place.
+        """
+        heard: list[PlanStatus] = []
+        subscription = self.node.create_subscription(PlanStatus, Names.PLAN_STATUS, heard.append, LATEST_QOS)
+        last: PolicyReport | None = None
+        free_s = time.monotonic()
+        try:
+            while last is None or last.state != "done":
+                report = self._next(heard)
+                if report.episode_id != episode_id:
+                    if last is not None or time.monotonic() - free_s > SILENT_S:
+                        other = report.episode_id or "none"
+                        raise BackendError(f"episode {episode_id} ended unseen; now there is {other}")
+                    continue
+                if last is None or _told(report) != _told(last):
+                    say(report)
+                last = report
+                free_s = free_s if report.state == "held" else time.monotonic()
+                if time.monotonic() - free_s > held_s:
+                    raise BackendError(f"held for {held_s:g} s: {report.reason}; `skimo reset` goes on with it")
+            return last
+        finally:
+            self.node.destroy_subscription(subscription)
+
+    def _next(self, heard: list[PlanStatus]) -> PolicyReport:
+        if not self.within(lambda: bool(heard), SILENT_S):
+            raise SetupError(f"{POLICY} has said nothing for {SILENT_S:g} s; has it ended? `skimo status` looks")
+        return convert.from_plan_status(heard.pop(0))
+
+    def _result(self, future: Any, name: str) -> Any:
+        if not self.within(future.done, self.timeout_s):
+            raise SetupError(f"{name} took the request and gave no answer within {self.timeout_s:g} s")
+        return future.result()
+
+    def _pass_time(self) -> None:
+        if self._executor is not None:
+            self._executor.spin_once(timeout_sec=SPIN_S)
+        else:
+            time.sleep(SLEEP_S)
+
+
+def _told(report: PolicyReport) -> tuple[str, str, int]:
+    return report.state, report.reason, report.subtasks_done
 
 
 def init_ros() -> None:

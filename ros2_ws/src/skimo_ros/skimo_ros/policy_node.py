@@ -5,8 +5,9 @@ Promises
     accepts episodes; deactivate brakes and ends the episode. With `autostart` it does the first two by itself.
   - It commands nothing itself: proposals go to the gate, and what the gate lets through is where it goes on from.
   - Whatever fails (server, states, gate), it sends nothing more: the trajectory sent last ends at rest. Two missed
-    ticks in a row hold it until policy/resume; skimo/plan_status and /diagnostics say why. So do a gate that is silent
-    on two commands, and a trajectory at the driver that is not the gate's; a jump of the clock ends the episode.
+    ticks in a row hold it until policy/resume or policy/cancel, and no new episode begins before; skimo/plan_status
+    and /diagnostics say why. So do a gate that is silent on two commands, and a trajectory at the driver that is not
+    the gate's; a jump of the clock ends the episode.
 What the gate says and passes on is taken at each tick, before anything is decided (polled subscriptions). The executor
 has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
 """
@@ -36,19 +37,21 @@ from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
+from skimo_core.link.endpoint import endpoint_below
+from skimo_core.process.isolation import namespace_of
 
 from . import conversions as convert
 from .arm_state import ArmState
 from .beat import Beat
 from .guarded import Complaints, publishers_of
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, now_s, only_one, run
+from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
 
 PARAMETERS = (
     *SETUP,
-    Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server"),
+    Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server; local: that of this node's namespace"),
     Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
     Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
@@ -75,6 +78,7 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("policy_node")
         self._values = declare(self, PARAMETERS)
+        self._endpoint = endpoint_below(self._values["endpoint"], self.get_namespace())
         self._only_one = only_one(self)
         self.failure = ""
         setup = set_up(self._values)
@@ -166,12 +170,12 @@ class PolicyNode(LifecycleNode):
         jumps = JumpWatch(lambda: now_s(self), None if simulated else time.monotonic, values["clock_jump_max_s"])
         noise = values["noise"]
         self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=noise, jumps=jumps)
-        self.get_logger().info(f"policy server {values['endpoint']} serves bundle {spec.bundle_id[:12]}")
+        self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")
 
     def _make_client(self) -> PolicyClient:
         bundle_id, served_as = _asked(self._values["bundle"])
         return PolicyClient(
-            self._values["endpoint"],
+            self._endpoint,
             observation=self._domain.observation,
             action=self._domain.action,
             domain=self._domain.named,
@@ -217,6 +221,7 @@ class PolicyNode(LifecycleNode):
         self.create_service(StartEpisode, Names.START_EPISODE, self._start_episode)
         self.create_service(Trigger, Names.RESUME, self._resume)
         self.create_service(Trigger, Names.POLICY_HOLD, self._hold)
+        self.create_service(Trigger, Names.CANCEL, self._cancel)
 
     def _send(self, command: JointCommand) -> None:
         self._proposals.publish(convert.to_trajectory(command.trajectory, self._adapter.joints))
@@ -337,7 +342,7 @@ class PolicyNode(LifecycleNode):
             values["worst_act_ms"] = self._pilot.timings.worst_act_ms
             values["driver_clock_behind_ms"] = "unknown" if skew.skew_s is None else 1e3 * skew.skew_s
         text = report.reason or skew.words() or report.state
-        self._health.publish(convert.diagnostics(now_s(self), "skimo: policy", level, text, values))
+        self._health.publish(convert.diagnostics(now_s(self), component(self, "policy"), level, text, values))
 
     # --- services ---------------------------------------------------------------------------------------------------
 
@@ -352,7 +357,7 @@ class PolicyNode(LifecycleNode):
         except SkimoError as error:
             return convert.answer_start(response, False, str(error), "")
         episode = Episode(
-            episode_id=episode_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}",
+            episode_id=episode_id or self._draw_id(seed),
             task=task_name,
             subtasks=tuple(s.name for s in task.subtasks),
             seed=seed,
@@ -367,6 +372,12 @@ class PolicyNode(LifecycleNode):
         self._tick_timer.reset()
         self._tell_status()
         return convert.answer_start(response, True, self._not_recorded(), episode.episode_id)
+
+    def _draw_id(self, seed: int) -> str:
+        """A name that also tells the recordings of two arms apart, whose folder may be the same."""
+        arm = namespace_of(self.get_namespace()).strip("/").replace("/", "-")
+        drawn = f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
+        return f"{arm}-{drawn}" if arm else drawn
 
     def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._pilot is None or self._pilot.state != "held":
@@ -386,6 +397,17 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             self._pilot.hold("policy/hold was called")
         return convert.answer_trigger(response, True, "holds until policy/resume")
+
+    def _cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        report = self._report()
+        if self._pilot is None or self._pilot.episode is None or report.state in ("idle", "done"):
+            return convert.answer_trigger(response, True, "no episode was under way")
+        self._listen()
+        held = f" while it was held: {report.reason}" if report.state == "held" else ""
+        self._pilot.cancel(f"policy/cancel was called{held}")
+        self._tick_timer.cancel()
+        self._tell_status()
+        return convert.answer_trigger(response, True, f"episode {report.episode_id} ends")
 
 
 def _asked(bundle: str) -> tuple[str | None, str | None]:

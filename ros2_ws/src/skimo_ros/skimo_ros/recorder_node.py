@@ -40,7 +40,7 @@ from .adapters import Adapter
 from .definitions import full_definition, type_name
 from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
-from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, now_s, only_one, run
+from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .recording import Channel, Sample
@@ -111,13 +111,17 @@ class RecorderNode(Node):
             cell=cell.named,
         )
         topics = recorded_topics(setup.adapter)
+        resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         channels = tuple(
-            Channel(topic=_absolute(topic), kind=type_name(kind), definition=full_definition(type_name(kind)))
+            Channel(topic=resolved[topic], kind=type_name(kind), definition=full_definition(type_name(kind)))
             for topic, (kind, _) in topics.items()
+        )
+        self._events, self._steps, self._plans = (
+            self.resolve_topic_name(name) for name in (Names.EPISODE, Names.EPISODE_STEP, Names.PLAN_STATUS)
         )
         group = PolledGroup()
         self._topics = [
-            (_absolute(topic), subscribe_polled(self, kind, topic, qos, group, raw=True))
+            (self.resolve_topic_name(topic), subscribe_polled(self, kind, topic, qos, group, raw=True))
             for topic, (kind, qos) in topics.items()
         ]
         self._log = EpisodeLog(self._folder, channels, self._say)
@@ -151,7 +155,7 @@ class RecorderNode(Node):
         until_s = time.monotonic() + ASK_S
         while self._stranger is None and time.monotonic() < until_s:
             for sample in self._take():
-                if sample.topic == _absolute(Names.PLAN_STATUS):
+                if sample.topic == self._plans:
                     self._hear(sample, time.monotonic(), may_wait=False)
             time.sleep(DRAIN_S)
         if self._stranger is None:
@@ -189,9 +193,9 @@ class RecorderNode(Node):
     def _hear(self, sample: Sample, now: float, *, may_wait: bool) -> None:
         """Take note of one message and record it; one that can't be read is left out, and told."""
         try:
-            if sample.topic == _absolute(Names.EPISODE):
+            if sample.topic == self._events:
                 self._take_event(sample, now)
-            elif sample.topic == _absolute(Names.PLAN_STATUS):
+            elif sample.topic == self._plans:
                 self._note_status(sample)
             self._record(sample, may_wait=may_wait)
         except SkimoError as error:
@@ -208,7 +212,7 @@ class RecorderNode(Node):
 
     def _count(self, topic: str, number: int | None) -> None:
         """Notice messages that never came by their sender's numbers, where the middleware tells them."""
-        if number is None or topic == _absolute(Names.EPISODE_STEP):
+        if number is None or topic == self._steps:
             return
         before = self._numbers.get(topic, number)
         self._numbers[topic] = number
@@ -216,7 +220,7 @@ class RecorderNode(Node):
             self._log.note_missed(topic, number - before - 1)
 
     def _record(self, sample: Sample, *, may_wait: bool = False) -> None:
-        if sample.topic == _absolute(Names.EPISODE_STEP):
+        if sample.topic == self._steps:
             episode_id, number = convert.step_place(decode(EpisodeStep, sample.data))
             if episode_id != self._log.episode_id:
                 if may_wait:
@@ -330,11 +334,7 @@ class RecorderNode(Node):
             "lost_steps": report.lost_steps,
         }
         text = report.reason or (f"recording {report.file}" if report.state == "recording" else "idle")
-        self._health.publish(convert.diagnostics(now_s(self), "skimo: recorder", level, text, values))
-
-
-def _absolute(topic: str) -> str:
-    return topic if topic.startswith("/") else f"/{topic}"
+        self._health.publish(convert.diagnostics(now_s(self), component(self, "recorder"), level, text, values))
 
 
 def main() -> int:

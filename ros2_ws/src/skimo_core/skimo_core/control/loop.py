@@ -9,6 +9,9 @@ end. The same object drives in-process runs and the ROS policy node, so that bot
   late action       the step is missed; the trajectory sent before ends at rest by itself
   two in a row      the loop holds until an operator resumes it, and says why
 
+An operator may take as long as it takes: steps spent held have numbers like all others and count as missed, but use
+up nothing of the task's step limit.
+
 Task progress comes from observations alone. Time does not appear here: the caller keeps the rate.
 """
 
@@ -75,10 +78,11 @@ class Step:
 
 @dataclass(slots=True)
 class LoopCounts:
-    """What happened in an episode so far; `missed` counts holds too."""
+    """What happened in an episode so far; `missed` counts holds too, and `held` those that waited for `resume`."""
 
     steps: int = 0
     missed: int = 0
+    held: int = 0
     plans: int = 0
     late_plans: int = 0
 
@@ -87,7 +91,7 @@ class SkillLoop:
     """Runs one task, episode after episode.
 
     Args:
-        task: what is to be done; its `step_limit` ends an episode.
+        task: what is to be done; its `step_limit` ends an episode, steps spent held left out.
         spec: H and Z of the policy.
         act: asks the skill policy for an action within its deadline.
         planning: where plans come from.
@@ -158,7 +162,7 @@ class SkillLoop:
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._held_for:
-            return self._missed(StepKind.HOLD, self._held_for, reward)
+            return self._wait(reward)
         why = self._collect()
         new_plan = self._advance()
         if self._skill is None:
@@ -178,11 +182,11 @@ class SkillLoop:
         if self._over():
             return Step(kind=StepKind.DONE)
         if self._held_for:
-            return self._missed(StepKind.HOLD, self._held_for, 0)
+            return self._wait(0)
         return self._note_miss(reason, 0)
 
     def _over(self) -> bool:
-        return self.progress.finished or self.counts.steps >= self.task.step_limit
+        return self.progress.finished or self.counts.steps - self.counts.held >= self.task.step_limit
 
     def _send(self, observation_O: FloatArray, reward: int, new_plan: Plan | None) -> Step:
         assert self._skill is not None
@@ -220,6 +224,11 @@ class SkillLoop:
             return self._missed(StepKind.HOLD, self._held_for, reward)
         self._step_in_skill += 1
         return self._missed(StepKind.MISSED, reason, reward)
+
+    def _wait(self, reward: int) -> Step:
+        """Held since before this step."""
+        self.counts.held += 1
+        return self._missed(StepKind.HOLD, self._held_for, reward)
 
     def _missed(self, kind: StepKind, reason: str, reward: int) -> Step:
         self.counts.steps += 1

@@ -5,6 +5,7 @@ go to callables, time is an argument. One `tick` per control period; it takes at
 
     idle -> resetting (waits for states newer than the start, arm at rest) -> preparing (first plan) -> running -> done
     running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
+                                                                                       -> done after `cancel`
 
 A tick counts as missed when no fresh action went out within half a control period of its due time, holds included;
 ticks that were slept through count too. Where the states are too old at the due time, newer ones are waited for a
@@ -49,6 +50,7 @@ FIRST_PLAN_S = 3.0
 SILENT_TO_HOLD = 2
 """So many commands in a row that the gate neither passed on nor refused, and it is taken for frozen or gone."""
 REST_RAD_S = 0.05
+UNDER_WAY = ("preparing", "running", "missed", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,9 @@ class Pilot:
         """Begin an episode as soon as states newer than `now_s` show the arm at rest; all that was before is void.
 
         Raises:
-            BackendError: the gate is stopped.
+            BackendError: an episode is held, which an operator resumes or cancels first; or the gate is stopped.
         """
+        self._refuse_if_held()
         self._refuse_if_stopped()
         if self.episode is not None and self.state not in ("idle", "done"):
             self._finish("superseded by a new episode")
@@ -153,7 +156,7 @@ class Pilot:
 
     def cancel(self, reason: str) -> None:
         """End the episode and brake now."""
-        if self.state in ("preparing", "running", "missed", "held"):
+        if self.state in UNDER_WAY:
             self._commander.brake()
         if self.state not in ("idle", "done"):
             self._finish(reason)
@@ -249,6 +252,12 @@ class Pilot:
     def _refuse_if_stopped(self) -> None:
         if self.gate_stopped_for:
             raise BackendError(f"the gate is stopped ({self.gate_stopped_for}); reset it first: `skimo reset`")
+
+    def _refuse_if_held(self) -> None:
+        if self._loop.held_for and self.state in UNDER_WAY:
+            raise BackendError(
+                f"held: {self._loop.held_for}; `skimo reset` goes on with it, or `skimo start --anew` drops it"
+            )
 
     def _make_observer(self, seed: int) -> Observer:
         return Observer(

@@ -76,7 +76,7 @@ class Domain:
         start: [O] where a twin without physics begins, in each channel's unit (arm: the robot's home).
         subtasks: by name.
         orders: named tasks, each a list of sub-task names.
-        step_limit: control steps of an episode.
+        step_limit: control steps of an episode, those left out that were spent held.
         digest: SHA-256 of what a policy depends on.
         source: the name or path that it was loaded by.
     """

@@ -55,7 +55,7 @@ class Task:
     Attributes:
         name: of an order in its domain, or the sub-tasks' names joined by commas.
         subtasks: what is to be done.
-        step_limit: control steps of an episode.
+        step_limit: control steps of an episode, those left out that were spent held.
     """
 
     name: str

@@ -27,7 +27,7 @@ from ..contract.errors import DeadlineError, PolicyError, SetupError, SpecError,
 from ..contract.policy import FloatArray, Goals, Plan, PolicySpec
 from ..contract.specs import ActionSpec, Named, ObservationSpec
 from . import protocol, wire
-from .endpoint import LOCAL, check_private, parse_endpoint
+from .endpoint import LOCAL, check_private, is_local, parse_endpoint
 from .keys import key_folder, load_client_keys
 from .wire import Message
 
@@ -229,7 +229,7 @@ class PolicyClient:
             return self._socket
         try:
             endpoint = parse_endpoint(self._endpoint)
-            if self._endpoint == LOCAL and endpoint.path is not None and endpoint.path.parent.exists():
+            if is_local(self._endpoint) and endpoint.path is not None and endpoint.path.parent.exists():
                 check_private(endpoint.path.parent)  # where others may write, another's server could pose as ours
             keys = load_client_keys(self._keys or key_folder()) if endpoint.path is None else None
         except SetupError as error:

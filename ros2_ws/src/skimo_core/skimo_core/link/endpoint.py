@@ -1,13 +1,15 @@
 """Where a policy server listens and its clients look for it.
 
     local                 a Unix socket of this user and this ROS domain (ROS_DOMAIN_ID); the default on one machine
+    local/NAMESPACE       the same for the stack below a namespace, such as local/left
     ipc://PATH            a Unix socket at a path of one's own choice, in a folder that only its owner may enter
     tcp://HOST:PORT       a TCP port; clients and server then know each other by keys (`keys.py`)
 
 Promises
   - The folder of a Unix socket belongs to this user and lets nobody else in, or it is refused: whoever could put a
     file there could pose as the server, or keep it away.
-  - Two ROS domains never share a socket, so a second stack on the machine never plans on the first one's server.
+  - Two ROS domains, and two namespaces of one, never share a socket, so a second stack on the machine never plans on
+    the first one's server.
 Nothing here opens a connection that it keeps.
 """
 
@@ -20,7 +22,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..contract.errors import SetupError
+from ..contract.errors import SetupError, SpecError
+from ..process.isolation import namespace_of
 
 LOCAL = "local"
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
@@ -43,13 +46,13 @@ class Endpoint:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """The address that `local`, `ipc://PATH` or `tcp://HOST:PORT` stands for.
+    """The address that `local`, `local/NAMESPACE`, `ipc://PATH` or `tcp://HOST:PORT` stands for.
 
     Raises:
         SetupError: none of these, a path too long for a socket, or no usable runtime folder.
     """
-    if text == LOCAL:
-        return Endpoint(path=_short_enough(runtime_folder() / f"policy-{ros_domain()}.sock"))
+    if is_local(text):
+        return Endpoint(path=_short_enough(runtime_folder() / _socket_name(text.removeprefix(LOCAL))))
     scheme, _, rest = text.partition("://")
     if scheme == "ipc" and rest.startswith("/"):
         return Endpoint(path=_short_enough(Path(rest)))
@@ -57,6 +60,16 @@ def parse_endpoint(text: str) -> Endpoint:
     if scheme == "tcp" and colon and host and port.isascii() and port.isdigit() and int(port) < 2**16:
         return Endpoint(host=host.strip("[]"), port=int(port))
     raise SetupError(f"endpoint {text[:80]!r}: must be {LOCAL}, ipc:///ABSOLUTE/PATH or tcp://HOST:PORT")
+
+
+def is_local(text: str) -> bool:
+    """Whether it is a socket in this user's own folder, of a name that both sides derive."""
+    return text == LOCAL or text.startswith(f"{LOCAL}/")
+
+
+def endpoint_below(text: str, namespace: str) -> str:
+    """What an endpoint means to a node below a namespace: `local` is that namespace's, all others are what they are."""
+    return LOCAL + namespace_of(namespace) if text == LOCAL else text
 
 
 def ros_domain() -> int:
@@ -106,6 +119,15 @@ def answers(endpoint: Endpoint) -> bool:
         except OSError:
             return False
     return True
+
+
+def _socket_name(namespace: str) -> str:
+    """No name of ROS has a "-", so two namespaces never give the same."""
+    try:
+        below = namespace_of(namespace).replace("/", "-")
+    except SpecError as error:
+        raise SetupError(f"endpoint {LOCAL + namespace[:80]!r}: {error}") from None
+    return f"policy-{ros_domain()}{below}.sock"
 
 
 def _short_enough(path: Path) -> Path:

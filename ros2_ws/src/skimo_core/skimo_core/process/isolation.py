@@ -1,4 +1,4 @@
-"""Keeps stacks on one machine apart: free ports, free ROS domains, and a lock that lets one stack into a domain.
+"""Keeps stacks on one machine apart: free ports, free ROS domains, namespaces, and a lock that lets one stack in.
 
 The lock is a socket in Linux's abstract namespace: it needs no file, is released by the kernel when its holder dies,
 and tells a second starter the first one's process id.
@@ -7,17 +7,38 @@ and tells a second starter the first one's process id.
 from __future__ import annotations
 
 import random
+import re
 import select
 import socket
 import struct
 from types import TracebackType
 
-from skimo_core.contract.errors import SetupError
+from skimo_core.contract.errors import SetupError, SpecError
 
 # Domains whose DDS ports lie below Linux's ephemeral range ("The ROS_DOMAIN_ID", ROS 2 documentation) but for 0, the
 # default of every ROS program.
 DOMAINS = range(1, 102)
 DDS_BASE_PORT, DDS_DOMAIN_GAIN, DDS_UNICAST_OFFSET = 7400, 250, 10
+
+_NAMESPACE = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*/?")
+
+
+def namespace_of(text: str) -> str:
+    """A ROS namespace in one form: "/left" for left, /left and /left/; "" for none and /.
+
+    Raises:
+        SpecError: it is none that ROS allows.
+    """
+    if text not in ("", "/") and not _NAMESPACE.fullmatch(text):
+        raise SpecError(f"namespace {text[:80]!r}: want words of letters, digits and _ joined by /, such as /left")
+    inner = text.strip("/")
+    return f"/{inner}" if inner else ""
+
+
+def role(namespace: str, name: str) -> str:
+    """The role under which something is the only one of its name in a namespace of a domain."""
+    namespace = namespace_of(namespace)
+    return f"{namespace}/{name}" if namespace else name
 
 
 def free_port() -> int:
@@ -30,7 +51,8 @@ def free_port() -> int:
 class DomainLock:
     """Lets one holder of a role into a ROS domain of this machine; a context manager.
 
-    Roles: `stack` is held by `skimo up`, `gate` by a gate node, so that two gates never command one arm.
+    Roles: `stack` is held by `skimo up`, `gate_node` by a gate node, so that two gates never command one arm; below a
+    namespace they are that namespace's own (`role`), so that two arms have a stack each.
     """
 
     def __init__(self, domain: int, role: str = "stack") -> None:
@@ -55,7 +77,8 @@ class DomainLock:
             held.close()
             raise SetupError(
                 f"ROS domain {self.domain} already has a skimo {self._role}{_holder(address)}; stop that one, "
-                "or start in another domain (ROS_DOMAIN_ID, or skimo up --isolated)"
+                "or start in another domain (ROS_DOMAIN_ID, or skimo up --isolated) or, for another arm, in another "
+                "namespace (skimo up --namespace /left)"
             ) from error
         self._socket = held
 
