@@ -109,7 +109,7 @@ def only_one(node: Node) -> DomainLock:
 def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM; return the process's exit code.
 
-    The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
+    What was given wrongly ends it with a line, and anything else that it raises with a traceback. The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     asked_to_end = Future()
@@ -128,7 +128,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         log.info("%s: from outside came %s", node.get_name(), _counted(node, executor))
     except ExternalShutdownException:
         pass
-    except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
+    except (SkimoError, ParameterException, InvalidParameterValueException) as error:
         name = node.get_name() if node is not None else make.__name__
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return FAILED
