@@ -111,9 +111,11 @@ def _film(recording: Path, domain: Domain) -> None:
         made = film(
             seen.observations,
             domain.task(seen.meta.task),
+            domain,
             video=recording.with_suffix(".mp4"),
             strip=recording.with_suffix(".png"),
             rate_hz=seen.meta.rate_hz,
+            success=seen.meta.success,
         )
     except SkimoError as error:
         print(f"demo: no film: {error}")

@@ -109,7 +109,8 @@ def only_one(node: Node) -> DomainLock:
 def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM; return the process's exit code.
 
-    What was given wrongly ends it with a line, and anything else that it raises with a traceback. The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
+    What was given wrongly ends it with a line; anything else that is raised leaves with its traceback. The signals are
+    waited for in a thread, so that the ROS context is still whole when the node says goodbye.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     asked_to_end = Future()
