@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -116,6 +119,26 @@ def test_what_is_the_sender_s_fault_is_a_line(context: Context, monkeypatch: pyt
 
     told = said_of(context, monkeypatch, refuse)
     assert told.endswith("refused: joint 4 is at 9 rad") and "\n" not in told
+
+
+def test_what_rclpy_s_own_services_raise_is_a_line(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, executor, ears = Node("asked", context=context), GuardedExecutor(context=context), Ears()
+    monkeypatch.setattr(node, "get_logger", lambda: ears)
+    executor.add_node(node)
+    client = node.create_client(SetParameters, "asked/set_parameters")
+    unknown = ParameterMsg(name="x", value=ParameterValue(type=255))
+    try:
+        assert client.wait_for_service(20.0)
+        client.call_async(SetParameters.Request(parameters=[unknown]))
+        asked = Future()
+        timer = node.create_timer(0.005, lambda: asked.set_result(True) if executor.counts.refused else None)
+        executor.spin_until_future_complete(asked, timeout_sec=20.0)
+        node.destroy_timer(timer)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+    (line,) = ears.lines
+    assert "255 is not a valid" in line and "\n" not in line
 
 
 def test_a_long_traceback_keeps_its_end() -> None:

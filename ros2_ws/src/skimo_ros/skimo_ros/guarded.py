@@ -7,7 +7,8 @@
     and its decoder on a message of another definition;
   - anything else is a fault of ours: an error with its place, and the message is dropped. Nothing that was meant for
     the arm goes on by way of a fault, so the arm comes to rest as if the sender were silent;
-  - what a callback raises that is no SkimoError is told with its traceback, as often as the line that it follows;
+  - what is no SkimoError is told with its traceback, as often as the line that it follows, unless rclpy's own services
+    or its decoder raised it;
   - what a timer raises ends the node: no message made it, and a node whose own work fails must not look alive.
 Single-threaded, like the executor that it is built on.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ QUIET_S = 5.0
 FAULT = "a fault of ours"
 LONGEST_REASON = 500
 """Characters of a reason, and of each line of a traceback, that are printed: what was sent may be long."""
+RCLPY_CALLS_FROM = (("rclpy", "task.py"), ("rclpy", "executors.py"))
 LONGEST_TRACEBACK = 80
 """Lines of a traceback that are printed, the last ones."""
 
@@ -138,7 +140,7 @@ class GuardedExecutor(SingleThreadedExecutor):
             self.counts.refused += 1
             complaints = self._complaints.setdefault(0, Complaints(node.get_logger().warning))
             reason = str(error) if isinstance(error, SkimoError) else f"{type(error).__name__}: {error}"
-            plain = isinstance(error, SkimoError) or all(map(_is_rclpys, places))
+            plain = isinstance(error, SkimoError) or _is_rclpys(places)
             details = (lambda: "") if plain else (lambda: traced(error))
             complaints.about(_source(entity), reason, lambda: _publishers(entity, node), details)
             return
@@ -154,10 +156,11 @@ def _is_ours(place: traceback.FrameSummary) -> bool:
     return any(part.startswith("skimo_") for part in Path(place.filename).parts[-4:-1])
 
 
-def _is_rclpys(place: traceback.FrameSummary) -> bool:
-    """Whether a file belongs to rclpy, or was generated from an interface's definition."""
-    folders = Path(place.filename).parts[-4:-1]
-    return "rclpy" in folders or folders[-1] in ("msg", "srv", "action")
+def _is_rclpys(places: Sequence[traceback.FrameSummary]) -> bool:
+    """Whether it was raised under a callback of rclpy's own, or before any was called."""
+    paths = [Path(place.filename) for place in places]
+    called = next((path for path in paths if path.parts[-2:] not in RCLPY_CALLS_FROM), None)
+    return called is None or called.parent.name == "rclpy"
 
 
 def _source(entity: Any) -> str:
