@@ -32,7 +32,7 @@ class Args:
         bundle: path of a bundle, or the name of one that ships.
         domain: what the tasks share: a domain's name, or a file.
         task: a named task, or sub-tasks joined by commas; empty: the domain's first.
-        seed: of the twin, the observation noise and the planner.
+        seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
     """
@@ -112,9 +112,11 @@ def _film(recording: Path, domain: Domain) -> None:
         made = film(
             seen.observations,
             domain.task(seen.meta.task),
+            domain,
             video=recording.with_suffix(".mp4"),
             strip=recording.with_suffix(".png"),
             rate_hz=seen.meta.rate_hz,
+            success=seen.meta.success,
         )
     except SkimoError as error:
         print(f"demo: no film: {error}")

@@ -35,7 +35,8 @@ class Args:
         cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
         task: a named task, or sub-tasks joined by commas, in the order in which they count; empty: the domain's first.
         episodes: how many.
-        seed: of the first episode; episode i uses seed + i.
+        seed: of the first episode; episode i uses seed + i. The twin's start is the same for every seed; the seed draws
+            sensor noise and the planner's dice.
         stack: "inprocess" (simulated time) or "full" (the ROS stack, real time).
         json: result file.
         workers: processes for "inprocess"; 0 means one per core.

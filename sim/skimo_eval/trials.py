@@ -72,7 +72,7 @@ class EpisodeResult:
     """What happened in one episode.
 
     Attributes:
-        seed: of the twin, the noise and the planner.
+        seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
         task: its sub-tasks in order.
         completed_at: for each sub-task completed in order, the control step.
         steps, missed, late_plans: counts of the loop.
@@ -202,7 +202,7 @@ def run_episode(
     *,
     before_step: Callable[[Trial], None] = lambda trial: None,
 ) -> EpisodeResult:
-    """Run `task` once from the reset state of `seed`.
+    """Run `task` once from the twin's start; `seed` draws sensor noise and the planner's dice.
 
     Args:
         before_step: looks at the trial before each control period.

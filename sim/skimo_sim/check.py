@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.types import Array
 from skimo_core.control.actuate import Actuator
 
+from .physics import mujoco
 from .twin import Twin
 
 SLICE_S = 0.008

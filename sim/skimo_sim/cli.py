@@ -119,31 +119,45 @@ def render(argv: list[str]) -> int:
 
 
 def render_recording(
-    recording: tyro.conf.Positional[Path], *, out: Path | None = None, camera: str = "left", pictures: int = 12
+    recording: tyro.conf.Positional[Path],
+    *,
+    domain: str = "",
+    out: Path | None = None,
+    camera: str = "left",
+    pictures: int = 12,
 ) -> None:
     """Draw a recorded episode as OUT.mp4 and OUT.png.
 
     Args:
         recording: an episode's MCAP file; one that was cut short is drawn as far as it goes.
+        domain: what it was recorded in: a name, or a file's path; empty: what the recording names.
         out: path without ending; beside the recording by default.
         camera: left, room or front.
         pictures: in the filmstrip.
     """
     from skimo_core.episodes.recording import read_episode
 
-    from .film import film
+    from .film import domain_of, film
 
     episode = read_episode(recording, salvage=True)
+    known = domain_of(episode.meta, domain)
     target = out or recording.with_suffix("")
     made = film(
         episode.observations,
-        load_domain("kitchen").task(episode.meta.task),
+        known.task(episode.meta.task),
+        known,
         video=target.with_suffix(".mp4"),
         strip=target.with_suffix(".png"),
         rate_hz=episode.meta.rate_hz,
+        success=episode.meta.success,
         camera=camera,
         pictures=pictures,
     )
+    if episode.damage or episode.lost:
+        spans = ", ".join(f"{first} to {last}" for first, last in episode.lost)
+        print(
+            "drawn as far as it goes: " + "; ".join(filter(None, (episode.damage, spans and f"steps {spans} missing")))
+        )
     print(f"{made.video} ({made.frames} frames, {made.render_ms:.0f} ms each)\n{made.strip}")
 
 

@@ -92,7 +92,7 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """Return to the initial state; only the noise depends on the seed."""
+        """Return to the initial state, which is the same for every seed; the seed draws sensor noise."""
         super().reset(seed=seed)
         self.arm.reset(self.task.name, seed or 0)
         self._commander.reset(self.arm.read().reference_q_rad, self.arm.now_s())

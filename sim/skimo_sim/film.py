@@ -1,7 +1,8 @@
 """From a recorded episode to a video and a filmstrip, after the run.
 
 A recording holds what the policy saw, sensor noise included; for the eye the states are smoothed over five steps.
-Captions count the sub-tasks complete in that smoothed path. Times s, rate Hz.
+Captions count the sub-tasks complete in that path as it was recorded; the last says how the episode ended, where that
+is known. What the channels are is the domain's: only one whose twin has a scene can be drawn. Times s, rate Hz.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.contract.specs import ObservationSpec
 from skimo_core.contract.types import Array
+from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.domain.tasks import Progress, Task
+from skimo_core.episodes.episode import EpisodeMeta
 
 from .render import Frame, Painter, filmstrip, write_video
 
 KERNEL = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
-FINGERS, FINGER_MAX_M = slice(7, 9), 0.04
-QUATERNION = slice(26, 30)
+SCENES = {"kitchen": "panda", "kitchen_own_arm": "kitchen"}
+"""The arm that stands in the kitchen, by the domain's twin; other twins have no scene."""
+QUATERNION = (".qw", ".qx", ".qy", ".qz")
+"""What the names of a quaternion's channels end in."""
+ENDED = {None: "", True: "success", False: "no success"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,25 +51,37 @@ class Film:
 def film(
     observations_TO: np.ndarray,
     task: Task,
+    domain: Domain,
     *,
     video: Path,
     strip: Path,
-    rate_hz: float = 12.5,
+    rate_hz: float,
+    success: bool | None = None,
     camera: str = "left",
-    arm: str = "panda",
     pictures: int = 12,
 ) -> Film:
-    """Draw an episode's observations [T, 30] as an mp4 and as a filmstrip of about `pictures` pictures.
+    """Draw an episode's observations [T, O] as an mp4 and as a filmstrip of about `pictures` pictures.
+
+    Args:
+        domain: what the observations are of.
+        rate_hz: of the observations.
+        success: how the episode ended, where that is known.
 
     Raises:
         SetupError: no GL library is installed.
-        SpecError: fewer than two observations.
+        SpecError: fewer than two observations; not those of the domain; the domain has no scene to draw.
     """
     if len(observations_TO) < 2:
         raise SpecError(f"a film needs two observations or more; the episode has {len(observations_TO)}")
+    arm = arm_in_scene(domain)
     seen_TO = np.asarray(observations_TO, np.float64)
-    states = smooth(seen_TO)
-    chosen = set(np.linspace(0, len(states) - 1, min(pictures, len(states))).round().astype(int).tolist())
+    if seen_TO.shape[1] != domain.observation.size:
+        raise SpecError(
+            f"an observation of the episode has {seen_TO.shape[1]} channels, of domain {domain.name} "
+            f"{domain.observation.size}; name the domain that it was recorded in"
+        )
+    states = smooth(seen_TO, domain.observation, load_limits(domain.robot).hand_width_max_m)
+    chosen = sorted(set(np.linspace(0, len(states) - 1, min(pictures, len(states))).round().astype(int).tolist()))
     kept: list[Frame] = []
     spent_s = 0.0
 
@@ -77,20 +97,78 @@ def film(
 
     with Painter(arm, samples=0) as painter:  # anti-aliasing would triple the time
         zero = np.zeros(states.shape[1])
-        zero[: len(painter.zero_rad)] = painter.zero_rad
+        zero[: domain.observation.joints] = painter.zero_rad
         count = write_video(video, frames(), rate_hz)
-    filmstrip(kept, [caption(seen_TO, task, k, rate_hz) for k in sorted(chosen)]).save(strip)
+    captions = [caption(seen_TO, task, k, rate_hz) for k in chosen]
+    captions[-1] = f"{captions[-1]}  {ENDED[success]}".rstrip()
+    filmstrip(kept, captions).save(strip)
     return Film(video=video, strip=strip, frames=count, render_ms=1e3 * spent_s / count)
 
 
-def smooth(states_TO: Array) -> Array:
-    """Smooth states [T, 30] over five steps, the ends repeated; fingers in range, quaternions of length 1."""
+def domain_of(meta: EpisodeMeta, wanted: str = "") -> Domain:
+    """The domain that an episode was recorded in.
+
+    Args:
+        wanted: its name, or its file's path, where the recording names none that is known here.
+
+    Raises:
+        SpecError: there is no such domain, or the one of that name is another.
+    """
+    try:
+        domain = load_domain(wanted or meta.domain.name)
+    except SpecError as error:
+        if wanted:
+            raise
+        raise SpecError(f"the episode was recorded in domain {meta.domain}: {error}: --domain PATH") from None
+    if not wanted and meta.domain.digest not in ("", domain.digest):
+        raise SpecError(
+            f"the episode was recorded in domain {meta.domain}, other than {domain.named} here; give the one that it "
+            "was recorded in: --domain PATH"
+        )
+    if meta.channels and meta.channels != domain.observation.names:
+        raise SpecError(
+            f"the episode has channels {_few(meta.channels)}, other than domain {domain.name}'s "
+            f"{_few(domain.observation.names)}; give the one that it was recorded in: --domain PATH"
+        )
+    return domain
+
+
+def arm_in_scene(domain: Domain) -> str:
+    """The arm that stands in the scene of a domain's twin.
+
+    Raises:
+        SpecError: the twin has no scene, or the domain's channels are not those of its state.
+    """
+    if domain.twin not in SCENES:
+        raise SpecError(
+            f"domain {domain.name} can't be drawn: its twin, {domain.twin!r}, has no scene; those that have one are "
+            f"{', '.join(SCENES)}. The recording opens in Foxglove or PlotJuggler"
+        )
+    if domain.observation != load_domain("kitchen").observation:
+        raise SpecError(
+            f"domain {domain.name} can't be drawn: its channels are not those of its twin's scene, the kitchen"
+        )
+    return SCENES[domain.twin]
+
+
+def smooth(states_TO: Array, spec: ObservationSpec, hand_width_max_m: float) -> Array:
+    """Smooth states [T, O] over five steps, the ends repeated; fingers in range, quaternions of length 1."""
     padded = np.concatenate([states_TO[:1].repeat(2, axis=0), states_TO, states_TO[-1:].repeat(2, axis=0)])
-    out = sum(weight * padded[k : k + len(states_TO)] for k, weight in enumerate(KERNEL))
-    out = np.asarray(out)
-    out[:, FINGERS] = np.clip(out[:, FINGERS], 0.0, FINGER_MAX_M)
-    out[:, QUATERNION] /= np.linalg.norm(out[:, QUATERNION], axis=1, keepdims=True)
+    out = np.asarray(sum(weight * padded[k : k + len(states_TO)] for k, weight in enumerate(KERNEL)))
+    if spec.fingers:
+        fingers = slice(spec.joints, spec.joints + spec.fingers)
+        out[:, fingers] = np.clip(out[:, fingers], 0.0, hand_width_max_m / spec.fingers)
+    for channels in quaternions(spec.names):
+        out[:, channels] /= np.maximum(np.linalg.norm(out[:, channels], axis=1, keepdims=True), 1e-9)
     return out
+
+
+def quaternions(names: Sequence[str]) -> list[list[int]]:
+    """The channels w, x, y, z of each quaternion, known by its names: `kettle.qw` to `kettle.qz`."""
+    index = {name: k for k, name in enumerate(names)}
+    bodies = [name.removesuffix(".qw") for name in names if name.endswith(".qw")]
+    found = [[index.get(f"{body}{end}") for end in QUATERNION] for body in bodies]
+    return [[k for k in channels if k is not None] for channels in found if None not in channels]
 
 
 def caption(states_TO: Array, task: Task, step: int, rate_hz: float) -> str:
@@ -100,3 +178,7 @@ def caption(states_TO: Array, task: Task, step: int, rate_hz: float) -> str:
         progress.update(state)
     done: Sequence[str] = [s.name for s in task.subtasks[: progress.done]]
     return f"{step / rate_hz:4.1f} s  {', '.join(done)}".rstrip()
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}, ... ({len(names)})" if len(names) > 4 else ", ".join(names)

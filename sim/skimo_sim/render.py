@@ -2,6 +2,7 @@
 
 Promises
   - Works without a display: EGL, or OSMesa. Where neither is installed, SetupError names the Debian package.
+  - What is still open when the interpreter ends is closed in time: a GL context that outlives its library complains.
   - A state is the scene's qpos: for our arm the same 30 numbers as a noise-free observation.
   - Without shadows and reflections, which cost ten times the rest in software rendering.
 Frames are uint8 [height, width, 3]; times s.
@@ -9,15 +10,20 @@ Frames are uint8 [height, width, 3]; times s.
 
 from __future__ import annotations
 
+import atexit
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from ctypes.util import find_library
 from fractions import Fraction
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import ref
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
@@ -25,11 +31,25 @@ from PIL import Image, ImageDraw
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.contract.types import Array
 
+from .physics import mujoco
 from .scenes.kitchen import build_kitchen
 
 Frame = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 480
 PACKAGES = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri (or libosmesa6)"
+LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
+"""What draws without a display, by MUJOCO_GL's word for it, in order of preference."""
+PLATFORM = "PYOPENGL_PLATFORM"
+"""Names the library to PyOpenGL, which looks once."""
+TRIAL = """
+try:
+    from mujoco.{name} import GLContext
+    GLContext(8, 8).make_current()
+except Exception as error:
+    print(type(error).__name__, error)
+    raise SystemExit(1)
+"""
+TRY_S = 30.0
 MAX_GEOMS = 2000
 
 
@@ -45,11 +65,23 @@ class Painter:
         samples: of anti-aliasing; 0 is the quickest.
 
     Raises:
-        SetupError: no GL library is there.
+        SetupError: no GL library is there, or it can't draw.
     """
 
     def __init__(self, arm: str = "panda", *, width: int = WIDTH, height: int = HEIGHT, samples: int = 4) -> None:
         self._context = gl_context(width, height)
+        try:
+            self._set_up(arm, width, height, samples)
+        except mujoco.FatalError as error:
+            self._context.free()
+            raise SetupError(f"the GL library that is installed can't draw ({error}); {PACKAGES}") from error
+        except BaseException:
+            self._context.free()
+            raise
+        self._at_exit = partial(_close, ref(self))
+        atexit.register(self._at_exit)
+
+    def _set_up(self, arm: str, width: int, height: int, samples: int) -> None:
         scene = build_kitchen(arm, visual=True)
         self.zero_rad = scene.arm.zero_rad
         self._model = scene.model
@@ -90,7 +122,11 @@ class Painter:
         return frame[::-1].copy()
 
     def close(self) -> None:
-        """Release the GL context."""
+        """Release the GL context; safe to call twice."""
+        if self._at_exit is None:
+            return
+        atexit.unregister(self._at_exit)
+        self._at_exit = None
         self._context.make_current()
         self._gpu.free()
         self._context.free()
@@ -104,36 +140,78 @@ class Painter:
         self.close()
 
 
+def _close(painter: ref[Painter]) -> None:
+    """Close a painter if it is still there; it was made after its library was loaded, so it is closed before that."""
+    if (still_there := painter()) is not None:
+        still_there.close()
+
+
 def gl_context(width: int, height: int) -> Any:
-    """Return a current off-screen GL context: EGL where there is one, else OSMesa; MUJOCO_GL may choose.
+    """Return a current off-screen GL context: EGL where it works, else OSMesa; MUJOCO_GL may choose.
 
     Raises:
-        SetupError: neither works, naming what to install.
+        SetupError: neither works, naming what to install; or MUJOCO_GL names something else.
     """
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    tried = []
-    for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-        if chosen not in ("", name):
-            continue
-        if find_library(library) is None:
-            tried.append(f"{name}: lib{library} is not installed")
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if chosen not in ("", *LIBRARIES):
+        raise SetupError(
+            f"MUJOCO_GL is {chosen!r}, and pictures are made with {' or '.join(LIBRARIES)}, which need no display; "
+            "set it to one of these, or to nothing"
+        )
+    names = [chosen] if chosen else list(LIBRARIES)
+    installed = [name for name in names if find_library(LIBRARIES[name]) is not None]
+    tried = {name: f"lib{LIBRARIES[name]} is not installed" for name in names if name not in installed}
+    for name in installed:
+        if len(installed) > 1 and (failure := _try_elsewhere(name)):
+            tried[name] = failure
             continue
         try:
             return _open_context(name, width, height)
         except Exception as error:  # PyOpenGL and MuJoCo raise whatever their C libraries do
-            tried.append(f"{name}: {type(error).__name__} {error}".strip())
-    reason = "; ".join(tried) or f"MUJOCO_GL={chosen} is not one of egl, osmesa"
-    raise SetupError(f"no picture can be made without a GL library ({reason}); {PACKAGES}")
+            tried[name] = f"{type(error).__name__} {error}".strip()
+    reasons = "; ".join(f"{name}: {words}" for name, words in tried.items())
+    asked = f"MUJOCO_GL is {chosen!r}; " if chosen else ""
+    raise SetupError(f"no picture can be made without a GL library ({asked}{reasons}); {PACKAGES}")
+
+
+def _try_elsewhere(name: str) -> str:
+    """Open a context in another process, where there is a choice: MuJoCo keeps to the first library that was loaded.
+
+    Returns:
+        Why it failed; empty if it didn't, or if this process has loaded that library.
+    """
+    if f"mujoco.{name}" in sys.modules:
+        return ""
+    environment = {**os.environ, PLATFORM: name, "MUJOCO_GL": ""}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", TRIAL.format(name=name)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TRY_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no context within {TRY_S:g} s"
+    return "" if done.returncode == 0 else done.stdout.strip() or f"a trial ended with code {done.returncode}"
 
 
 def _open_context(name: str, width: int, height: int) -> Any:
-    os.environ.setdefault("PYOPENGL_PLATFORM", name)
-    if name == "egl":
-        from mujoco.egl import GLContext
-    else:
-        from mujoco.osmesa import GLContext
-    context = GLContext(width, height)
-    context.make_current()
+    before = os.environ.get(PLATFORM)
+    os.environ[PLATFORM] = name
+    try:
+        kind = import_module(f"mujoco.{name}").GLContext
+        context = kind.__new__(kind)
+        context._context = None  # its __del__ looks for it, also where its __init__ failed
+        context.__init__(width, height)
+        context.make_current()
+    except BaseException:
+        if before is None:
+            del os.environ[PLATFORM]
+        else:
+            os.environ[PLATFORM] = before
+        raise
     return context
 
 

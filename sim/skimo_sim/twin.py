@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.errors import BackendError, SimulationError, SpecError
@@ -27,6 +26,7 @@ from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.tasks import Task
 
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
+from .physics import mujoco
 from .scenes.arm import FINGERS
 from .scenes.kitchen import Scene, build_kitchen
 
@@ -123,7 +123,7 @@ class Twin:
 
         Args:
             task: name of the task that is about to be done.
-            seed: kept for whoever draws noise; the twin draws none.
+            seed: kept for whoever draws sensor noise or the planner's dice; the twin draws nothing.
             now_s: the clock's reading from here on.
         """
         self.task, self.seed = self.domain.task(task), seed

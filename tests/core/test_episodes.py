@@ -15,7 +15,9 @@ from mcap_ros2.decoder import DecoderFactory
 
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.control.loop import StepKind
+from skimo_core.episodes import recording
 from skimo_core.episodes.cache import from_episodes, load_folder, read_cache
+from skimo_core.episodes.cli import repair
 from skimo_core.episodes.definitions import EPISODE_STEP, SEPARATOR
 from skimo_core.episodes.episode import KINDS, Episode, EpisodeMeta, check_episode
 from skimo_core.episodes.recording import EpisodeWriter, read_episode, write_episode
@@ -60,6 +62,23 @@ def test_public_readers_can_read_it(tmp_path: Path) -> None:
     assert getattr(rows[1][0], "name", "") == "skimo_msgs/msg/EpisodeStep"
     assert rows[1][3].header.stamp.nanosec == 80_000_000
     np.testing.assert_array_equal(np.float32(rows[2][3].action_applied), episode.actions[2])
+
+
+def test_steps_are_found_by_their_type_under_any_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "TOPIC", "/left/skimo/episode_step")
+    episode = an_episode(5)
+    write_episode(tmp_path / "e.mcap", episode)
+    assert np.array_equal(read_episode(tmp_path / "e.mcap").observations, episode.observations)
+
+
+def test_what_is_advised_about_a_cut_file_can_be_done(tmp_path: Path) -> None:
+    path = tmp_path / "e.mcap"
+    write_episode(path, an_episode())
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(EpisodeError, match=r"mend it with `skimo repair`, or drop it"):
+        read_episode(path)
+    assert repair([str(path)]) == 0
+    assert read_episode(path).steps == 20
 
 
 def test_a_recording_is_never_overwritten(tmp_path: Path) -> None:

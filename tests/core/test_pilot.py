@@ -11,6 +11,7 @@ from skimo_core.contract.errors import BackendError, DeadlineError, MissingError
 from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
 from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
+from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.loop import StepKind
 from skimo_core.control.pilot import Arm, Audience, Pilot
@@ -85,11 +86,11 @@ class World:
         self.finger_m = np.zeros(2)
         self.make_pilot(None)
 
-    def make_pilot(self, jumps: JumpWatch | None) -> None:
+    def make_pilot(self, jumps: JumpWatch | None, config: ActuatorConfig | None = None) -> None:
         arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
         audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
         planning = ImmediatePlanning(self.policy, 1.0)
-        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps)
+        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps, config=config)
 
     def robot(self) -> RobotState:
         q, dq, _ = (x[0] for x in self.follower.sample(np.array([self.now_s])))
@@ -389,6 +390,21 @@ def test_nothing_is_seen_before_anything_came() -> None:
     world.start()
     world.pilot.tick(5.0)
     assert world.pilot.state == "done" and "no joint states" in world.news[-1].detail
+
+
+def test_how_much_of_the_arm_a_policy_may_use_is_the_pilot_s_caller_s_to_say() -> None:
+    fastest = {}
+    for fraction in (0.6, 0.05):
+        world = World()
+        world.make_pilot(None, ActuatorConfig(velocity_fraction=fraction))
+        world.policy.action[:] = 1.0
+        world.start()
+        world.now_s += 0.1
+        world.run(6)
+        speeds = [np.abs(command.trajectory.dq_rad_s) / LIMITS.dq_max_rad_s for command in world.sent]
+        fastest[fraction] = max(speed.max() for speed in speeds)
+        assert speeds and fastest[fraction] <= fraction + 1e-9
+    assert fastest[0.05] == pytest.approx(0.05) and fastest[0.6] > 0.2
 
 
 def test_cancelling_brakes(world: World) -> None:

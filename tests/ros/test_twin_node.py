@@ -29,6 +29,7 @@ from skimo_core.domain.urdf import robot_description
 from skimo_ros.adapters import load_adapter, robot_state_type
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names
+from skimo_ros.twin_node import SEED_DRAWS
 
 ACTION = load_domain().action
 STEPS = 25
@@ -155,6 +156,11 @@ def test_a_reset_of_a_resting_arm_is_no_fault_of_the_arm(home: RosBackend, watch
     finally:
         for subscription in heard:
             watcher.node.destroy_subscription(subscription)
+
+
+def test_a_reset_says_what_its_seed_does(home: RosBackend, watcher: Watcher) -> None:
+    done, words, _ = watcher.reset_twin("kitchen", 5)
+    assert done and words == SEED_DRAWS
 
 
 def test_the_arm_is_described_to_whoever_comes_late(home: RosBackend, watcher: Watcher) -> None:

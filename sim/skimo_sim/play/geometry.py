@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.types import Array
 
+from ..physics import mujoco
 from ..scenes.kitchen import Scene
 
 

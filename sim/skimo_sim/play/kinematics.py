@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.types import JOINTS, Array
 from skimo_core.domain.robot import RobotLimits
 
+from ..physics import mujoco
 from ..scenes.assets import PANDA_XML, kitchen_root
 
 FINGERTIP_M = 0.145

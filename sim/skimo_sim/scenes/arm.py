@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.types import JOINTS, Array
+
+from ..physics import mujoco
 
 FINGERS = 2
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 
+from ..physics import mujoco
 from .arm import Arm, arm_of
 from .assets import PANDA_XML, kitchen_root
 

@@ -29,12 +29,10 @@ from skimo_msgs.srv import ResetGate
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.robot import RobotLimits
-from skimo_core.safety.checks import GateConfig
 from skimo_core.safety.gate import Decision, Gate
 
 from . import conversions as convert
@@ -47,21 +45,12 @@ from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, component, now_s, 
 from .parameters import SETUP, Parameter, declare
 from .reports import GateReport
 from .robots import set_up
+from .settings import GATE, gate_config
 
-_DEFAULT = GateConfig()
 PARAMETERS = (
     *SETUP,
-    Parameter(
-        "state_age_max_s", _DEFAULT.state_age_max_s, "with an older robot state nothing goes on", low=0.01, high=1.0
-    ),
-    Parameter("state_lost_s", _DEFAULT.state_lost_s, "an older robot state stops the arm", low=0.01, high=5.0),
-    Parameter("command_age_max_s", _DEFAULT.command_age_max_s, "an older command is refused", low=0.01, high=1.0),
-    Parameter(
-        "start_gap_rad", _DEFAULT.start_gap_rad, "bound on a trajectory's jump at its start", low=0.001, high=0.5
-    ),
+    *GATE,
     Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's"),
-    Parameter("workspace_low_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
-    Parameter("workspace_high_m", [0.0], "box in the base frame, x y z; [0.0]: the cell's own"),
     Parameter(
         "settle_s", 1.0, "how long after the start nothing moves, so that others are discovered", low=0.0, high=30.0
     ),
@@ -87,7 +76,7 @@ class GateNode(Node):
         setup = set_up(values)
         self.adapter, self.limits = setup.adapter, setup.limits
         self.cell = load_cell(values["cell"] or setup.domain.cell)
-        self.gate = Gate(self.limits, _config(values), cell=self.cell)
+        self.gate = Gate(self.limits, gate_config(values), cell=self.cell)
         _warm_up(self.gate, self.limits)
         self._stops = 0
         self._heard = False
@@ -300,24 +289,6 @@ def _warm_up(gate: Gate, limits: RobotLimits) -> None:
     )
     robot = RobotState(stamp_s=0.0, q_rad=limits.home_q_rad, dq_rad_s=still[0], tau_nm=still[0], finger_m=np.zeros(2))
     Gate(limits, gate.config).consider(JointCommand(trajectory=trajectory), robot, 0.0)
-
-
-def _config(values: dict) -> GateConfig:
-    named = ("state_age_max_s", "state_lost_s", "command_age_max_s", "start_gap_rad")
-    return GateConfig(
-        **{name: values[name] for name in named},
-        workspace_low_m=_corner(values, "workspace_low_m"),
-        workspace_high_m=_corner(values, "workspace_high_m"),
-    )
-
-
-def _corner(values: dict, name: str) -> tuple[float, float, float] | None:
-    corner = values[name]
-    if len(corner) == 1:
-        return None
-    if len(corner) != 3:
-        raise SpecError(f"parameter {name} has {len(corner)} numbers, must have 3: x, y, z in the base frame, m")
-    return corner[0], corner[1], corner[2]
 
 
 def main() -> int:

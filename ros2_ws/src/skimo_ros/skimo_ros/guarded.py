@@ -7,6 +7,8 @@
     and its decoder on a message of another definition;
   - anything else is a fault of ours: an error with its place, and the message is dropped. Nothing that was meant for
     the arm goes on by way of a fault, so the arm comes to rest as if the sender were silent;
+  - what is no SkimoError is told with its traceback, as often as the line that it follows, unless rclpy's own services
+    or its decoder raised it;
   - what a timer raises ends the node: no message made it, and a node whose own work fails must not look alive.
 Single-threaded, like the executor that it is built on.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,10 @@ QUIET_S = 5.0
 """After a word on a topic nothing more is said about it for so long; floods are counted, not printed."""
 FAULT = "a fault of ours"
 LONGEST_REASON = 500
-"""Characters of a reason that are printed: what was sent may be long."""
+"""Characters of a reason, and of each line of a traceback, that are printed: what was sent may be long."""
+RCLPY_CALLS_FROM = (("rclpy", "task.py"), ("rclpy", "executors.py"))
+LONGEST_TRACEBACK = 80
+"""Lines of a traceback that are printed, the last ones."""
 
 
 @dataclass(slots=True)
@@ -64,8 +69,14 @@ class Complaints:
     _said_s: dict[str, float] = field(default_factory=dict)
     _unsaid: dict[str, int] = field(default_factory=dict)
 
-    def about(self, source: str, reason: str, senders: Callable[[], str] = lambda: "") -> None:
-        """Complain about `source`; `senders` is asked only where a line is printed."""
+    def about(
+        self,
+        source: str,
+        reason: str,
+        senders: Callable[[], str] = lambda: "",
+        details: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Complain about `source`; `senders` and `details` (lines to follow) are asked only where it is printed."""
         now_s = self.clock()
         if now_s - self._said_s.get(source, -QUIET_S) < QUIET_S:
             self._unsaid[source] = self._unsaid.get(source, 0) + 1
@@ -74,13 +85,20 @@ class Complaints:
         more = self._unsaid.pop(source, 0)
         tail = f" (and {more} more before)" if more else ""
         who = senders()
-        self.say(f"{source}{who} refused: {shortened(reason)}{tail}")
+        self.say(f"{source}{who} refused: {shortened(reason)}{tail}{details()}")
 
 
 def shortened(text: str, longest: int = LONGEST_REASON) -> str:
     """A text that is fit to print: of bounded length, without control characters."""
     printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
     return printable if len(text) <= longest else f"{printable[:longest]}... ({len(text)} characters)"
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of what was raised, causes included, on lines of their own that are fit to print."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    left_out = [f"  ... ({len(lines) - LONGEST_TRACEBACK} lines before)"] if len(lines) > LONGEST_TRACEBACK else []
+    return "".join(f"\n{shortened(line)}" for line in [*left_out, *lines[-LONGEST_TRACEBACK:]])
 
 
 class GuardedExecutor(SingleThreadedExecutor):
@@ -117,22 +135,32 @@ class GuardedExecutor(SingleThreadedExecutor):
     def _complain(self, entity: Any, node: Node | None, error: Exception) -> None:
         node = node or next(iter(self.get_nodes()))
         places = traceback.extract_tb(error.__traceback__)
-        ours = any(_is_ours(place.filename) for place in places)
+        ours = any(map(_is_ours, places))
         if isinstance(error, SkimoError) or not ours:
             self.counts.refused += 1
             complaints = self._complaints.setdefault(0, Complaints(node.get_logger().warning))
             reason = str(error) if isinstance(error, SkimoError) else f"{type(error).__name__}: {error}"
-            complaints.about(_source(entity), reason, lambda: _publishers(entity, node))
+            plain = isinstance(error, SkimoError) or _is_rclpys(places)
+            details = (lambda: "") if plain else (lambda: traced(error))
+            complaints.about(_source(entity), reason, lambda: _publishers(entity, node), details)
             return
         self.counts.faults += 1
         complaints = self._complaints.setdefault(1, Complaints(node.get_logger().error))
         where = f"{type(error).__name__} at {Path(places[-1].filename).name}:{places[-1].lineno}"
-        complaints.about(_source(entity), f"{FAULT}: {where}: {error}; please report it")
+        reason = f"{FAULT}: {where}: {error}; please report it"
+        complaints.about(_source(entity), reason, details=lambda: traced(error))
 
 
-def _is_ours(filename: str) -> bool:
+def _is_ours(place: traceback.FrameSummary) -> bool:
     """Whether a file belongs to one of our packages: skimo_core/safety/gate.py does, site-packages/rclpy/task.py no."""
-    return any(part.startswith("skimo_") for part in Path(filename).parts[-4:-1])
+    return any(part.startswith("skimo_") for part in Path(place.filename).parts[-4:-1])
+
+
+def _is_rclpys(places: Sequence[traceback.FrameSummary]) -> bool:
+    """Whether it was raised under a callback of rclpy's own, or before any was called."""
+    paths = [Path(place.filename) for place in places]
+    called = next((path for path in paths if path.parts[-2:] not in RCLPY_CALLS_FROM), None)
+    return called is None or called.parent.name == "rclpy"
 
 
 def _source(entity: Any) -> str:

@@ -115,7 +115,8 @@ def component(node: Node, part: str) -> str:
 def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM; return the process's exit code.
 
-    The signals are waited for in a thread, so that the ROS context is still whole when the node says goodbye.
+    What was given wrongly ends it with a line; anything else that is raised leaves with its traceback. The signals are
+    waited for in a thread, so that the ROS context is still whole when the node says goodbye.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     asked_to_end = Future()
@@ -134,7 +135,7 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
         log.info("%s: from outside came %s", node.get_name(), _counted(node, executor))
     except ExternalShutdownException:
         pass
-    except (SkimoError, ParameterException, InvalidParameterValueException, ValueError) as error:
+    except (SkimoError, ParameterException, InvalidParameterValueException) as error:
         name = node.get_name() if node is not None else make.__name__
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return FAILED

@@ -16,6 +16,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import DEFAULT
 
 Value = bool | int | float | str | list[float]
@@ -44,13 +45,13 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
 
     Raises:
         rclpy.exceptions.InvalidParameterValueException: one that was given lies out of its bounds.
-        ValueError: a word that is not among a parameter's choices.
+        SpecError: a word that is not among a parameter's choices.
     """
     values = {}
     for p in parameters:
         values[p.name] = node.declare_parameter(p.name, p.default, _descriptor(p)).value
         if p.choices and values[p.name] not in p.choices:
-            raise ValueError(f"parameter {p.name} is {values[p.name]!r}, must be one of {', '.join(p.choices)}")
+            raise SpecError(f"parameter {p.name} is {values[p.name]!r}, must be one of {', '.join(p.choices)}")
     node.add_on_set_parameters_callback(_keep_the_clock)
     return values
 

@@ -48,6 +48,7 @@ from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names
 from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
+from .settings import ACTUATOR, actuator_config
 
 PARAMETERS = (
     *SETUP,
@@ -61,6 +62,7 @@ PARAMETERS = (
     Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
     Parameter("clock_jump_max_s", 0.1, "a jump of the clock beyond this ends the episode", low=0.005, high=10.0),
     Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
+    *ACTUATOR,
 )
 
 
@@ -83,6 +85,7 @@ class PolicyNode(LifecycleNode):
         self.failure = ""
         setup = set_up(self._values)
         self._adapter, self._domain, self._limits = setup.adapter, setup.domain, setup.limits
+        self._actuation = actuator_config(self._values)
         self._pilot: Pilot | None = None
         self._planning: BackgroundPlanning | None = None
         self._policy_clients: tuple[PolicyClient, ...] = ()
@@ -168,8 +171,17 @@ class PolicyNode(LifecycleNode):
         audience = Audience(news=self._tell_news, record=self._record)
         simulated = self._beat.clock is not STEADY
         jumps = JumpWatch(lambda: now_s(self), None if simulated else time.monotonic, values["clock_jump_max_s"])
-        noise = values["noise"]
-        self._pilot = Pilot(domain, self._limits, acting, self._planning, arm, audience, noise=noise, jumps=jumps)
+        self._pilot = Pilot(
+            domain,
+            self._limits,
+            acting,
+            self._planning,
+            arm,
+            audience,
+            noise=values["noise"],
+            jumps=jumps,
+            config=self._actuation,
+        )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")
 
     def _make_client(self) -> PolicyClient:

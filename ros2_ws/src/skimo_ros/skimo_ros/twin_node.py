@@ -4,6 +4,7 @@ Promises
   - What a real driver of that stack offers, under the same names (`driver`), its robot_description included; plus
     object_states, twin/reset and twin/user_stop, which presses the simulated stop button.
   - A trajectory is followed as joint_trajectory_controller follows it, its header's stamp being its start.
+  - A reset puts back arm and objects, which start alike for every seed.
   - Simulated time keeps up with the node's clock at `real_time_factor` 1; other factors publish /clock (0: as fast as
     it goes), and everything else then runs with use_sim_time.
   - Physics that diverge end the process, non-zero, with the reason.
@@ -16,6 +17,7 @@ import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,13 @@ from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STATE_QOS, Names, now_s, 
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
 
+SEED_DRAWS = "the twin's start is the same for every seed; the seed draws sensor noise and the planner's dice"
+
 PARAMETERS = (
     *SETUP,
     Parameter("twin", "", "who simulates: a twin that is installed, such as kinematic; empty: the domain's own"),
     Parameter("task", "", "task whose initial state the twin starts in; empty: the domain's first"),
-    Parameter("seed", 0, "seed of that state", low=0, high=2**31),
+    Parameter("seed", 0, SEED_DRAWS, low=0, high=2**31),
     Parameter("rate_hz", 100.0, "how often physics advance and joint states go out", low=10.0, high=250.0),
     Parameter("robot_state_rate_hz", 25.0, "how often the Franka state goes out", low=1.0, high=100.0),
     Parameter("object_rate_hz", 50.0, "how often object states go out", low=1.0, high=250.0),
@@ -61,14 +65,30 @@ SEEN_S = 0.3
 """Longer than the gate takes to see that the arm has arrived."""
 LONGEST_SLICE_S = 0.1
 """After a pause the twin catches up in slices, so that commands still get in between."""
+LATEST_S = 1.0
+"""A beat that is later than this is not made up for."""
 
 
 class TwinClock:
-    """Simulated time at a factor of real time; at factor 0 it advances by one period per tick."""
+    """Simulated time at a factor of real time, pauses of the machine included; at 0 it advances by a period per tick.
 
-    def __init__(self, node: Node, factor: float, period_s: float) -> None:
-        self._node, self._factor, self._period_s = node, factor, period_s
-        self._start_s, self._real_start_s = now_s(node), time.monotonic()
+    Args:
+        wall: the node's clock. Time begins with its reading, and is its reading at factor 1.
+        factor: simulated seconds per second.
+        period_s: simulated seconds from tick to tick.
+        steady: a clock that never jumps, s.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float],
+        factor: float,
+        period_s: float,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall, self._factor, self._period_s, self._steady = wall, factor, period_s, steady
+        self._start_s, self._real_start_s = wall(), steady()
+        self._due_s = self._real_start_s
         self._ticks = 0
 
     @property
@@ -76,22 +96,23 @@ class TwinClock:
         return self._factor != 1.0
 
     def now(self) -> float:
+        """Simulated time, s; but for the node's clock at factor 1 it never goes back."""
         if self._factor == 1.0:
-            return now_s(self._node)
+            return self._wall()
         if self._factor == 0.0:
             return self._start_s + self._ticks * self._period_s
-        return self._start_s + (time.monotonic() - self._real_start_s) * self._factor
+        return self._start_s + (self._steady() - self._real_start_s) * self._factor
 
     def tick(self) -> float:
-        """Count a period; return how long to sleep before the next."""
+        """Count a period; return how long to sleep before the next, s."""
         self._ticks += 1
         if self._factor == 0.0:
             return 0.0
-        due_s = self._real_start_s + self._ticks * self._period_s / self._factor
-        late_s = time.monotonic() - due_s
-        if late_s > 1.0:  # the machine slept: start the beat anew
-            self._real_start_s, self._ticks = time.monotonic(), 0
-        return max(0.0, -late_s)
+        self._due_s += self._period_s / self._factor
+        now_s = self._steady()
+        if now_s - self._due_s > LATEST_S:  # the machine slept: the beat starts anew, while time goes on
+            self._due_s = now_s
+        return max(0.0, self._due_s - now_s)
 
 
 class TwinNode(Node):
@@ -112,7 +133,7 @@ class TwinNode(Node):
         self._lock = threading.RLock()
         self._period_s = 1.0 / self.values["rate_hz"]
         factor = self.values["real_time_factor"]
-        self._clock_s = TwinClock(self, factor, self._period_s if factor == 0 else self._period_s * factor)
+        self._clock_s = TwinClock(lambda: now_s(self), factor, self._period_s * (factor or 1.0))
         self.twin = make_twin(setup.domain, setup.limits, self.values["twin"])
         self._simulated_s = self.twin.now_s()
         self._publish_to()
@@ -260,7 +281,7 @@ class TwinNode(Node):
         except SkimoError as error:
             return convert.answer_reset(response, False, str(error), 0.0)
         self.get_logger().info(f"reset: task {task!r} seed {seed}")
-        return convert.answer_reset(response, True, "", stamp_s)
+        return convert.answer_reset(response, True, SEED_DRAWS, stamp_s)
 
     def _await_rest(self) -> None:
         """Let the arm come to rest first, and be seen there: one that is put elsewhere in mid-motion looks, to whoever

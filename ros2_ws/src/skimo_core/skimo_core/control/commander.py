@@ -21,7 +21,7 @@ from ..contract.policy import FloatArray
 from ..contract.specs import ActionSpec
 from ..contract.types import Array, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.robot import RobotLimits
-from .actuate import REACHED, Actuator
+from .actuate import REACHED, Actuator, ActuatorConfig
 
 SAME_S = 1e-6
 MOVED_RAD = 0.001
@@ -69,17 +69,20 @@ class Fate:
 class Commander:
     """Commands one arm, an action at a time.
 
+    Args:
+        config: how much of the robot's limits may be used; None: `ActuatorConfig`'s defaults.
+
     Raises:
         SpecError: the actions are not those of an arm like this.
     """
 
-    def __init__(self, limits: RobotLimits, spec: ActionSpec, arm: Arm) -> None:
+    def __init__(self, limits: RobotLimits, spec: ActionSpec, arm: Arm, config: ActuatorConfig | None = None) -> None:
         if spec.joints != limits.joints:
             raise SpecError(
                 f"actions have {spec.joints} joints, robot {limits.name} has {limits.joints}: not its domain"
             )
         self._spec, self._arm = spec, arm
-        self._actuator = Actuator(limits, spec)
+        self._actuator = Actuator(limits, spec, config)
         self.reset(limits.home_q_rad, -np.inf)
 
     def reset(self, q_rad: Array, now_s: float) -> None:

@@ -30,6 +30,7 @@ from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
 from ..domain.tasks import Task
+from .actuate import ActuatorConfig
 from .clocks import JumpWatch
 from .commander import Arm, Commander
 from .loop import SkillLoop, Step, StepKind
@@ -79,6 +80,7 @@ class Pilot:
         planning: where plans come from.
         noise: whether the domain's simulated sensor noise is added.
         jumps: notices when the clock jumps; None: nobody looks.
+        config: how much of the robot's limits the policy may use; None: `ActuatorConfig`'s defaults.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Pilot:
         *,
         noise: bool = False,
         jumps: JumpWatch | None = None,
+        config: ActuatorConfig | None = None,
     ) -> None:
         self.state = "idle"
         self.timings = Timings()
@@ -100,7 +103,7 @@ class Pilot:
         self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
         self._jumps = jumps
         self._period_s = domain.action.period_s
-        self._commander = Commander(limits, domain.action, arm)
+        self._commander = Commander(limits, domain.action, arm, config)
         self._loop = SkillLoop(domain.task(), policy.spec.skill, self._act, planning, period_s=self._period_s)
         self._observer = self._make_observer(0)
         self._due_s = 0.0

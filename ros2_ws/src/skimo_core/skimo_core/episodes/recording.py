@@ -1,6 +1,7 @@
 """Episodes as MCAP files of ROS 2 messages: crash-safe while recording, readable by public tools without ROS.
 
-Each control step is one skimo_msgs/EpisodeStep on the topic `/skimo/episode_step`; the metadata is an MCAP metadata
+Each control step is one skimo_msgs/EpisodeStep on the topic `/skimo/episode_step`, and is found by that type, whatever
+its topic's namespace; the metadata is an MCAP metadata
 record "skimo.episode" (JSON and its checksum). Chunks are small and flushed, so that a killed writer loses at most the
 last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on request:
 nothing is lost in silence. Files are for their owner alone.
@@ -36,6 +37,7 @@ TOPIC = "/skimo/episode_step"
 METADATA = "skimo.episode"
 CHUNK_BYTES = 16 * 1024
 OUTCOME = "skimo.outcome"
+SALVAGE = "read_episode(path, salvage=True)"
 
 
 class EpisodeWriter:
@@ -148,7 +150,7 @@ def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None
         return check_episode(_assemble(rows, meta, stream), path.name)
     except DamageError as error:
         raise EpisodeError(
-            f"{path.name}: {error}; read it with salvage, mend it with `skimo repair`, or drop it"
+            f"{path.name}: {error}; mend it with `skimo repair`, or drop it (in Python, {SALVAGE} reads what is whole)"
         ) from None
     except EpisodeError as error:
         named = str(error).startswith(f"{path.name}: ")
@@ -243,7 +245,10 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> E
     name = f"episode {meta.episode_id}"
     others = {row.episode_id for row in rows} - {meta.episode_id}
     if others and not stream.salvage:
-        raise EpisodeError(f"{name}: field episode_id: holds steps of episode {min(others)[:60]!r} too; salvage it")
+        raise EpisodeError(
+            f"{name}: field episode_id: holds steps of episode {min(others)[:60]!r} too; drop it, or take "
+            f"its own by {SALVAGE}"
+        )
     rows = [row for row in rows if row.episode_id == meta.episode_id]
     runs = _runs(rows)
     due = 0 if meta.part == 1 or not runs else runs[0][0].step
@@ -252,7 +257,7 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> E
         spans = ", ".join(f"{a} to {b}" for a, b in lost[:4])
         raise EpisodeError(
             f"{name}: field step: of its {rows[-1].step + 1 - due} steps {sum(b - a + 1 for a, b in lost)} are missing "
-            f"or repeated ({spans}); salvage takes the longest run without a gap"
+            f"or repeated ({spans}); drop it, or take its longest run without a gap by {SALVAGE}"
         )
     run = max(runs, key=len, default=[])
     if len(run) < 2:
