@@ -35,7 +35,7 @@ class Serve:
     bundle: str = "kitchen"
     """a bundle's folder, or the name of one that ships"""
     endpoint: str = LOCAL
-    """local: a Unix socket of this user and ROS domain; or ipc://PATH, or tcp://HOST:PORT (with keys)"""
+    """local: a Unix socket of this user and ROS domain; local/NAMESPACE; ipc://PATH; or tcp://HOST:PORT (with keys)"""
     port: int | None = None
     """short for tcp://127.0.0.1:PORT; 0 takes a free one"""
     keys: Path = field(default_factory=key_folder)

@@ -14,17 +14,20 @@ from pathlib import Path
 
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from mcap.reader import make_reader
 from rclpy.context import Context
 from ros.ros_harness import ANSWER_S, START_S, Processes, wait_until
+from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.contract.errors import SetupError
 from skimo_core.control.reports import PolicyReport
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.isolation import free_domain
 from skimo_ros import cli
+from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend
-from skimo_ros.nodes import Names
+from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names
 from skimo_ros.operator import Operator
 from skimo_ros.reports import GateReport
 from skimo_server.testing import make_bundle
@@ -216,6 +219,34 @@ def test_a_backend_below_a_namespace_has_that_arm(arms: Arms) -> None:
         left.close()
         nowhere.close()
         rclpy.shutdown(context=context)
+
+
+def test_health_tells_which_arm_it_is_of(arms: Arms) -> None:
+    names: set[str] = set()
+    node = arms.operators["left"].node
+    node.create_subscription(
+        DiagnosticArray, Names.DIAGNOSTICS, lambda m: names.update(s.name for s in m.status), EVENT_QOS
+    )
+    wanted = {f"skimo/{arm}: {part}" for arm in arms.operators for part in ("gate", "policy", "recorder")}
+    assert arms.operators["left"].within(lambda: names >= wanted, ANSWER_S), names
+
+
+def test_a_second_commander_of_one_arm_is_none_of_the_others(arms: Arms) -> None:
+    operator, topic = arms.operators["left"], load_adapter("twin").command
+    for arm in arms.operators:
+        arms.operators[arm].trigger(Names.CANCEL)
+    intruder = operator.node.create_publisher(JointTrajectory, topic, COMMAND_QOS)
+
+    def noticed() -> list[str]:
+        return [reason for reason in arms.gate("left").decision.reasons if "second_commander" in reason]
+
+    try:
+        (reason, *_) = wait_until(noticed, "the left gate to say so", ANSWER_S)
+        assert f"{operator.node.get_fully_qualified_name()} publishes on '/left/{topic}' too" in reason
+        assert not [reason for reason in arms.gate("right").decision.reasons if "second_commander" in reason]
+    finally:
+        operator.node.destroy_publisher(intruder)
+    wait_until(lambda: not noticed(), "the left gate to be content again", START_S, poll_s=0.2)
 
 
 def test_each_arms_recordings_carry_its_namespace(arms: Arms) -> None:

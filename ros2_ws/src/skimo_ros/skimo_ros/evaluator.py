@@ -140,9 +140,9 @@ class Evaluator:
         """Reset and start, again if the gate stops in between; returns the episode's name."""
         refusal = ""
         for _ in range(STARTS):
+            self._operator.trigger(Names.CANCEL)
             # The stop that was seen last; a newer one is found when the episode is refused.
             self._operator.reset_stop(self.gate.generation if self.gate is not None else 0)
-            self._operator.trigger(Names.CANCEL)
             done, why, _ = self._operator.reset_twin(task, seed)
             if not done:
                 raise BackendError(f"twin/reset refused: {why}")
