@@ -57,7 +57,6 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"namespace": "left", "use_twin": "false", "driver": "multipanda", "robot_ip": "172.16.0.2"},
         "namespace:=/left cannot be given to multipanda_ros2",
     ),
-    "no task": ({"task": ""}, "task:=: is empty"),
     "recordings in a file": ({"recordings": "PLACE/broken.yaml"}, "PLACE/broken.yaml is no folder"),
     "recordings below a file": ({"recordings": "PLACE/broken.yaml/deep"}, "PLACE/broken.yaml is no folder"),
     "recordings at a dangling link": ({"recordings": "PLACE/dangling"}, "PLACE/dangling is no folder"),

@@ -206,8 +206,8 @@ def test_two_namespaces_share_neither_nodes_nor_the_servers_socket(given: str, b
 
 
 def test_an_endpoint_that_was_given_is_left_alone() -> None:
-    server = upped({"namespace": "left", "endpoint": "ipc:///tmp/there"})[0]
-    assert server.command[-1] == "ipc:///tmp/there"
+    server = upped({"namespace": "left", "endpoint": "ipc:///run/there"})[0]
+    assert server.command[-1] == "ipc:///run/there"
 
 
 def test_a_failed_spawner_ends_both_and_a_finished_one_neither(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,5 +50,5 @@ def test_every_namespace_and_domain_has_a_socket_of_its_own(monkeypatch: pytest.
 
 def test_local_is_that_of_the_namespace_and_other_endpoints_are_what_they_are() -> None:
     assert [endpoint_below("local", ns) for ns in ("/", "", "/left")] == ["local", "local", "local/left"]
-    for endpoint in ("local/right", "ipc:///tmp/x", "tcp://127.0.0.1:5"):
+    for endpoint in ("local/right", "ipc:///run/x", "tcp://127.0.0.1:5"):
         assert endpoint_below(endpoint, "/left") == endpoint

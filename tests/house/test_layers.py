@@ -70,7 +70,7 @@ CORE = {
     "process": {"contract"},
     "domain": {"contract"},
     "episodes": {"contract", "domain"},
-    "link": {"contract"},
+    "link": {"contract", "process"},
     "control": {"contract", "domain"},
     "safety": {"contract", "domain", "control", "process"},
 }
