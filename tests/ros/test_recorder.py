@@ -19,8 +19,9 @@ from skimo_msgs.msg import EpisodeEvent, EpisodeStep, PlanStatus, RecorderStatus
 
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Verdict
+from skimo_core.control import reports
 from skimo_core.control.loop import Step, StepKind
-from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.control.reports import EpisodeNews, PolicyReport, StepRecord
 from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.recording import read_episode
 from skimo_ros import conversions as convert
@@ -56,7 +57,7 @@ class Player:
         self.plans.publish(convert.to_plan_status(report, 1.0, with_prediction=False))
 
     def tell(self, kind: str, episode_id: str) -> None:
-        episode = Episode(episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b")
+        episode = reports.Episode(episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b")
         news = EpisodeNews(kind=kind, stamp_s=1.0, episode=episode, success=kind == "end", steps=STEPS)
         self.events.publish(convert.to_episode_event(news))
 
