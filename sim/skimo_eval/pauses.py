@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from skimo_core.control.loop import StepKind
-from skimo_core.control.pilot import ACT_DEADLINE_PERIODS
+from skimo_core.control.pilot import act_deadline_s
 
 NAP_S = 0.004
 SHORTEST_S = 0.02
@@ -85,7 +85,7 @@ def audit_misses(ticks: Sequence[tuple[float, str]], pauses: Sequence[Pause], pe
     began = [due_s for (due_s, _), now, before in zip(ticks, missed, [False, *missed]) if now and not before]
 
     def beside(due_s: float) -> bool:
-        return any(p.begin_s < due_s + ACT_DEADLINE_PERIODS * period_s and p.end_s > due_s - period_s for p in pauses)
+        return any(p.begin_s < due_s + act_deadline_s(period_s) and p.end_s > due_s - period_s for p in pauses)
 
     return {
         "pauses": len(pauses),

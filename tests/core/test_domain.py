@@ -120,7 +120,7 @@ def test_metres_and_radians_add_up_in_their_scales(tmp_path: Path) -> None:
         ({"subtasks": {}}, "at least one"),
         ({"subtasks": {"a,b": {"goal": {"cube.x": 1.0}, "threshold": 1.0}}}, "has a comma"),
         ({"tasks": {"all": ["pull"]}}, "no sub-task 'pull'; there are push"),
-        ({"rate_hz": 1000}, "rate_hz is 1000, must lie in 1 to 100"),
+        ({"rate_hz": 1000}, "rate_hz is 1000, must lie in 1 to 40"),
         ({"horizon": 2}, "horizon must be a whole number of at least 3"),
         ({"objects": {"max_age_s": 100.0}}, "max_age_s is 100"),
         ({"action": {"velocity_scale_rad_s": 1.0, "others": ["push"]}}, "names its actions in `others`"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.joint_trajectory_controller import PERIOD_S, JointTrajectoryController
 
-from skimo_core.contract.types import JOINTS, JointTrajectory, RobotState
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, RobotState, Verdict
 from skimo_core.control.actuate import Actuator
+from skimo_core.control.pilot import act_deadline_s
 from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
@@ -74,3 +78,30 @@ def test_a_controller_takes_over_what_leaves_the_gate_without_a_step(distributio
 def test_what_was_not_spliced_would_be_a_step_at_every_command(distribution: str) -> None:
     acceleration, _ = worst(commanded(distribution, 0, gated=False)[0])
     assert acceleration > 10
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 12.5, 20.0, 40.0])
+@pytest.mark.parametrize("robot", ["panda", "fr3"])
+def test_the_gate_passes_what_actuation_makes_at_any_rate_and_lateness(rate_hz: float, robot: str) -> None:
+    limits, spec = load_limits(robot), replace(ACTION, rate_hz=rate_hz)
+    rng, period_s = np.random.default_rng(3), spec.period_s
+    actuator, gate, arm = Actuator(limits, spec), Gate(limits), TrajectoryFollower(limits.home_q_rad)
+    actuator.reset(limits.home_q_rad, 0.0)
+    still = np.zeros(JOINTS)
+    for k in range(80):
+        due_s = k * period_s
+        sent_s = due_s + rng.uniform(0.0, 0.9) * act_deadline_s(period_s)
+        seen_s = sent_s + rng.uniform(0.0005, 0.003)  # when it is at the gate
+        action = rng.uniform(-0.4, 0.4, spec.size).astype(np.float32)
+        trajectory = actuator.command(action, due_s, sent_s).trajectory
+        q = arm.at(seen_s)[0]
+        robot_state = RobotState(stamp_s=seen_s, q_rad=q, dq_rad_s=still, tau_nm=still, finger_m=np.zeros(2))
+        decision = gate.consider(JointCommand(trajectory=trajectory), robot_state, seen_s)
+        assert decision.verdict is Verdict.PASS and decision.command is not None, (k, decision.reasons)
+        arm.set(decision.command.trajectory, seen_s)
+        actuator.adopt(decision.command.trajectory)
+
+
+def test_a_rate_that_commands_can_not_keep_is_refused() -> None:
+    with pytest.raises(SpecError, match="more than half a control period at 50 Hz"):
+        Actuator(LIMITS, replace(ACTION, rate_hz=50.0))

@@ -60,7 +60,7 @@ ACTUATOR = (
     _share("acceleration_fraction", "share of the joint acceleration limits, braking included", 0.05, 1.0),
     _share("position_margin_rad", "kept free at both ends of each joint's range", 0.0, 0.5),
     _share("reaction_periods", "control periods for which the path under way goes on under a new command", 0.0, 0.5),
-    _share("transit_periods", "control periods that a command may take to the arm; at most reaction_periods", 0.0, 0.5),
+    _share("transit_s", "how long a command may take to the arm, through the gate", 0.0, 0.1),
     _share("grace_periods", "control periods for which the velocity is held before braking begins", 0.0, 2.0),
     _share("open_above", "mean finger intent above which the hand opens", -1.0, 1.0),
     _share("close_below", "mean finger intent below which the hand closes; below open_above", -1.0, 1.0),

@@ -45,10 +45,10 @@ class ActuatorConfig:
         velocity_fraction: of the joint velocity limits.
         acceleration_fraction: of the joint acceleration limits, while following and while braking.
         position_margin_rad: kept free at both ends of each joint's range.
-        reaction_periods: how long, in control periods, the path under way goes on; a command that reaches the arm
-            within this time makes exactly the same path. From rest there is no such wait.
-        transit_periods: how long, in control periods, a command that was sent may take to reach the arm, through a gate
-            that lets the path under way go on for `safety.path.TRANSIT_S`.
+        reaction_periods: how long, in control periods but at least `transit_s`, the path under way goes on; a command
+            that reaches the arm within this time makes exactly the same path. From rest there is no such wait.
+        transit_s: how long a command that was sent may take to reach the arm, through a gate that lets the path under
+            way go on for `safety.path.TRANSIT_S`.
         grace_periods: how long, in control periods, the velocity is held before braking begins.
         open_above, close_below: mean finger intent that opens or closes the hand; between them nothing changes.
         gripper_interval_s: least time between two hand goals.
@@ -58,7 +58,7 @@ class ActuatorConfig:
     acceleration_fraction: float = 0.9
     position_margin_rad: float = 0.05
     reaction_periods: float = 0.2
-    transit_periods: float = 0.15
+    transit_s: float = 0.012
     grace_periods: float = 0.5
     open_above: float = 0.3
     close_below: float = -0.3
@@ -70,9 +70,8 @@ class ActuatorConfig:
                 raise SpecError(f"actuator: {name} is {getattr(self, name)}, must be in (0, 1]")
         if not 0 <= self.reaction_periods <= 0.5:
             raise SpecError(f"actuator: reaction_periods is {self.reaction_periods}, must be in [0, 0.5]")
-        if not 0 <= self.transit_periods <= self.reaction_periods:
-            bounds = f"[0, {self.reaction_periods}] (reaction_periods)"
-            raise SpecError(f"actuator: transit_periods is {self.transit_periods}, must be in {bounds}")
+        if not 0 <= self.transit_s <= 0.1:
+            raise SpecError(f"actuator: transit_s is {self.transit_s}, must be in [0, 0.1]")
         if self.close_below >= self.open_above:
             raise SpecError(f"actuator: close_below {self.close_below} must be less than open_above {self.open_above}")
 
@@ -98,12 +97,22 @@ class _Departure:
 
 
 class Actuator:
-    """Keeps the last commanded state; one instance per arm."""
+    """Keeps the last commanded state; one instance per arm.
+
+    Raises:
+        SpecError: the rate is too high for what a command takes to the arm.
+    """
 
     def __init__(self, limits: RobotLimits, spec: ActionSpec, config: ActuatorConfig | None = None) -> None:
         self.spec = spec
         self._limits = limits
-        self._config = config or ActuatorConfig()
+        self._config = config = config or ActuatorConfig()
+        self._reaction_s = max(config.reaction_periods * spec.period_s, config.transit_s)
+        if self._reaction_s > spec.period_s / 2:
+            raise SpecError(
+                f"actuator: a command may take {1e3 * config.transit_s:g} ms to the arm (transit_s), more than half a "
+                f"control period at {spec.rate_hz:g} Hz; lower the domain's rate"
+            )
         self._follower = TrajectoryFollower(limits.home_q_rad)
         self._sent = copy.copy(self._follower)
         self._hand_open: bool | None = None
@@ -160,11 +169,11 @@ class Actuator:
         return JointCommand(trajectory=stop)
 
     def _departure(self, due_s: float, sent_s: float | None) -> _Departure:
-        config, period = self._config, self.spec.period_s
+        config = self._config
         q, dq, ddq = self._follower.at(due_s)
         steady = np.abs(ddq).max() < STEADY_RAD_S2
-        wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else config.reaction_periods * period
-        travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_periods * period
+        wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else self._reaction_s
+        travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_s
         knots_s = self._follower.knots_s - due_s
         late_s = _clear_of(knots_s, max(wait_s, travel_s)) - wait_s
         if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
@@ -185,7 +194,7 @@ class Actuator:
         config, limits, period = self._config, self._limits, self.spec.period_s
         q0, dq0 = departure.q_rad, departure.dq_rad_s
         wanted_rad_s = action_A[: self.spec.joints].astype(np.float64) * self.spec.scale_rad_s
-        ramp_s = period * (1 - config.reaction_periods)
+        ramp_s = period - self._reaction_s
         dq_max = limits.dq_max_rad_s * config.velocity_fraction
         ddq_max = limits.ddq_max_rad_s2 * config.acceleration_fraction
         spent = np.abs(departure.ddq_rad_s2) / 3

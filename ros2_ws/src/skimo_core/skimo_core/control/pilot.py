@@ -7,7 +7,7 @@ go to callables, time is an argument. One `tick` per control period; it takes at
     running -> missed (one tick) -> held (two in a row, the gate's stop, an operator) -> running after `resume`
                                                                                        -> done after `cancel`
 
-A tick counts as missed when no fresh action went out within half a control period of its due time, holds included;
+A tick counts as missed when no fresh action went out by `act_deadline_s` after its due time, holds included;
 ticks that were slept through count too. Where the states are too old at the due time, newer ones are waited for a
 little: after a pause of the whole machine they are on their way.
 
@@ -38,8 +38,8 @@ from .observe import Observer
 from .planning import PlanSource
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 
-ACT_DEADLINE_PERIODS = 0.5
-"""What is sent later after its due time is a missed tick."""
+ACT_DEADLINE_PERIODS, ACT_DEADLINE_MAX_S = 0.5, 0.04
+"""What is sent later after its due time is a missed tick; the gate refuses what is older than a little more."""
 SEND_MARGIN_S = 0.002
 STATE_WAIT_PERIODS = 0.25
 """How long after its due time a tick waits for states that are not too old; the rest is left for the action."""
@@ -52,6 +52,11 @@ SILENT_TO_HOLD = 2
 """So many commands in a row that the gate neither passed on nor refused, and it is taken for frozen or gone."""
 REST_RAD_S = 0.05
 UNDER_WAY = ("preparing", "running", "missed", "held")
+
+
+def act_deadline_s(period_s: float) -> float:
+    """How long after its due time an action may be sent."""
+    return min(ACT_DEADLINE_PERIODS * period_s, ACT_DEADLINE_MAX_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +326,7 @@ class Pilot:
     def _act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
         """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
         asked_s = self._arm.clock()
-        deadline_s = ACT_DEADLINE_PERIODS * self._period_s
+        deadline_s = act_deadline_s(self._period_s)
         left_s = self._due_s + deadline_s - SEND_MARGIN_S - asked_s
         if left_s <= SEND_MARGIN_S:
             raise DeadlineError(

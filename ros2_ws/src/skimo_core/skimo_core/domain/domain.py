@@ -41,7 +41,7 @@ from .tasks import Subtask, Task
 
 DEFAULT = "kitchen"
 SOURCES = ("joint", "finger", "object")
-MAX_RATE_HZ, MIN_RATE_HZ = 100.0, 1.0
+MAX_RATE_HZ, MIN_RATE_HZ = 40.0, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
