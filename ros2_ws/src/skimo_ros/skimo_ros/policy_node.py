@@ -352,6 +352,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             values["worst_tick_late_ms"] = self._pilot.timings.worst_tick_late_ms
             values["worst_act_ms"] = self._pilot.timings.worst_act_ms
+            values["objects_hidden"] = ", ".join(self._pilot.hidden_objects) or "none"
             values["driver_clock_behind_ms"] = "unknown" if skew.skew_s is None else 1e3 * skew.skew_s
         text = report.reason or skew.words() or report.state
         self._health.publish(convert.diagnostics(now_s(self), component(self, "policy"), level, text, values))

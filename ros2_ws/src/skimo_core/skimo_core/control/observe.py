@@ -2,8 +2,8 @@
 
 The noise is uniform, seeded, and added here and nowhere else: never to the topics that the gate reads. An input that
 is absent, older than its bound or not finite raises an ObservationError that names it: this observation is missed, the
-next may be good again. An object channel that the tracker does not see (not finite, or left out) keeps its last value
-for as long as the domain allows. Units are the spec's.
+next may be good again. An object channel that the tracker does not see (NaN, or left out) keeps its last value for as
+long as the domain allows. Units are the spec's.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Observer:
         self._columns: tuple[tuple[str, ...], npt.NDArray[np.intp], tuple[str, ...]] | None = None
         self._last_seen = np.full(len(spec.objects), np.nan)
         self._last_seen_s = np.full(len(spec.objects), -np.inf)
+        self._newest_s = -np.inf
 
     def observe(self, robot: RobotState, objects: ObjectStates, now_s: float) -> npt.NDArray[np.float32]:
         """Return the observation [O], float32.
@@ -87,8 +88,7 @@ class Observer:
     @property
     def hidden(self) -> tuple[str, ...]:
         """The channels that the tracker did not see the last time."""
-        newest_s = self._last_seen_s.max(initial=-np.inf)
-        return tuple(name for name, seen_s in zip(self.spec.objects, self._last_seen_s) if seen_s < newest_s)
+        return tuple(name for name, seen_s in zip(self.spec.objects, self._last_seen_s) if seen_s < self._newest_s)
 
     def _check_age(self, what: str, stamp_s: float, now_s: float, bound_s: float) -> None:
         age_s = now_s - stamp_s
@@ -103,7 +103,7 @@ class Observer:
         columns, left_out = self._object_columns(objects.names)
         values = np.full(len(self.spec.objects), np.nan)
         values[columns >= 0] = objects.values[columns[columns >= 0]]
-        seen = np.isfinite(values)
+        seen, self._newest_s = ~np.isnan(values), objects.stamp_s
         self._last_seen[seen], self._last_seen_s[seen] = values[seen], objects.stamp_s
         if not seen.all() and self._hidden_s > 0:
             self._stand_in(values, ~seen, now_s)

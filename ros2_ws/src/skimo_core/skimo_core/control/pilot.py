@@ -226,6 +226,11 @@ class Pilot:
         self._do(step, due_s)
         return True
 
+    @property
+    def hidden_objects(self) -> tuple[str, ...]:
+        """Object channels that the tracker did not see the last time: their last values stand in."""
+        return self._observer.hidden
+
     def report(self) -> PolicyReport:
         """Where things stand."""
         episode, loop, plan = self.episode, self._loop, self._plan
@@ -279,7 +284,7 @@ class Pilot:
     def _await_reset(self) -> None:
         now_s = self._arm.clock()
         try:
-            robot, objects = self._arm.robot(), self._arm.objects()
+            robot, objects = self._arm.robot(), self._objects()
             fresh = min(robot.stamp_s, objects.stamp_s) > self._start_s + SETTLE_S
             waits_for = "states newer than the reset" if not fresh else "the arm to come to rest"
             if fresh and np.abs(robot.dq_rad_s).max() < REST_RAD_S:
@@ -306,10 +311,16 @@ class Pilot:
         if self.gate_stopped_for:
             self._loop.hold(f"the gate is stopped: {self.gate_stopped_for}")
 
+    def _objects(self) -> ObjectStates:
+        """The newest object states; none are waited for where the domain has no objects."""
+        if self._domain.observation.objects:
+            return self._arm.objects()
+        return ObjectStates(stamp_s=self._arm.clock(), names=(), values=np.zeros(0))
+
     def _look(self) -> FloatArray | SkimoError:
         """The observation of this moment, or why there is none."""
         try:
-            return self._observer.observe(self._arm.robot(), self._arm.objects(), self._arm.clock())
+            return self._observer.observe(self._arm.robot(), self._objects(), self._arm.clock())
         except SkimoError as error:
             return error
 

@@ -50,7 +50,7 @@ class Tracking:
 
     Attributes:
         max_age_s: how old its newest message may be, its own latency included.
-        hidden_s: how long the last value of a channel that it doesn't see (not finite, or left out) stands in.
+        hidden_s: how long the last value of a channel that it doesn't see (NaN, or left out) stands in.
     """
 
     max_age_s: float
