@@ -19,15 +19,13 @@ import tyro
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import load_cell
-from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.process.provenance import provenance
 from skimo_core.safety.collision import Collision
-from skimo_eval.inprocess import bundle_policy
+from skimo_eval.inprocess import World, bundle_policy
 from skimo_eval.trials import run_episode
 from skimo_server.bundle import resolve_bundle
 from skimo_sim.play.collect import make_episode
-from skimo_sim.twin import Twin
 
 
 def played(episodes: int, seed: int) -> list[Array]:
@@ -43,18 +41,12 @@ def played(episodes: int, seed: int) -> list[Array]:
 
 def planned(episodes: int, seed: int, bundle: str) -> tuple[list[Array], list[int]]:
     """Joint positions [T, 7] of the bundle's episodes in the kitchen, and how many sub-tasks each did."""
-    policy, twin, domain = bundle_policy(resolve_bundle(bundle), {}), Twin(), load_domain()
+    policy, lab = bundle_policy(resolve_bundle(bundle), {}), World().build()
     found, done = [], []
     for k in range(seed, seed + episodes):
         rows: list[Array] = []
-        result = run_episode(
-            twin,
-            policy,
-            domain,
-            domain.task("kitchen"),
-            k,
-            on_step=lambda *_, rows=rows: rows.append(twin.read().q_rad),
-        )
+        task = lab.domain.task()
+        result = run_episode(lab, policy, task, k, before_step=lambda _, rows=rows: rows.append(lab.twin.read().q_rad))
         found.append(np.array(rows))
         done.append(result.subtasks_done)
     return found, done

@@ -27,7 +27,7 @@ import tyro
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
-from skimo_eval.inprocess import Job, factory_for, run_jobs
+from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
 from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import skimo_table_2
@@ -101,13 +101,13 @@ def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str,
     jobs["random orders"] = [
         Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
     ]
-    factory = factory_for(folder, settings(rung))
+    factory, flown = factory_for(folder, settings(rung)), fly
     if rung == "twin":
-        from twin_policy import twin_policy
+        from twin_policy import fly_watched, twin_policy
 
-        factory = partial(twin_policy, folder, args.twin_samples)
+        factory, flown = partial(twin_policy, folder, args.twin_samples), fly_watched
     for task, todo in jobs.items():
-        figures = summarise(list(run_jobs(todo, factory, args.workers)))
+        figures = summarise(list(run_jobs(todo, factory, workers=args.workers, flown=flown)))
         print(f"{NAMES[rung]} / {task}: {figures['subtasks_mean']:.2f} of 4", flush=True)
         yield task, figures
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from twin_model import TwinModel
 
-from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec, SkillPolicy
+from skimo_eval.inprocess import Job
+from skimo_eval.trials import EpisodeResult, Lab, run_episode
 from skimo_server.bundle import load_bundle
 from skimo_server.engine import Engine
 from skimo_server.planner import Planner
@@ -34,6 +36,14 @@ class TwinPolicy:
     def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
         del deadline_s
         return self._engine.act(observation_O, skill_Z)
+
+
+def fly_watched(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
+    """One episode in which the policy looks at the twin before each step: the twin is its planner's model."""
+    assert isinstance(policy, TwinPolicy)
+    watch = policy.watch
+    task = lab.domain.task(job.task)
+    return run_episode(lab, policy, task, job.seed, before_step=lambda trial: watch(lab.twin, trial.pilot.actuator))
 
 
 def twin_policy(folder: Path, samples: int) -> TwinPolicy:

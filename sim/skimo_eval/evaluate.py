@@ -100,7 +100,7 @@ def evaluate_inprocess(args: Args) -> dict[str, Any]:
     world = World(domain=args.domain, robot=args.robot, cell=args.cell)
     jobs = [Job(task=task.name, seed=args.seed + i) for i in range(args.episodes)]
     results = []
-    for result in run_jobs(jobs, factory_for(folder, settings), world, args.workers or (os.cpu_count() or 1)):
+    for result in run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1)):
         results.append(result)
         done = ", ".join(f"{n} at step {s}" for n, s in zip(result.task, result.completed_at)) or "none"
         print(f"episode {result.seed}: {result.subtasks_done}/{len(result.task)} ({done}) {result.error}", flush=True)

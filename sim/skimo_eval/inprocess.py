@@ -43,12 +43,20 @@ class World:
         return Lab(domain=domain, limits=limits, cell=cell, twin=make_twin(domain, limits))
 
 
+HOME = World()
+"""Everything as it ships."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One episode: a task by name and a seed."""
 
     task: str
     seed: int
+
+
+Fly = Callable[[Lab, SkillPolicy, Job], EpisodeResult]
+"""Flies one job; a function of a module, so that worker processes find it."""
 
 
 def bundle_policy(folder: Path, settings: dict[str, object]) -> SkillPolicy:
@@ -58,18 +66,23 @@ def bundle_policy(folder: Path, settings: dict[str, object]) -> SkillPolicy:
     return open_policy(folder, settings)
 
 
+def fly(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
+    """One episode."""
+    return run_episode(lab, policy, lab.domain.task(job.task), job.seed)
+
+
 def run_jobs(
-    jobs: Sequence[Job], factory: PolicyFactory, world: World = World(), workers: int = 1
+    jobs: Sequence[Job], factory: PolicyFactory, world: World = HOME, *, workers: int = 1, flown: Fly = fly
 ) -> Iterator[EpisodeResult]:
     """Run the episodes and yield their results in the order of `jobs`, as they come."""
     if workers == 1:
         policy, lab = factory(), world.build()
-        yield from (_run(lab, policy, job) for job in jobs)
+        yield from (flown(lab, policy, job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
     given = (factory, world)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=given) as pool:
-        yield from pool.map(_run_in_worker, jobs)
+        yield from pool.map(partial(_run_in_worker, flown), jobs)
 
 
 def factory_for(folder: Path, settings: dict[str, object]) -> PolicyFactory:
@@ -86,10 +99,6 @@ def _initialise(factory: PolicyFactory, world: World) -> None:
     _worker = (world.build(), factory())
 
 
-def _run_in_worker(job: Job) -> EpisodeResult:
+def _run_in_worker(flown: Fly, job: Job) -> EpisodeResult:
     assert _worker is not None
-    return _run(*_worker, job)
-
-
-def _run(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
-    return run_episode(lab, policy, lab.domain.task(job.task), job.seed)
+    return flown(*_worker, job)

@@ -30,7 +30,10 @@ def test_the_ladder_runs_rung_by_rung_and_keeps_what_was_run_before(tmp_path: Pa
     assert list(results["prior"]["tasks"]) == ["kitchen", "misaligned", "random orders"]
     for rung, result in results.items():
         assert f"--rungs {rung}" in result["provenance"]["command"] and len(result["bundle"]) == 64
-        assert all(0.0 <= figures["subtasks_mean"] <= 4.0 for figures in result["tasks"].values())
+        for figures in result["tasks"].values():
+            each = figures["subtasks_per_episode"]
+            assert figures["subtasks_mean"] == pytest.approx(sum(each) / len(each)) and figures["episodes"] == len(each)
+    assert results["replay"]["tasks"]["held-out play"]["subtasks_mean"] >= 1.0, "play that is replayed does something"
     assert (tmp_path / "ladder.md").read_text().count("\n") == 2 + 1 + 3
 
 

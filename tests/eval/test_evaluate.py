@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from skimo_core.domain.domain import load_domain
+from skimo_core.safety.gate import Gate
 from skimo_eval import evaluate
-from skimo_eval.inprocess import Job, factory_for, run_jobs
+from skimo_eval.inprocess import Job, World, factory_for, run_jobs
 from skimo_eval.statistics import bootstrap_interval, plan_audit, summarise
-from skimo_eval.trials import EpisodeResult, PlanRecord
+from skimo_eval.trials import EpisodeResult, PlanRecord, Trial
+from skimo_server.bundle import resolve_bundle
 from skimo_server.planner_config import PlannerConfig
 from skimo_server.testing import make_bundle
 
@@ -108,3 +110,24 @@ def test_success_counts_in_order() -> None:
     figures = summarise([done, none])
     assert figures["subtasks_mean"] == 0.5
     assert figures["success_per_subtask"] == {"microwave": 0.5, "kettle": 0.0}
+
+
+def test_the_bundle_that_ships_does_the_kitchen_behind_the_gate() -> None:
+    """One seed, in process: at least the first sub-task, without a stop; how many of the four is for the benchmarks."""
+    (result,) = run_jobs([Job(task="kitchen", seed=0)], factory_for(resolve_bundle("kitchen"), {}))
+    assert result.completed_at and result.completed_at[0] < 60, result
+    assert result.stops == 0 and result.missed == 0 and not result.error
+
+
+def test_figures_in_process_feel_the_gate(bundle: Path) -> None:
+    """A gate that passes nothing holds the episode, in its own words, as the node would."""
+    lab = World().build()
+    policy = factory_for(bundle, {})()
+    gate = Gate(lab.limits, cell=lab.cell)
+    trial = Trial(lab, policy, lab.domain.task("kettle"), 0, gate=gate)
+    for _ in range(6):
+        assert trial.step()
+    gate.stop("somebody presses", trial.arm.now_s())
+    while trial.step():
+        pass
+    assert trial.result.stops == 1 and "asked: somebody presses" in trial.result.error

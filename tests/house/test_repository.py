@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from house.repository import ROOT, tracked, tracked_text
+from house.repository import PACKAGES, ROOT, tracked, tracked_text
 
 MAX_FILE_BYTES = 10_000_000
 MACHINE_PATH = re.compile(r"""(?<![\w.~$}<>*-])/(?:home|root|work|tmp|Users|mnt|farm)/(?!somebody)\w""")
@@ -78,3 +78,19 @@ def test_no_test_sleeps() -> None:
     texts = tracked_text().items()
     tests = [(path, text) for path, text in texts if path.is_relative_to(ROOT / "tests") and path != Path(__file__)]
     assert [str(path.relative_to(ROOT)) for path, text in tests if sleeps.search(text)] == []
+
+
+GENERIC = ("skimo_core", "skimo_ros", "skimo_server", "skimo_learn", "skimo_bringup")
+DEFAULTS = re.compile(r'(= "kitchen"|"kitchen",|e\.g\. kitchen|SkiMo.s kitchen|for Kitchen|\(kitchen sizes)')
+
+
+def test_nothing_outside_a_data_file_knows_the_scene_that_ships() -> None:
+    """Defaults may name it, and the papers' tables; nothing else in core, nodes, server, learning and bringup."""
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path, text in tracked_text().items()
+        if path.suffix == ".py" and any(path.is_relative_to(PACKAGES[name]) for name in GENERIC)
+        for line in text.splitlines()
+        if "kitchen" in line.lower() and not DEFAULTS.search(line)
+    ]
+    assert found == []

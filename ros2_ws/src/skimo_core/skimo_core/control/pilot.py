@@ -30,7 +30,7 @@ from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
 from ..domain.tasks import Task
-from .actuate import ActuatorConfig
+from .actuate import Actuator, ActuatorConfig
 from .clocks import JumpWatch
 from .commander import Arm, Commander
 from .loop import SkillLoop, Step, StepKind
@@ -225,6 +225,11 @@ class Pilot:
         step = self._decide(seen)
         self._do(step, due_s)
         return True
+
+    @property
+    def actuator(self) -> Actuator:
+        """Where the commanded path stands; for a model that imagines how it goes on from a copy."""
+        return self._commander.actuator
 
     @property
     def hidden_objects(self) -> tuple[str, ...]:
