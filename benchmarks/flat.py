@@ -52,7 +52,7 @@ def train_flat(
     }
     first = _resume(run, settings, model, target, optimizer, generator)
     for update in tqdm(range(first, config.updates), unit="update", mininterval=2.0, desc="flat model"):
-        anneal(optimizer, config.learning_rate, update, config.updates)
+        anneal(optimizer, config.learning_rate, update / config.updates)
         chosen = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         rows = chosen.unsqueeze(1) + torch.arange(steps + 1)
         _, error, _ = model_error(model, target, loss, observations[rows], episodes.actions_RA[rows[:, :-1]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from .models.agent import SkillModel
 from .models.normal import LOG_STD_HIGH, LOG_STD_LOW, MEAN_BOUND, STD_FLOOR
-from .onnx_graph import GraphBuilder
+from .onnx_graph import NetworkBuilder
 
 
 def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
@@ -28,16 +28,16 @@ def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
     return {name: make(model) for name, make in makers.items()}
 
 
-def _normalise(g: GraphBuilder, model: SkillModel, x: str) -> str:
+def _normalise(g: NetworkBuilder, model: SkillModel, x: str) -> str:
     return g.op("Div", g.op("Sub", x, g.constant(model.mean_O.numpy())), g.constant(model.std_O.numpy()))
 
 
-def _features(g: GraphBuilder, model: SkillModel, x: str) -> str:
+def _features(g: NetworkBuilder, model: SkillModel, x: str) -> str:
     n = _normalise(g, model, x)
     return n if model.low_encoder is None else g.mlp(n, model.low_encoder)
 
 
-def _normal_outputs(g: GraphBuilder, raw: str, skill: int) -> None:
+def _normal_outputs(g: NetworkBuilder, raw: str, skill: int) -> None:
     bound = g.constant(MEAN_BOUND)
     mean = g.op("Mul", g.op("Tanh", g.op("Div", g.slice(raw, 0, skill), bound)), bound)
     log_std = g.op("Clip", g.slice(raw, skill, 2 * skill), g.constant(LOG_STD_LOW), g.constant(LOG_STD_HIGH))
@@ -46,20 +46,20 @@ def _normal_outputs(g: GraphBuilder, raw: str, skill: int) -> None:
 
 
 def _encode(model: SkillModel) -> bytes:
-    g = GraphBuilder({"observation": [model.config.observation]})
+    g = NetworkBuilder({"observation": [model.config.observation]})
     g.output(g.mlp(_normalise(g, model, "observation"), model.encoder), "latent", [model.config.latent])
     return g.build()
 
 
 def _prior(model: SkillModel) -> bytes:
-    g = GraphBuilder({"latent": [model.config.latent]}, fast_elu=True)
+    g = NetworkBuilder({"latent": [model.config.latent]}, fast_elu=True)
     _normal_outputs(g, g.mlp("latent", model.prior_net), model.config.skill)
     return g.build()
 
 
 def _dynamics(model: SkillModel) -> bytes:
     c = model.config
-    g = GraphBuilder({"latent": [c.latent], "skill": [c.skill]}, fast_elu=True)
+    g = NetworkBuilder({"latent": [c.latent], "skill": [c.skill]}, fast_elu=True)
     both = g.op("Concat", "latent", "skill", axis=1)
     every = [g.mlp(both, member) for member in model.dynamics.members]  # type: ignore[arg-type]
     mean = every[0]
@@ -77,7 +77,7 @@ def _dynamics(model: SkillModel) -> bytes:
 
 def _decode(model: SkillModel) -> bytes:
     c = model.config
-    g = GraphBuilder({"latent": [c.latent]}, fast_elu=True)
+    g = NetworkBuilder({"latent": [c.latent]}, fast_elu=True)
     raw = g.mlp("latent", model.decoder)
     mean = g.slice(raw, 0, c.observation) if c.decoder_std else raw
     scaled = g.op("Mul", mean, g.constant(model.std_O.numpy()))
@@ -88,7 +88,7 @@ def _decode(model: SkillModel) -> bytes:
 def _goal_value(model: SkillModel) -> bytes:
     c = model.config
     ports = {"latent": [c.latent], "goal": [c.observation], "mask": [c.observation]}
-    g = GraphBuilder(ports, fast_elu=True)
+    g = NetworkBuilder(ports, fast_elu=True)
     goal = g.op("Mul", _normalise(g, model, "goal"), "mask")
     logit = g.mlp(g.op("Concat", "latent", goal, "mask", axis=1), model.value.net)
     g.output(g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1], np.int64))), "value")
@@ -97,7 +97,7 @@ def _goal_value(model: SkillModel) -> bytes:
 
 def _skill_policy(model: SkillModel) -> bytes:
     c = model.config
-    g = GraphBuilder({"observation": [c.observation], "skill": [c.skill]})
+    g = NetworkBuilder({"observation": [c.observation], "skill": [c.skill]})
     both = g.op("Concat", _features(g, model, "observation"), "skill", axis=1)
     raw = g.mlp(both, model.skill_policy.net)
     if c.policy_std:
@@ -109,7 +109,7 @@ def _skill_policy(model: SkillModel) -> bytes:
 
 def _skill_encoder(model: SkillModel) -> bytes:
     c = model.config
-    g = GraphBuilder({"observations": [c.horizon, c.observation], "actions": [c.horizon, c.action]})
+    g = NetworkBuilder({"observations": [c.horizon, c.observation], "actions": [c.horizon, c.action]})
     n = _normalise(g, model, "observations")
     if model.low_encoder is not None:
         flat = g.mlp(g.op("Reshape", n, g.constant(np.array([-1, c.observation], np.int64))), model.low_encoder)

@@ -33,9 +33,9 @@ from .losses import Metrics, skimo_loss
 from .models.agent import SkillModel
 from .pretrain_config import PretrainConfig
 from .recipes import Recipe
+from .schedule import anneal
 
 WARM_UP_UPDATES = 200
-FINAL_LEARNING_RATE = 0.01  # share of the first, at the end of the cosine
 EVALUATION_WINDOWS = 512
 
 
@@ -125,12 +125,8 @@ class Pretrainer:
         )
 
     def _set_learning_rate(self, progress: float) -> None:
-        rate = self.config.learning_rate
-        if self.config.cosine:
-            share = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
-            rate *= FINAL_LEARNING_RATE + (1.0 - FINAL_LEARNING_RATE) * share
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (self.update + 1) / WARM_UP_UPDATES)
+        warm_up = min(1.0, (self.update + 1) / WARM_UP_UPDATES)
+        anneal(self.optimizer, self.config.learning_rate, progress if self.config.cosine else 0.0, warm_up=warm_up)
 
     def save(self, run: Path, *, extra: dict[str, Tensor] | None = None, **state: Any) -> None:
         """Write the checkpoint, with further JSON state and tensors by name."""

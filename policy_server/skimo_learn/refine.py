@@ -26,9 +26,8 @@ from skimo_core.contract.specs import ActionSpec
 
 from .data import EpisodeSet
 from .models.agent import SkillModel
+from .posterior import posteriors
 from .schedule import anneal
-
-CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +70,12 @@ def refine_policy(
     """Train `model.skill_policy` in place; returns the curve (update, action_mse)."""
     if not config.updates:
         return []
-    starts, means_RZ, stds_RZ = _posteriors(model, episodes)
+    starts, means_RZ, stds_RZ = posteriors(model, episodes)
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.Adam(model.skill_policy.parameters(), lr=config.learning_rate, fused=True)
     curve: list[dict[str, float]] = []
     for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="skill policy"):
-        anneal(optimizer, config.learning_rate, update, config.updates)
+        anneal(optimizer, config.learning_rate, update / config.updates)
         start = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         row = start + torch.randint(model.config.horizon, start.shape, generator=generator)
         eps = torch.randn((config.batch, model.config.skill), generator=generator)
@@ -106,15 +105,3 @@ def perturb(
     seen[:, :joints] += moved
     wanted[:, :joints] -= moved / (config.return_s * action.scale_rad_s)
     return seen, wanted.clamp(-1.0, 1.0)
-
-
-@torch.no_grad()
-def _posteriors(model: SkillModel, episodes: EpisodeSet) -> tuple[Tensor, Tensor, Tensor]:
-    """First rows of all whole segments, and the posterior's mean and deviation [R, Z] at these rows."""
-    rows, horizon = len(episodes.observations_RO), model.config.horizon
-    means, stds = torch.zeros(rows, model.config.skill), torch.ones(rows, model.config.skill)
-    starts = episodes.windows(horizon)
-    for chunk in starts.split(CHUNK_ROWS):
-        steps = chunk.unsqueeze(1) + torch.arange(horizon)
-        means[chunk], stds[chunk] = model.encode_skill(episodes.observations_RO[steps], episodes.actions_RA[steps])
-    return starts, means, stds

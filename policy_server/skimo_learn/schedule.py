@@ -6,9 +6,16 @@ import math
 
 import torch
 
+FINAL_SHARE = 0.01
+"""Of the first learning rate, at the end of the cosine."""
 
-def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, update: int, updates: int) -> None:
-    """Set the rate for one of `updates`: on a cosine from `learning_rate` (+ 0.5 %) down to 0.5 % of it."""
-    rate = learning_rate * 0.5 * (1.01 + math.cos(math.pi * update / updates))
+
+def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, progress: float, *, warm_up: float = 1.0) -> None:
+    """Set the rate at `progress` in 0..1: on half a cosine from `learning_rate` down to FINAL_SHARE of it.
+
+    Args:
+        warm_up: share of it that holds at the beginning, 1 when that is over.
+    """
+    share = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate * (FINAL_SHARE + (1.0 - FINAL_SHARE) * share) * warm_up

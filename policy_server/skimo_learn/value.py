@@ -24,11 +24,11 @@ from skimo_core.domain.tasks import Subtask
 
 from .data import EpisodeSet
 from .models.agent import SkillModel
+from .posterior import CHUNK_ROWS, posteriors
 from .schedule import anneal
 from .value_config import ValueConfig
 
 UNKNOWN = -1.0
-CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class ValueData:
 
     Attributes:
         latents_RD: encoded.
-        skill_means_RZ, skill_stds_RZ: the posterior of the segment that begins at a row (zero where none fits).
+        skill_means_RZ, skill_stds_RZ: the posterior of the segment that begins at a row, as `posteriors` gives it.
         targets_RK: per sub-task, or UNKNOWN.
         steps_left_R: control steps to the episode's end.
         goals_KO, masks_KO: the sub-tasks' goals, raw units.
@@ -89,12 +89,8 @@ def goal_arrays(subtasks: Sequence[Subtask], size: int) -> tuple[Tensor, Tensor]
 def prepare(model: SkillModel, episodes: EpisodeSet, subtasks: Sequence[Subtask], config: ValueConfig) -> ValueData:
     """Encode everything once: the networks are frozen, so batches only need looking up."""
     c = model.config
-    rows = len(episodes.observations_RO)
     latents = torch.cat([model.encode(o) for o in episodes.observations_RO.split(CHUNK_ROWS)])
-    means, stds = torch.zeros(rows, c.skill), torch.zeros(rows, c.skill)
-    for chunk in episodes.windows(c.horizon).split(CHUNK_ROWS):
-        steps = chunk.unsqueeze(1) + torch.arange(c.horizon)
-        means[chunk], stds[chunk] = model.encode_skill(episodes.observations_RO[steps], episodes.actions_RA[steps])
+    _, means, stds = posteriors(model, episodes)
     goals, masks = goal_arrays(subtasks, c.observation)
     left = torch.cat([torch.arange(int(t), -1, -1) for t in episodes.steps_E])
     targets = discounted_times(episodes, subtasks, discount=config.discount, censor_steps=config.censor_steps)
@@ -150,7 +146,7 @@ def train_value(
     optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
     curve: list[dict[str, float]] = []
     for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="goal value"):
-        anneal(optimizer, config.learning_rate, update, config.updates)
+        anneal(optimizer, config.learning_rate, update / config.updates)
         rows = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
         latents, goals, masks, targets = value_batch(model, data, rows, config, generator)
         known = targets >= 0.0

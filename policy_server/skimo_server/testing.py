@@ -12,16 +12,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from skimo_core.contract.specs import ActionSpec, Named, ObservationSpec
 
 from .bundle import Manifest, write_bundle
-from .graphs import OPSET, SIGNATURES, Port
+from .graph_builder import GraphBuilder
+from .graphs import SIGNATURES
 from .parity import FloatArray, recorded_inputs
 from .planner_config import PlannerConfig
 
@@ -30,57 +28,36 @@ TOY_GRAPHS = ("encode", "prior", "dynamics", "decode", "goal_value", "skill_poli
 TASK_GRAPHS = ("reward", "value", "task_policy")
 
 
-class GraphBuilder:
-    """Collects the operators and weights of one graph of the bundle."""
+class RandomGraph(GraphBuilder):
+    """One graph of the bundle, with random weights."""
 
     def __init__(self, name: str, sizes: dict[str, int], rng: np.random.Generator) -> None:
+        super().__init__({port.name: [sizes[d] for d in port.dims[1:]] for port in SIGNATURES[name].inputs})
         self.name, self.sizes, self.rng = name, sizes, rng
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def constant(self, values: np.ndarray | np.float32) -> str:
-        name = f"c{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
 
     def weight(self, *shape: int, gain: float = 1.0) -> str:
         values = self.rng.standard_normal(shape) * gain / np.sqrt(shape[-2] if len(shape) > 1 else 1)
-        return self.constant(values.astype(np.float32))
-
-    def op(self, kind: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        name = to or f"n{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
+        return self.constant(values)
 
     def elu(self, x: str) -> str:
         """ELU as max(x, 0) + exp(min(x, 0)) - 1: several times faster than ONNX Runtime's Elu kernel on batches."""
-        zero, one = self.constant(np.float32(0)), self.constant(np.float32(1))
-        tail = self.op("Sub", self.op("Exp", self.op("Min", x, zero)), one)
+        tail = self.op("Sub", self.op("Exp", self.op("Min", x, self.constant(0.0))), self.constant(1.0))
         return self.op("Add", self.op("Relu", x), tail)
 
     def mlp(self, inputs: Sequence[str], widths: Sequence[int], *, gain: float = 1.0, to: str | None = None) -> str:
         x = inputs[0] if len(inputs) == 1 else self.op("Concat", *inputs, axis=1)
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
             last = layer == len(widths) - 2
-            weight, bias = self.weight(fan_in, fan_out, gain=gain), self.constant(np.zeros(fan_out, np.float32))
+            weight, bias = self.weight(fan_in, fan_out, gain=gain), self.constant(np.zeros(fan_out))
             x = self.op("Gemm", x, weight, bias, to=to if last else None)
             x = x if last else self.elu(x)
         return x
 
     def build(self) -> bytes:
-        signature = SIGNATURES[self.name]
         made = {output for node in self.nodes for output in node.output}
-
-        def info(port: Port) -> onnx.ValueInfoProto:
-            dims = ["B", *(self.sizes[letter] for letter in port.dims[1:])]
-            return helper.make_tensor_value_info(port.name, TensorProto.FLOAT, dims)
-
-        outputs = [info(port) for port in signature.outputs if port.name in made]
-        graph = helper.make_graph(self.nodes, "g", [info(p) for p in signature.inputs], outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-        model.ir_version = 9
-        onnx.checker.check_model(model)
-        return model.SerializeToString()
+        ports = [port for port in SIGNATURES[self.name].outputs if port.name in made]
+        self.outputs = [self._value(port.name, [self.sizes[d] for d in port.dims[1:]]) for port in ports]
+        return super().build()
 
 
 def toy_graphs(
@@ -100,13 +77,13 @@ def toy_graphs(
     O, A, Z, D = (sizes[letter] for letter in "OAZD")  # noqa: E741
     middle = [hidden] * layers
 
-    def graph(name: str) -> GraphBuilder:
-        return GraphBuilder(name, sizes, rng)
+    def graph(name: str) -> RandomGraph:
+        return RandomGraph(name, sizes, rng)
 
-    def normal(g: GraphBuilder, features: str, width: int, body: Sequence[int]) -> None:
+    def normal(g: RandomGraph, features: str, width: int, body: Sequence[int]) -> None:
         g.mlp([features], [width, *body, Z], gain=0.5, to="mean")
         raw = g.mlp([features], [width, Z], gain=0.1)
-        g.op("Exp", g.op("Clip", raw, g.constant(np.float32(-5)), g.constant(np.float32(2))), to="std")
+        g.op("Exp", g.op("Clip", raw, g.constant(-5.0), g.constant(2.0)), to="std")
 
     built: dict[str, bytes] = {}
     g = graph("encode")
@@ -147,13 +124,12 @@ def toy_graphs(
     return {name: built[name] for name in names}
 
 
-def _skill_encoder(g: GraphBuilder, normal: Callable[..., None], hidden: int) -> bytes:
+def _skill_encoder(g: RandomGraph, normal: Callable[..., None], hidden: int) -> bytes:
     """An LSTM over H steps whose last hidden state gives the skill's distribution."""
     width = g.sizes["O"] + g.sizes["A"]
-    steps = g.op("Transpose", g.op("Concat", "observations", "actions", axis=2), perm=[1, 0, 2])
+    steps = g.op("Concat", "observations", "actions", axis=2)
     w, r = g.weight(1, 4 * hidden, width, gain=0.1), g.weight(1, 4 * hidden, hidden, gain=0.1)
-    g.nodes.append(helper.make_node("LSTM", [steps, w, r], ["", "last"], hidden_size=hidden))
-    normal(g, g.op("Squeeze", "last", g.constant(np.array([0]))), hidden, [])
+    normal(g, g.last_of_lstm(steps, w, r, hidden=hidden), hidden, [])
     return g.build()
 
 

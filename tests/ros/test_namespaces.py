@@ -120,7 +120,7 @@ def test_each_status_is_an_arms_own_and_none_is_where_no_arm_is(arms: Arms) -> N
     for arm in ("/left", "right/"):
         code, said = arms.skimo("status", "--namespace", arm)
         assert code == 0 and "nobody answers" not in said and "policy: idle" in said, said
-    code, said = arms.skimo("resume", "--timeout-s", "3")
+    code, said = arms.skimo("resume", "--timeout-s", "10")
     assert code == 1 and "nobody answers for service policy/resume; " in said
     assert "there is a stack with --namespace /left and one with /right" in said
 
