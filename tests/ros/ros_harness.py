@@ -26,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.contract.errors import BackendError
 from skimo_core.contract.types import Verdict
+from skimo_core.process.parent import PARENT
 from skimo_ros import conversions as convert
 from skimo_ros.backend import RosBackend
 from skimo_ros.guarded import GuardedExecutor
@@ -102,6 +103,7 @@ class Processes:
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            PARENT: str(os.getpid()),  # a test run that is killed leaves nobody behind
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
