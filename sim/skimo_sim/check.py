@@ -16,7 +16,7 @@ import numpy as np
 from skimo_core.contract.types import Array
 from skimo_core.control.actuate import Actuator
 
-from .physics import mujoco
+from .scenes.physics import mujoco
 from .twin import Twin
 
 SLICE_S = 0.008

@@ -31,8 +31,8 @@ from PIL import Image, ImageDraw
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.contract.types import Array
 
-from .physics import mujoco
 from .scenes.kitchen import build_kitchen
+from .scenes.physics import mujoco
 
 Frame = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 480

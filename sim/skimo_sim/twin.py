@@ -26,9 +26,9 @@ from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.tasks import Task
 
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
-from .physics import mujoco
 from .scenes.arm import FINGERS
 from .scenes.kitchen import Scene, build_kitchen
+from .scenes.physics import mujoco
 
 CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
 """The first of the constraints' types that are contacts; they come last."""

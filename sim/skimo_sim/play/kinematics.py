@@ -16,8 +16,8 @@ import numpy as np
 from skimo_core.contract.types import JOINTS, Array
 from skimo_core.domain.robot import RobotLimits
 
-from ..physics import mujoco
 from ..scenes.assets import PANDA_XML, kitchen_root
+from ..scenes.physics import mujoco
 
 FINGERTIP_M = 0.145
 """From the hand's frame to the middle of the fingertips, along the hand's axis."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from skimo_core.contract.types import JOINTS, Array
 
-from ..physics import mujoco
+from .physics import mujoco
 
 FINGERS = 2
 

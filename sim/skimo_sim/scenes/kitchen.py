@@ -18,9 +18,9 @@ import numpy as np
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 
-from ..physics import mujoco
 from .arm import Arm, arm_of
 from .assets import PANDA_XML, kitchen_root
+from .physics import mujoco
 
 ARMS = ("panda", "kitchen")
 TIMESTEP_S = 0.002
