@@ -98,6 +98,22 @@ def test_the_next_plan_is_asked_at_step_eight_and_takes_effect_at_the_boundary(
     assert loop.counts.missed == 0 and loop.counts.late_plans == 0
 
 
+@pytest.mark.parametrize(
+    ("period_s", "took_s", "asked_at"),
+    [(0.08, 0.0, 8), (0.05, 0.0, 6), (0.2, 0.0, 8), (0.08, 0.25, 5), (0.05, 0.123, 6), (0.08, 5.0, 1)],
+)
+def test_the_plan_is_asked_as_early_as_the_rate_and_the_plans_durations_want(
+    planning: ManualPlanning, acts: Acts, period_s: float, took_s: float, asked_at: int
+) -> None:
+    """160 ms ahead, or a third more than the slowest of the newest plans took; two steps at least, a skill at most."""
+    planning.took_s = took_s
+    loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning, period_s=period_s)
+    begin(loop, planning)
+    for k in range(1, 10):
+        loop.step(IDLE)
+        assert len(planning.requests) == (2 if k >= asked_at else 1), k
+
+
 def test_a_late_plan_extends_the_skill_once_then_holds_then_goes_on(loop: SkillLoop, planning: ManualPlanning) -> None:
     begin(loop, planning)
     kinds = [loop.step(IDLE).kind for _ in range(19)]
