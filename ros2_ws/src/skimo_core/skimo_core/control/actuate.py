@@ -1,6 +1,6 @@
 """The only place where a policy's action becomes motion.
 
-`Actuator.command` turns seven joint velocities and two finger intents into a `JointCommand`:
+`Actuator.command` turns the domain's joint velocities and finger intents into a `JointCommand`:
   - a trajectory from the last *commanded* state: on along the path under way for a reaction time (so that a command
     on its way through processes joins it without a change), at the wanted velocity one control period after it was
     due, then half a period at that velocity (the next command may come late without a jolt), then a braking tail:
