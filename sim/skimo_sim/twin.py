@@ -6,6 +6,7 @@ Promises
   - Physics runs at 500 Hz. The arm's torques are kp (q_d - q) + kv (dq_d - dq) + feed-forward of the desired
     acceleration, within Franka's torque limits; gravity is compensated.
   - Deterministic: the same commands at the same times after `reset` give the same states, bit for bit.
+  - `reset` draws the start from the seed, as the domain's `starts` say: within limits, the arm free of contact.
   - A simulation that diverges raises SimulationError; it never restarts itself in silence.
 It has no clock of its own: time passes in `advance` only. It adds no sensor noise (skimo_core.control.observe does).
 Frames and units: Franka's joint convention; rad, m, s, Nm.
@@ -23,6 +24,7 @@ from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointComman
 from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import RobotLimits, load_limits
+from skimo_core.domain.starts import Starts
 from skimo_core.domain.tasks import Task
 
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
@@ -32,6 +34,13 @@ from .scenes.physics import mujoco
 
 CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
 """The first of the constraints' types that are contacts; they come last."""
+START_STREAM = 5
+"""Which of a seed's streams of chance draws the start."""
+TRIES = 50
+SETTLE_S = 0.2
+SHOVED = 0.03
+"""rad or m: what moves further while it settles stood in something else's place."""
+LIMIT_MARGIN_RAD = 0.06
 SPEED_BOUND = 500.0
 """rad/s or m/s; beyond it the simulation has diverged."""
 
@@ -53,10 +62,12 @@ class Twin:
 
     Args:
         arm: "panda" (ours) or "kitchen" (as shipped with the kitchen).
+        starts: how starts are drawn; the domain's where not given, `Starts()` for the papers' one.
     """
 
-    def __init__(self, arm: str = "panda") -> None:
+    def __init__(self, arm: str = "panda", starts: Starts | None = None) -> None:
         self.domain: Domain = load_domain("kitchen")
+        self.starts = self.domain.starts if starts is None else starts
         self.scene: Scene = build_kitchen(arm)
         self.limits: RobotLimits = load_limits("panda")
         self.model: mujoco.MjModel = self.scene.model
@@ -66,6 +77,8 @@ class Twin:
         self._follower = TrajectoryFollower(self.limits.home_q_rad)
         self._unit_dofs = np.eye(JOINTS, self.model.nv)
         self._start_qpos = self.scene.start_qpos
+        first_link = self.model.jnt_bodyid[0]
+        self._arm_bodies = self.model.body_rootid == self.model.body_rootid[first_link]
         self.task: Task
         self.seed: int
         self.reset()
@@ -119,16 +132,59 @@ class Twin:
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
     def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None:
-        """Return to the initial state, which is the same for every task and seed; older commands are void.
+        """Return to a start; older commands are void.
 
         Args:
-            task: name of the task that is about to be done.
-            seed: kept for whoever draws sensor noise or the planner's dice; the twin draws nothing.
+            task: what is about to be done; none of its sub-tasks is done at the start.
+            seed: draws the start, and for others sensor noise and the planner's dice.
             now_s: the clock's reading from here on.
         """
         self.task, self.seed = self.domain.task(task), seed
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
-        self.set_state(self._start_qpos)
+        self.begin(tuple(subtask.name for subtask in self.task.subtasks), seed)
+
+    def begin(self, asked: tuple[str, ...], seed: int) -> None:
+        """Put the simulation at the start that `seed` draws, at rest; no sub-task that is `asked` for is done there.
+
+        Raises:
+            SpecError: the distribution hardly holds a start free of contact.
+        """
+        rng = np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
+        zero, spec = self.scene.arm.zero_rad, self.domain.observation
+        home = self._start_qpos.copy()
+        home[:JOINTS] += zero
+        if self.starts == Starts():
+            self.set_state(self._start_qpos)
+            return
+        bounds = self.model.jnt_range[:JOINTS].T + zero + np.array([[LIMIT_MARGIN_RAD], [-LIMIT_MARGIN_RAD]])
+        asked = tuple(name for name in asked if name in self.domain.subtasks)
+        for _ in range(TRIES):
+            start = self.starts.draw(home, spec, (bounds[0], bounds[1]), self.domain.subtasks, asked, rng)
+            start[:JOINTS] -= zero
+            if self._settled(start):
+                return
+        raise SpecError(f"none of {TRIES} drawn starts is free of contact; draw starts less wide")
+
+    def _settled(self, qpos: Array) -> bool:
+        """Let the objects come to rest round a still arm; whether nothing touches it and nothing was shoved aside."""
+        self.set_state(qpos)
+        if self._arm_touches():
+            return False
+        ticks = self._ticks
+        self.advance(SETTLE_S)
+        self._ticks, self._owed_s = ticks, 0.0
+        objects = self.data.qpos[JOINTS + FINGERS :].copy()
+        shoved = np.abs(objects - qpos[JOINTS + FINGERS :]).max() > SHOVED
+        self.set_state(np.concatenate([qpos[: JOINTS + FINGERS], objects]))
+        return not shoved and not self._arm_touches()
+
+    def _arm_touches(self) -> bool:
+        """Whether a contact of the arm with anything is closed."""
+        data, model = self.data, self.model
+        if not data.ncon:
+            return False
+        touching = data.contact.geom[data.contact.dist < 0.0]
+        return bool(self._arm_bodies[model.geom_bodyid[touching]].any())
 
     def set_state(self, qpos: Array, qvel: Array | None = None) -> None:
         """Put the simulation into a state [nq], [nv] (at rest if no velocity is given); the arm holds there."""

@@ -15,9 +15,10 @@
     threshold: 1.0                distance under which a sub-task is complete; a sub-task may have its own
     subtasks: {lift: {goal: {cube.z: 0.2}}}
     tasks: {all: [reach, lift]}   named orders; the first is what an episode does that names none
+    starts: {arm_rad: 0.1}        how a twin draws its start from the seed (`starts`); none: one start
 
 `digest` covers what a policy depends on: channels with their units and sources, the action, rate and horizon. Goals,
-thresholds, scales, noise and orders may change under a policy that plans towards goals that it is given.
+thresholds, scales, noise, orders and starts may change under a policy that plans towards goals that it is given.
 Units m, rad, s.
 """
 
@@ -36,6 +37,7 @@ import numpy.typing as npt
 from ..contract.errors import SpecError
 from ..contract.specs import ActionSpec, Named, ObservationSpec
 from . import library
+from .starts import Starts, parse_starts
 from .tables import Table, read_yaml
 from .tasks import Subtask, Task
 
@@ -74,6 +76,7 @@ class Domain:
         tracking: of the objects.
         noise: [O] half width of the uniform observation noise, in each channel's unit.
         start: [O] where a twin without physics begins, in each channel's unit (arm: the robot's home).
+        starts: how a twin's start is drawn from a seed.
         subtasks: by name.
         orders: named tasks, each a list of sub-task names.
         step_limit: control steps of an episode, those left out that were spent held.
@@ -91,6 +94,7 @@ class Domain:
     tracking: Tracking
     noise: npt.NDArray[np.float32]
     start: npt.NDArray[np.float32]
+    starts: Starts
     subtasks: dict[str, Subtask]
     orders: dict[str, tuple[str, ...]]
     step_limit: int
@@ -163,6 +167,7 @@ def parse_domain(source: library.Source, name: str) -> Domain:
         tracking=_tracking(objects, action.period_s),
         noise=np.array([_optional(row, "noise", 0.0) for row in rows], np.float32),
         start=np.array([_optional(row, "start", 0.0) for row in rows], np.float32),
+        starts=parse_starts(root.table("starts"), observation) if "starts" in root else Starts(),
         subtasks=subtasks,
         orders=_orders(root, subtasks),
         step_limit=step_limit,
