@@ -143,13 +143,13 @@ class Twin:
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
         self.begin(tuple(subtask.name for subtask in self.task.subtasks), seed)
 
-    def begin(self, asked: tuple[str, ...], seed: int) -> None:
+    def begin(self, asked: tuple[str, ...], seed: int, attempt: int = 0) -> None:
         """Put the simulation at the start that `seed` draws, at rest; no sub-task that is `asked` for is done there.
 
         Raises:
             SpecError: the distribution hardly holds a start free of contact.
         """
-        rng = np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, START_STREAM]))
         zero, spec = self.scene.arm.zero_rad, self.domain.observation
         home = self._start_qpos.copy()
         home[:JOINTS] += zero

@@ -3,12 +3,13 @@
 Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
   - A third of the attempts first misjudge where the part is and work beside it in vain: without failures in the data
-    a model predicts that every attempt succeeds.
-  - Every episode holds at least four sub-tasks; while time is left the teleoperator plays on with others.
-  - Once its place is judged right none takes more than 60 steps: an episode in which the hand got stuck is discarded.
+    a model predicts that every attempt succeeds. A quarter leave the part somewhere between.
+  - Every episode starts as the domain's `starts` draw it, and holds at least four scripts; while time is left the
+    teleoperator plays on with others: sub-tasks, what undoes them, the kettle to another burner, the arm home.
+  - Once its place is judged right none takes more than 60 steps: what follows the last script before is cut away.
   - No episode does the sub-tasks of a held-out order (the domain's named tasks) in that order, not even with others
     in between: a policy that does such a task has put it together itself.
-An episode that breaks one of the last three is played again with other chances, as a teleoperator would discard it.
+An episode that breaks one of these is played again with other chances, as a teleoperator would discard it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
-from .player import PlayConfig, Played, Player, draw_order
+from .player import PlayConfig, Played, Player, freely
 from .scripts import SCRIPTS
 
 EVERY_PAIR = tuple(itertools.permutations(SCRIPTS, 2))
-SUBTASKS = 4
+LEAST_SCRIPTS = 4
 ATTEMPTS = 20
 """Replays of one episode before giving up: each succeeds more often than not."""
 CHECK_PATIENCE_STEPS = 120
@@ -99,13 +100,13 @@ def make_episode(seed: int) -> Episode:
     player = _player()
     for attempt in range(ATTEMPTS):
         try:
-            played = player.play(draw_order(seed, attempt), seed, attempt=attempt)
+            played = player.play(freely, seed, attempt=attempt)
         except SimulationError:
             continue
-        if not played.gave_up and len(played.done) >= SUBTASKS and not held_out(played.done, player.domain):
+        if len(played.scripts) >= LEAST_SCRIPTS and not held_out(played.done, player.domain):
             return as_episode(played, seed, player.domain)
     raise EpisodeError(
-        f"seed {seed}: none of {ATTEMPTS} attempts did {SUBTASKS} sub-tasks; look at `skimo collect --check`"
+        f"seed {seed}: none of {ATTEMPTS} attempts ran {LEAST_SCRIPTS} scripts; look at `skimo collect --check`"
     )
 
 
@@ -147,18 +148,28 @@ def check_script(subtask: str, *, tries: int, seed: int, workers: int) -> list[S
         return list(each(partial(try_script, subtask), range(seed, seed + tries)))
 
 
-def try_script(subtask: str, seed: int) -> ScriptTrial:
-    """Try a script once."""
+def try_script(name: str, seed: int) -> ScriptTrial:
+    """Try a script once, from a drawn start."""
     player = _player(CHECK_PATIENCE_STEPS)
-    others = [name for name in SCRIPTS if name != subtask]
+    does = [other for other, script in SCRIPTS.items() if script.part == SCRIPTS[name].part and not script.back]
+    others = does if SCRIPTS[name].back else [other for other in SCRIPTS if other != name]
+    asked = (name,) if name in player.domain.subtasks else ()
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 4]))
         before = others[int(rng.integers(len(others)))]
-        played = player.play((before, subtask), seed, attempt=attempt)
-        if played.scripts[:1] and played.scripts[0][0] == before:
-            done = len(played.scripts) == 2 and subtask in played.done
+        useful = []
+        order = iter((before, name))
+
+        def choose(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
+            wanted = next(order, None)
+            useful.append(wanted is not None and applies(wanted))
+            return wanted if useful[-1] else None
+
+        played = player.play(choose, seed, attempt=attempt, asked=asked)
+        if useful[:2] == [True, True]:
+            done = len(played.scripts) == 2
             return ScriptTrial(before=before, done=done, steps=played.scripts[1][1] if done else player.config.steps)
-    raise EpisodeError(f"seed {seed}: nothing worked before {subtask}; check the other scripts first")
+    raise EpisodeError(f"seed {seed}: nothing worked before {name}; check the other scripts first")
 
 
 T = TypeVar("T")

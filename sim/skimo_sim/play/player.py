@@ -1,10 +1,11 @@
 """Plays one episode: a teleoperator, its disturbances and the twin, through the policy's own action interface.
 
 Promises
-  - An episode depends on its order of sub-tasks and its seed alone.
+  - An episode depends on its seed, its attempt and how its scripts are chosen alone.
   - Every action, disturbance included, goes through skimo_core.control.commander and the gate into the twin, and what
     the arm was told is what is recorded: the recorded actions, executed again from the same start, make the same path.
     A play that the gate stops is over, and given up.
+  - A play that is given up keeps what was before the script that failed.
   - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
   - Sub-tasks count as done by the task's own goals, on the twin's truth.
 Units rad, s, control steps.
@@ -12,7 +13,7 @@ Units rad, s, control steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,12 +32,17 @@ from skimo_core.safety.gated import GatedBackend
 
 from ..twin import Twin
 from .disturbance import Disturbance, DisturbanceConfig
+from .geometry import HANDLES
 from .kinematics import ArmKinematics
 from .scripts import SCRIPTS, Style
 from .teleoperator import Teleoperator
 
 FloatArray = npt.NDArray[np.float32]
 
+SUBTASKS = tuple(HANDLES) + ("kettle",)
+UNDOING = 0.3
+"""How likely a script is chosen that is no sub-task, against one that is."""
+EXTENT = (0.4, 0.9)
 MISS_M = (0.03, 0.12)
 NOTICED_STEPS = (3, 10)
 MISJUDGED_STEPS = 34
@@ -50,16 +56,16 @@ class PlayConfig:
 
     Attributes:
         steps: control steps of an episode.
-        start_rad: half width of the uniform perturbation of each joint's start.
         patience_steps: a sub-task that takes longer, once its place is judged right, ends the play.
         misjudged: share of attempts that first go beside the part and work there in vain.
+        partial: share of attempts that leave the part somewhere between.
         disturbance: what keeps the hand from doing what was meant.
     """
 
     steps: int = 280
-    start_rad: float = 0.06
     patience_steps: int = 60
-    misjudged: float = 0.35
+    misjudged: float = 0.3
+    partial: float = 0.25
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
@@ -69,10 +75,10 @@ class Played:
 
     Attributes:
         observations: [T+1, O], with sensor noise. actions: [T, A], executed.
-        done: sub-tasks in the order in which their goals were reached.
+        done: sub-tasks in the order in which their goals were reached, those left out that were at the start.
         scripts: (sub-task, control steps) of each script that ran to its end, in order, from when its place was
             judged right.
-        gave_up: whether a sub-task took longer than the patience allows.
+        gave_up: whether a script took longer than the patience allows, or the gate stopped it.
         start_q_rad: [7] where the arm started.
     """
 
@@ -97,26 +103,28 @@ class Player:
         kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
         self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
 
-    def play(self, order: tuple[str, ...], seed: int, *, attempt: int = 0) -> Played:
-        """Do the sub-tasks of `order`, until they are done, the time is up or patience is at an end.
+    def play(self, choose: Choose, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> Played:
+        """Run scripts as they are chosen, until none is left, the time is up or patience is at an end.
 
         Args:
             seed, attempt: everything random is drawn from these two.
+            asked: sub-tasks that must not be done at the start.
         """
         twin, domain = self.twin, self.domain
         chance = np.random.default_rng(np.random.SeedSequence([seed, attempt, 2]))
-        self._start(seed, chance)
+        self._start(asked, seed, attempt)
         observer = self._observer(np.random.default_rng(np.random.SeedSequence([seed, attempt, 1])))
         plain = Observer(domain.observation, max_age_s=np.inf)
         disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
         start = tuple(float(q) for q in twin.read().q_rad)
         observations, actions = [], []
-        agenda, done = Agenda(order, self.config, chance), Done(domain)
+        agenda, done = Agenda(choose, self.config, chance), Done(domain)
         for step in range(self.config.steps + 1):
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
-            done.note(plain.observe(robot, objects, now_s))
-            current = agenda.current(step, partial(self.teleoperator.done, objects=objects.values))
+            done.note(step, plain.observe(robot, objects, now_s))
+            seen = (robot.q_rad, objects.values)
+            current = agenda.current(step, self.teleoperator, *seen)
             if current is None or step == self.config.steps:
                 break
             view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
@@ -127,12 +135,14 @@ class Player:
             actions.append(self.execute(action))
             if self.arm.gate.stopped:
                 break
+        gave_up = agenda.gave_up or self.arm.gate.stopped
+        kept = agenda.turned if gave_up else len(actions)
         return Played(
-            observations=np.stack(observations),
-            actions=np.stack(actions),
-            done=tuple(done.names),
+            observations=np.stack(observations[: kept + 1]),
+            actions=np.array(actions[:kept], np.float32).reshape(-1, domain.action.size),
+            done=done.until(kept),
             scripts=tuple(agenda.finished),
-            gave_up=agenda.gave_up or self.arm.gate.stopped,
+            gave_up=gave_up,
             start_q_rad=start,
         )
 
@@ -149,13 +159,10 @@ class Player:
         if decision.command is not None:
             self.commander.confirm(decision.command.trajectory)
 
-    def _start(self, seed: int, chance: np.random.Generator) -> None:
+    def _start(self, asked: tuple[str, ...], seed: int, attempt: int) -> None:
         self.arm.reset("", seed)
-        qpos = self.twin.data.qpos.copy()
-        spread = np.full(7, self.config.start_rad)
-        spread[1] /= 2.0  # joint 2 starts near its limit
-        qpos[:7] += chance.uniform(-spread, spread)
-        self.put(qpos)
+        self.twin.begin(asked, seed, attempt)
+        self.put(self.twin.data.qpos.copy())
 
     def put(self, qpos: Array) -> None:
         """Put the twin into a state [nq], at rest; arm and gate are led from there."""
@@ -168,30 +175,47 @@ class Player:
         return Observer(domain.observation, max_age_s=domain.action.period_s, noise=domain.noise, rng=rng)
 
 
+Choose = Callable[[Callable[[str], bool], np.random.Generator], str | None]
+"""The script to run next, or None for the end; told which apply, and given chance."""
+
+
+def in_order(names: Iterable[str]) -> Choose:
+    """One after the other, whether they apply or not."""
+    left = iter(names)
+    return lambda applies, chance: next(left, None)
+
+
+def freely(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
+    """Any that applies: sub-tasks rather than what undoes them."""
+    names = [name for name in SCRIPTS if applies(name)]
+    weights = np.array([1.0 if name in SUBTASKS else UNDOING for name in names])
+    return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
+
+
 class Agenda:
-    """Which sub-task's script runs, and in which style.
+    """Which script runs since which step (`turned`), and in which style.
 
     A misjudged attempt is noticed after a few steps of work in vain, or when it has taken long enough.
     """
 
-    def __init__(self, order: tuple[str, ...], config: PlayConfig, chance: np.random.Generator) -> None:
-        self._open = list(order)
-        self._config, self._chance = config, chance
-        self.gave_up = False
+    def __init__(self, choose: Choose, config: PlayConfig, chance: np.random.Generator) -> None:
+        self._choose, self._config, self._chance = choose, config, chance
+        self._name: str | None = None
+        self._begun = False
+        self.style = Style()
+        self.gave_up, self.turned = False, 0
         self.finished: list[tuple[str, int]] = []
-        self._turn(0)
 
-    def current(self, step: int, over: Callable[[str], bool]) -> str | None:
-        """The sub-task to do at `step`; None when all are done, or one takes too long.
-
-        Args:
-            over: whether a sub-task's script has nothing left to do.
-        """
-        while self._open and over(self._open[0]):
-            self.finished.append((self._open.pop(0), step - self._since))
+    def current(self, step: int, teleoperator: Teleoperator, q_rad: Array, objects: Array) -> str | None:
+        """The script to run at `step`; None when none is left, or one takes too long."""
+        while not self._begun or (self._name and teleoperator.over(self._name, q_rad, objects, self.style)):
+            if self._begun and self._name:
+                self.finished.append((self._name, step - self._since))
+            self._begun = True
+            self._name = self._choose(partial(teleoperator.applies, q_rad=q_rad, objects=objects), self._chance)
             self._turn(step)
-        self.gave_up = bool(self._open) and step - self._since > self._config.patience_steps
-        return self._open[0] if self._open and not self.gave_up else None
+        self.gave_up = bool(self._name) and step - self._since > self._config.patience_steps
+        return None if self.gave_up else self._name
 
     def note(self, step: int, engaged: bool) -> None:
         """Tell whether the hand works at `step` where it takes the part to be."""
@@ -202,37 +226,39 @@ class Agenda:
             self.style, self._since = replace(self.style, miss_m=(0.0, 0.0)), step
 
     def _turn(self, step: int) -> None:
-        self._since, self._in_vain = step, 0
-        self.style = draw_style(self._chance, self._config.misjudged)
+        self._since = self.turned = step
+        self._in_vain = 0
+        self.style = draw_style(self._chance, self._config)
         self._notices_after = int(self._chance.integers(*NOTICED_STEPS))
 
 
 class Done:
-    """Sub-tasks whose goals were reached, in order."""
+    """Sub-tasks whose goals came to hold, in order; one that was undone may come again."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        self.names: list[str] = []
+        self._holding: set[str] | None = None
+        self._came: list[tuple[int, str]] = []
 
-    def note(self, truth_O: FloatArray) -> None:
-        for name, subtask in self._domain.subtasks.items():
-            if name not in self.names and bool(subtask.complete(truth_O)):
-                self.names.append(name)
+    def until(self, step: int) -> tuple[str, ...]:
+        """Those up to a step."""
+        return tuple(name for at, name in self._came if at <= step)
+
+    def note(self, step: int, truth_O: FloatArray) -> None:
+        holding = {name for name, subtask in self._domain.subtasks.items() if bool(subtask.complete(truth_O))}
+        if self._holding is not None:
+            self._came += [(step, name) for name in self._domain.subtasks if name in holding - self._holding]
+        self._holding = holding
 
 
-def draw_style(chance: np.random.Generator, misjudged: float) -> Style:
-    """How the next attempt differs from others; a share of `misjudged` first goes beside the part."""
-    misses, miss_m, angle = chance.random() < misjudged, chance.uniform(*MISS_M), chance.uniform(0.0, np.pi)
+def draw_style(chance: np.random.Generator, config: PlayConfig) -> Style:
+    """How the next attempt differs from others."""
+    misses, miss_m, angle = chance.random() < config.misjudged, chance.uniform(*MISS_M), chance.uniform(0.0, np.pi)
     return Style(
         yaw_rad=float(chance.uniform(-0.08, 0.08)),
         pitch_rad=float(chance.uniform(-0.06, 0.06)),
         height_m=float(chance.uniform(-0.02, 0.02)),
         pace=float(chance.uniform(0.92, 1.08)),
+        extent=float(chance.uniform(*EXTENT)) if chance.random() < config.partial else 1.0,
         miss_m=(float(miss_m * np.cos(angle)), float(miss_m * np.sin(angle))) if misses else (0.0, 0.0),
     )
-
-
-def draw_order(seed: int, attempt: int = 0) -> tuple[str, ...]:
-    """All sub-tasks in random order."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 3]))
-    return tuple(np.array(list(SCRIPTS))[rng.permutation(len(SCRIPTS))].tolist())

@@ -1,4 +1,6 @@
-"""The seven kitchen sub-tasks as a teleoperator would do them: from what is seen now to how the fingertips should move.
+"""What a teleoperator does in the kitchen: the seven sub-tasks, each undone again, the kettle to any burner, the arm home.
+
+From what is seen now to how the fingertips should move.
 
 Each script is a function of the present view (fingertip pose, finger opening, object values) and of a style drawn once
 per attempt; it has no memory, timer or phase counter, so that a memoryless policy can imitate it and a disturbed arm
@@ -6,18 +8,21 @@ finds its way back by itself. An attempt may misjudge where the part is: the han
 answers with an `Aim`; `Teleoperator` makes joint velocities of it.
 
 Ways of doing: `pull` closes the fingers round a bar and follows its arc (microwave, hinge cabinet); `push` lays the
-fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind.
+fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind; `drag`
+takes it by a post of its handle to another burner.
 Units m, rad, s; world frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from skimo_core.contract.types import Array
 
+from ..scenes.kitchen import PANDA_START_Q_RAD
 from .geometry import HINGE, KETTLE, Handle
 from .kinematics import pointing
 
@@ -42,6 +47,7 @@ class Style:
         yaw_rad, pitch_rad: added to the hand's orientation.
         height_m: added to where a bar is gripped, along the bar.
         pace: factor on speeds.
+        extent: share of the way to go, where a part may be left between.
         miss_m: how far beside the part, and how far short of it, the hand goes because its place is misjudged.
     """
 
@@ -49,6 +55,7 @@ class Style:
     pitch_rad: float = 0.0
     height_m: float = 0.0
     pace: float = 1.0
+    extent: float = 1.0
     miss_m: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -65,12 +72,14 @@ class Aim:
         rotation: [3, 3] to turn to.
         intent: of the fingers, 1 open, -1 close.
         engaged: whether the hand is where it moves the part, or should.
+        q_rad: [7] joint angles to go to instead, once the hand is clear of everything.
     """
 
     velocity_m_s: Array
     rotation: Array
     intent: float
     engaged: bool = False
+    q_rad: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +87,27 @@ class Script:
     """What all scripts share: hand orientation, arm posture, when the sub-task counts as done.
 
     Attributes:
+        part: what it moves: a handle's name, or the kettle.
+        back: whether it undoes: the part goes back to near 0.
         yaw_rad, pitch_rad, roll_rad: hand orientation (kinematics.pointing).
         posture_rad: [7] where the redundancy goes.
         until: the joint value at which to stop.
+        worth: a script that undoes is worth its while from this value on.
+        beside: parts so near that the hand needn't back out from them first.
         entry_yaw_rad: how far to the left of the hand's axis the fingertips move while they go in.
         standoff_m: from where they go in.
         shy: how far they stay back per metre off the way in.
     """
 
+    part: str
+    back: bool = False
     yaw_rad: float
     pitch_rad: float
     roll_rad: float = 0.0
     posture_rad: tuple[float, ...]
-    until: float
+    until: float = 0.0
+    worth: float = 0.0
+    beside: tuple[str, ...] = ()
     entry_yaw_rad: float = 0.0
     standoff_m: float = 0.10
     shy: float = 1.5
@@ -103,6 +120,20 @@ class Script:
 
     def orientation(self, style: Style) -> Array:
         return pointing(self.yaw_rad + style.yaw_rad, self.pitch_rad + style.pitch_rad, self.roll_rad)
+
+    def stop_at(self, style: Style) -> float:
+        """Where to stop this time."""
+        return self.until if self.back else self.until * style.extent
+
+    def over(self, value: float, style: Style) -> bool:
+        """Whether nothing is left to do with the part's joint at `value`."""
+        until = self.stop_at(style)
+        side = -np.sign(until) if self.back else np.sign(until)
+        return bool(side * (value - until) >= 0.0)
+
+    def applies(self, value: float) -> bool:
+        """Whether there is enough to do."""
+        return abs(value) >= abs(self.worth) if self.back else not self.over(value, Style())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +189,41 @@ class Shove(Script):
     rate_m_s: float = 0.36
 
 
-SCRIPTS: dict[str, Pull | Push | Shove] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drag(Script):
+    """Take the kettle by a post of its handle and draw it to another place.
+
+    Attributes:
+        to_m: x and y of the place.
+        near_m: how near is near enough.
+        post_m, height_m, radius_m: where a post is, beside the kettle's middle and above its origin, and how thick.
+        beyond_m: how far the fingertips reach past the post.
+        rate_m_s: speed.
+    """
+
+    to_m: tuple[float, float]
+    near_m: float = 0.045
+    post_m: float = 0.092
+    height_m: float = 0.165
+    radius_m: float = 0.023
+    beyond_m: float = 0.02
+    rate_m_s: float = 0.32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home(Script):
+    """The arm to its posture, the hand open; `until` is how near, rad."""
+
+
+BURNERS = {
+    "kettle at front left": (-0.25, 0.35),
+    "kettle at front right": (0.21, 0.37),
+    "kettle at back right": (0.21, 0.75),
+}
+
+SCRIPTS: dict[str, Pull | Push | Shove | Drag | Home] = {
     "microwave": Pull(
+        part="microwave",
         yaw_rad=0.1,
         pitch_rad=-0.8,
         posture_rad=(-1.15, -1.35, 2.15, -1.6, 0.45, 2.75, 2.0),
@@ -169,8 +233,11 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         beyond_m=0.03,
         look_ahead_s=0.3,
     ),
-    "kettle": Shove(yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62),
+    "kettle": Shove(
+        part="kettle", yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62
+    ),
     "bottom burner": Push(
+        part="bottom burner",
         yaw_rad=-0.1,
         pitch_rad=-0.4,
         posture_rad=(-1.2, -0.75, 1.5, -2.25, -0.05, 3.15, 1.7),
@@ -179,6 +246,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         side_m=(1.0, 0.0, 0.0),
     ),
     "top burner": Push(
+        part="top burner",
         yaw_rad=-0.4,
         pitch_rad=0.18,
         posture_rad=(-1.25, -1.25, 1.3, -2.0, -0.1, 3.0, 2.0),
@@ -188,6 +256,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         side_m=(-1.0, 0.0, 0.0),
     ),
     "light switch": Push(
+        part="light switch",
         yaw_rad=0.0,
         pitch_rad=-0.4,
         posture_rad=(-1.1, -0.65, 1.45, -2.05, -0.2, 2.95, 1.75),
@@ -196,6 +265,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         side_m=(1.0, 0.0, 0.0),
     ),
     "slide cabinet": Push(
+        part="slide cabinet",
         yaw_rad=0.1,
         pitch_rad=-0.2,
         posture_rad=(-0.45, -0.45, 0.55, -1.85, -0.1, 2.9, 1.15),
@@ -212,6 +282,7 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         intent=OPEN,
     ),
     "hinge cabinet": Pull(
+        part="hinge cabinet",
         yaw_rad=-0.1,
         pitch_rad=-0.1,
         posture_rad=(-0.9, -0.85, 1.2, -1.6, 0.0, 2.7, 1.5),
@@ -221,6 +292,52 @@ SCRIPTS: dict[str, Pull | Push | Shove] = {
         beyond_m=0.02,
         look_ahead_s=0.35,
     ),
+}
+
+
+def _undone(name: str, **changes: Any) -> Any:
+    """The script that undoes another: the part taken from its other side."""
+    return replace(SCRIPTS[name], back=True, **changes)
+
+
+SCRIPTS |= {
+    "microwave closed": _undone("microwave", until=-0.05, worth=-0.3),
+    "bottom burner off": _undone(
+        "bottom burner",
+        until=-0.08,
+        worth=-0.45,
+        contact_m=(-0.029, -0.012, -0.034),
+        side_m=(-1.0, 0.0, 0.0),
+        beside=("light switch",),
+    ),
+    "top burner off": _undone(
+        "top burner", until=-0.08, worth=-0.45, contact_m=(0.029, -0.012, 0.026), side_m=(1.0, 0.0, 0.0)
+    ),
+    "light off": _undone(
+        "light switch",
+        until=-0.06,
+        worth=-0.35,
+        contact_m=(-0.034, 0.012, 0.0),
+        side_m=(-1.0, 0.0, 0.0),
+        entry_yaw_rad=-0.5,
+        standoff_m=0.14,
+        shy=3.0,
+    ),
+    "slide cabinet closed": _undone(
+        "slide cabinet", until=0.03, worth=0.12, contact_m=(-0.018, 0.015, 0.0), side_m=(1.0, 0.0, 0.0)
+    ),
+    "hinge cabinet closed": _undone("hinge cabinet", until=0.08, worth=0.5),
+    **{
+        name: Drag(
+            part="kettle",
+            yaw_rad=-1.0,
+            pitch_rad=-0.9,
+            posture_rad=(-1.8, -1.3, 2.2, -2.0, 1.0, 2.6, 1.6),
+            to_m=place,
+        )
+        for name, place in BURNERS.items()
+    },
+    "home": Home(part="arm", yaw_rad=0.0, pitch_rad=0.0, posture_rad=PANDA_START_Q_RAD, until=0.15),
 }
 
 
@@ -286,8 +403,9 @@ def pull(script: Pull, handle: Handle, view: View, style: Style) -> Aim:
     lost = view.finger_m < script.radius_m - 0.006 and not style.misses
     near = not lost and aside < 0.018 + slack and -0.026 - slack < depth < 0.036 + slack
     if near and view.finger_m < script.radius_m + 0.008 and depth < 0.03:
-        sign = np.sign(script.until - value)
-        slow = float(np.clip(abs(script.until - value) / 0.22, 0.45, 1.0))  # the door has to stand when let go
+        until = script.stop_at(style)
+        sign = np.sign(until - value)
+        slow = float(np.clip(abs(until - value) / 0.22, 0.45, 1.0))  # the door has to stand when let go
         slow *= float(np.clip(abs(value) / 0.12, 0.45, 1.0))  # the grip builds up
         slow *= float(np.clip(1.8 - depth / 0.012, 0.4, 1.0))  # the bar has to come along
         slow *= float(np.clip((script.radius_m + 0.008 - view.finger_m) / 0.004, 0.0, 1.0))  # the fingers are closing
@@ -321,14 +439,15 @@ def push(script: Push, handle: Handle, view: View, style: Style) -> Aim:
     across = offset - (offset @ side) * side - depth * axis
     beside = float((view.tip_m - touch) @ side)
     if abs(depth) < 0.024 and np.linalg.norm(across) < 0.022 and -0.022 < beside < script.gap_m + script.window_m:
-        sign = np.sign(script.until - value)
+        until = script.stop_at(style)
+        sign = np.sign(until - value)
         step = (
             script.lead_m
             if handle.slides
             else script.lead_m / np.linalg.norm(handle.at_zero_m + contact - handle.anchor_m)
         )
         carrot = handle.at(value + sign * step, contact) - view.tip_m
-        slow = float(np.clip(4.0 * abs(script.until - value) / abs(script.until), 0.5, 1.0))
+        slow = float(np.clip(4.0 * abs(until - value) / abs(until), 0.5, 1.0))
         velocity = toward(carrot, 6.0, script.rate_m_s * slow * style.pace)
         return Aim(velocity_m_s=velocity, rotation=rotation, intent=script.intent, engaged=True)
     velocity = funnel(
@@ -359,7 +478,49 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN)
 
 
-def misjudgement(script: Pull | Push | Shove, style: Style) -> Array:
+def posts(script: Drag, kettle: Array) -> Array:
+    """Where the handle's two posts are held [2, 3], for the kettle's pose [7]."""
+    w, x, y, z = kettle[3:]
+    along = np.array([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 0.0])
+    sides = np.array([[-1.0], [1.0]]) * script.post_m * along
+    return kettle[:3] + sides + np.array([0.0, 0.0, script.height_m])
+
+
+def drag(script: Drag, view: View, style: Style) -> Aim:
+    """Approach a post open, close round it, draw it along."""
+    kettle = view.objects[KETTLE]
+    rotation = script.orientation(style)
+    axis = rotation[:, 2]
+    post = posts(script, kettle)[0]
+    offset = post + script.beyond_m * axis - view.tip_m
+    depth = float(offset @ axis)
+    across = offset - depth * axis
+    aside = abs(float(across @ rotation[:, 1]))
+    level = abs(float(across @ rotation[:, 0]))
+    slack = 0.012 if view.finger_m < 0.036 else 0.0
+    lost = view.finger_m < script.radius_m - 0.006
+    near = not lost and aside < 0.015 + slack and level < 0.04 and -0.03 - slack < depth < 0.03 + slack
+    if near and view.finger_m < script.radius_m + 0.006 and depth < 0.035:
+        way = np.r_[np.array(script.to_m) - kettle[:2], 0.0]
+        firm = float(np.clip((script.radius_m + 0.006 - view.finger_m) / 0.003, 0.0, 1.0))
+        speed = script.rate_m_s * style.pace
+        velocity = firm * toward(way, 6.0, speed) + toward(offset, 3.0, 0.10)
+        return Aim(velocity_m_s=velocity, rotation=rotation, intent=CLOSE, engaged=True)
+    shut = view.finger_m < 0.032 and not near
+    velocity = funnel(
+        view,
+        post + script.beyond_m * axis,
+        axis,
+        style,
+        standoff_m=script.standoff_m,
+        shy=script.shy,
+        least_m=0.06 if shut else 0.0,
+        open_door=open_door(view),
+    )
+    return Aim(velocity_m_s=velocity, rotation=rotation, intent=CLOSE if near else OPEN)
+
+
+def misjudgement(script: Pull | Push | Shove | Drag, style: Style) -> Array:
     """How far [3] from the part the hand ends up: beside it, which for a push is not up to it, and short of it."""
     beside_m, short_m = style.miss_m
     approach = np.array([0.0, 1.0, 0.0]) if isinstance(script, Shove) else script.orientation(style)[:, 2]
@@ -369,13 +530,17 @@ def misjudgement(script: Pull | Push | Shove, style: Style) -> Array:
     return beside_m * (across / np.linalg.norm(across)) - short_m * approach
 
 
-def aim(subtask: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
-    """What to do now for `subtask`."""
-    script = SCRIPTS[subtask]
+def aim(name: str, handles: dict[str, Handle], view: View, style: Style) -> Aim:
+    """What to do now by the script of that name."""
+    script = SCRIPTS[name]
+    if isinstance(script, Home):
+        return Aim(velocity_m_s=np.zeros(3), rotation=view.rotation, intent=OPEN, q_rad=np.array(script.posture_rad))
     if style.misses:
         view = replace(view, tip_m=view.tip_m - misjudgement(script, style))
     if isinstance(script, Pull):
-        return pull(script, handles[subtask], view, style)
+        return pull(script, handles[script.part], view, style)
     if isinstance(script, Push):
-        return push(script, handles[subtask], view, style)
+        return push(script, handles[script.part], view, style)
+    if isinstance(script, Drag):
+        return drag(script, view, style)
     return shove(script, view, style)

@@ -21,13 +21,17 @@ from skimo_core.contract.types import Array
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles
 from .kinematics import ArmKinematics, rotation_vector
-from .scripts import OPEN, SCRIPTS, Aim, Pull, Style, View, aim
+from .scripts import KETTLE_GOAL_X_M, OPEN, SCRIPTS, Aim, Drag, Home, Pull, Push, Shove, Style, View, aim, posts
 
 BACK_OUT_M = 0.085
 """Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
 KETTLE_HANDLE_M = 0.26
 KETTLE_CLEAR_M = 0.20
 """Height of the kettle's handle above its origin, and how far the fingertips keep from it while passing."""
+A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
+SHOVED_FROM_M = 0.12
+"""Further aside than this the kettle is not shoved to the back left burner, but drawn there."""
+HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 TURN_HZ = 2.5
 TURN_MAX_RAD_S = 1.6
 
@@ -47,35 +51,66 @@ class Teleoperator:
 
     def aim(self, subtask: str, view: View, style: Style) -> Aim:
         """What the fingertips should do now for `subtask`, other parts kept clear of."""
-        return skirt(subtask, view, self.back_out(subtask, view, aim(subtask, self.handles, view, style)))
+        wanted = aim(subtask, self.handles, view, style)
+        return self.back_out(subtask, view, skirt(subtask, view, wanted))
 
     def action(self, subtask: str, q_rad: Array, view: View, wanted: Aim) -> npt.NDArray[np.float32]:
         """The action [A] that makes the fingertips do what is `wanted` from joint angles [7]."""
+        if wanted.q_rad is not None:
+            dq = HOME_HZ * (wanted.q_rad - q_rad)
+            dq *= min(1.0, HOME_MAX_RAD_S / max(float(np.abs(dq).max()), 1e-9))
+            return self._as_action(dq, wanted.intent)
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         posture = np.array(SCRIPTS[subtask].posture_rad)
         dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
-        velocities = dq / self._action.scale_rad_s
+        return self._as_action(dq, wanted.intent)
+
+    def _as_action(self, dq_rad_s: Array, intent: float) -> npt.NDArray[np.float32]:
+        velocities = dq_rad_s / self._action.scale_rad_s
         velocities /= max(1.0, float(np.abs(velocities).max()))
-        fingers = np.full(self._action.size - self._action.joints, wanted.intent)
+        fingers = np.full(self._action.size - self._action.joints, intent)
         return np.r_[velocities, fingers].astype(np.float32)
 
-    def done(self, subtask: str, objects: Array) -> bool:
+    def over(self, name: str, q_rad: Array, objects: Array, style: Style) -> bool:
         """Whether the script has nothing left to do (a little further than the sub-task's threshold asks)."""
-        script = SCRIPTS[subtask]
-        if subtask == "kettle":
-            return bool(objects[KETTLE][1] >= script.until)
-        value = float(objects[self.handles[subtask].channel])
-        return value <= script.until if script.until < 0 else value >= script.until
+        script = SCRIPTS[name]
+        if isinstance(script, Home):
+            return bool(np.linalg.norm(q_rad - script.posture_rad) < script.until)
+        if isinstance(script, Drag):
+            return bool(np.linalg.norm(objects[KETTLE][:2] - script.to_m) < script.near_m)
+        return script.over(self._value(script, objects), style)
+
+    def applies(self, name: str, q_rad: Array, objects: Array) -> bool:
+        """Whether there is enough for the script to do."""
+        script = SCRIPTS[name]
+        if isinstance(script, Home):
+            return bool(np.linalg.norm(q_rad - script.posture_rad) > 2.5 * script.until)
+        if isinstance(script, Drag):
+            x, y = objects[KETTLE][:2]
+            walled_in = x < -0.1 and y > 0.5  # between hood and microwave no hand gets round its handle
+            return not walled_in and bool(np.hypot(x - script.to_m[0], y - script.to_m[1]) > 5 * script.near_m)
+        if isinstance(script, Shove) and abs(objects[KETTLE][0] - KETTLE_GOAL_X_M) > SHOVED_FROM_M:
+            return False
+        return script.applies(self._value(script, objects))
+
+    def _value(self, script: Pull | Push | Shove, objects: Array) -> float:
+        if isinstance(script, Shove):
+            return float(objects[KETTLE][1])
+        return float(objects[self.handles[script.part].channel])
 
     def back_out(self, subtask: str, view: View, wanted: Aim) -> Aim:
         """Near another handle: let go and leave along the hand's axis first."""
         gap, nearest = min(
             (float(np.linalg.norm(handle.at(float(view.objects[handle.channel])) - view.tip_m)), name)
             for name, handle in self.handles.items()
-            if name != subtask
+            if name not in (SCRIPTS[subtask].part, *SCRIPTS[subtask].beside)
         )
         gripped = isinstance(SCRIPTS[nearest], Pull)  # a bar between the fingers: out for their whole length
+        if not isinstance(SCRIPTS[subtask], Drag):
+            post = float(np.linalg.norm(posts(A_DRAG, view.objects[KETTLE]) - view.tip_m, axis=1).min())
+            if post < gap:
+                gap, gripped = post, True
         crowd = float(np.clip((2.4 if gripped else 1.6) * (1.0 - gap / BACK_OUT_M), 0.0, 1.0))
         if crowd == 0.0:
             return wanted
@@ -87,6 +122,7 @@ class Teleoperator:
             velocity_m_s=(1.0 - crowd) * wanted.velocity_m_s + crowd * away,
             rotation=view.rotation if crowd > 0.5 else wanted.rotation,
             intent=OPEN if gripping else wanted.intent,
+            q_rad=None if crowd > 0.2 else wanted.q_rad,
         )
 
 
@@ -94,7 +130,7 @@ def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
     """On the way to something else: keep off the kettle's handle."""
     away = view.tip_m - (view.objects[KETTLE][:3] + np.array([0.0, 0.0, KETTLE_HANDLE_M]))
     near = 1.0 - float(np.linalg.norm(away)) / KETTLE_CLEAR_M
-    if subtask == "kettle" or near <= 0.0:
+    if SCRIPTS[subtask].part == "kettle" or near <= 0.0:
         return wanted
     push = 0.6 * near * away / max(float(np.linalg.norm(away)), 1e-6)
     return replace(wanted, velocity_m_s=wanted.velocity_m_s + push)
