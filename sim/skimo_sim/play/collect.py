@@ -157,19 +157,25 @@ def try_script(name: str, seed: int) -> ScriptTrial:
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 4]))
         before = others[int(rng.integers(len(others)))]
-        useful = []
-        order = iter((before, name))
-
-        def choose(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
-            wanted = next(order, None)
-            useful.append(wanted is not None and applies(wanted))
-            return wanted if useful[-1] else None
-
+        choose = OnlyUseful((before, name))
         played = player.play(choose, seed, attempt=attempt, asked=asked)
-        if useful[:2] == [True, True]:
+        if choose.useful[:2] == [True, True]:
             done = len(played.scripts) == 2
             return ScriptTrial(before=before, done=done, steps=played.scripts[1][1] if done else player.config.steps)
     raise EpisodeError(f"seed {seed}: nothing worked before {name}; check the other scripts first")
+
+
+class OnlyUseful:
+    """Scripts in order, up to the first that doesn't apply; `useful` says of each chosen whether it did."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._left = iter(names)
+        self.useful: list[bool] = []
+
+    def __call__(self, applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
+        wanted = next(self._left, None)
+        self.useful.append(wanted is not None and applies(wanted))
+        return wanted if self.useful[-1] else None
 
 
 T = TypeVar("T")

@@ -39,7 +39,7 @@ from .teleoperator import Teleoperator
 
 FloatArray = npt.NDArray[np.float32]
 
-SUBTASKS = tuple(HANDLES) + ("kettle",)
+SUBTASKS = (*HANDLES, "kettle")
 UNDOING = 0.3
 """How likely a script is chosen that is no sub-task, against one that is."""
 EXTENT = (0.4, 0.9)

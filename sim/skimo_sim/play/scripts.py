@@ -1,4 +1,4 @@
-"""What a teleoperator does in the kitchen: the seven sub-tasks, each undone again, the kettle to any burner, the arm home.
+"""What a teleoperator does: the kitchen's seven sub-tasks, each undone again, the kettle to a burner, the arm home.
 
 From what is seen now to how the fingertips should move.
 
@@ -8,8 +8,8 @@ finds its way back by itself. An attempt may misjudge where the part is: the han
 answers with an `Aim`; `Teleoperator` makes joint velocities of it.
 
 Ways of doing: `pull` closes the fingers round a bar and follows its arc (microwave, hinge cabinet); `push` lays the
-fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind; `drag`
-takes it by a post of its handle to another burner.
+fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind;
+`drag` takes it by a post of its handle to another burner.
 Units m, rad, s; world frame.
 """
 
