@@ -28,7 +28,7 @@ from skimo_ros import ending
 from skimo_ros.adapters import load_adapter
 from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names, now_s
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 AT_REST_RAD_S = 0.01
 FAST_RAD_S = 0.5
 SWING_RAD, SWING_S = 0.9, 1.9
