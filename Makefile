@@ -47,9 +47,12 @@ lint: setup
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . || { echo "lint: ruff found the above (make format mends the layout)"; exit 1; }
 	@$(BIN)/pyright
 
+# Two processes share what needs only processor time, a file at a time; then what is marked `alone` has the machine to
+# itself. Plain `pytest` runs all of it one after the other.
 test: lint
 	@$(BIN)/python ros2_ws/build.py --quiet --tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile; shared=$$?; \
+	$(BIN)/python -m pytest -q -m alone && exit $$shared
 
 format: setup
 	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .

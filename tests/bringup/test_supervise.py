@@ -8,6 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from skimo_bringup.stack import OnExit, ProcessSpec, Ready
@@ -121,7 +122,8 @@ def test_the_next_process_waits_for_the_port_of_the_one_before(free_port: int) -
 
 
 def test_a_port_that_never_answers_ends_the_stack(free_port: int) -> None:
-    stage = Stage(spec("server", QUIET_END, ready=Ready(port=free_port, timeout_s=0.02)))
+    impatient = replace(FAST, interrupt_timeout_s=0.1)  # it may be asked to end before it listens to that
+    stage = Stage(spec("server", QUIET_END, ready=Ready(port=free_port, timeout_s=0.02)), config=impatient)
     assert stage.run().reason == f"server: nothing answers on port {free_port} after 0.02 s"
 
 
@@ -135,7 +137,14 @@ def test_one_that_ignores_interrupts_is_killed_and_named() -> None:
 
 def test_helpers_may_end_by_themselves() -> None:
     stage = Stage(spec("spawner", "pass", OnExit.FINISH), spec("node", QUIET_END))
-    stage.on_line("up", "spawner ended (exit code 0)", lambda: stage.supervisor.request_stop("test"))
+    ended, alive = ("up", "spawner ended (exit code 0)"), ("node", "alive")
+
+    def react() -> None:
+        if stage.count(*ended) and stage.count(*alive):
+            stage.supervisor.request_stop("test")
+
+    for line in (ended, alive):
+        stage.on_line(*line, react)
     assert stage.run().exit_code == 0
 
 

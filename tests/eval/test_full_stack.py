@@ -18,7 +18,7 @@ import pytest
 from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.recording import read_episode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 TRIES = 3
 
 

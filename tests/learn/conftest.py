@@ -44,17 +44,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def episodes() -> EpisodeSet:
     return EpisodeSet.from_arrays(*make_arrays(), source="play")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def domain() -> Domain:
     return load_domain()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     base = smoke()
     return replace(base, pretrain=replace(base.pretrain, threads=1))

@@ -42,9 +42,10 @@ from skimo_server.planner_config import PlannerConfig
 from skimo_server.testing import TASK_GRAPHS, TOY_GRAPHS, make_bundle
 
 
-@pytest.fixture
-def run(recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "small"
+@pytest.fixture(scope="module")
+def run(recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which nobody changes."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
     short = replace(recipe, value=replace(recipe.value, skills=1))
     report = train_run(short, domain, episodes, folder)
     assert set(report) >= {"actions", "prediction", "skills", "value"}
@@ -67,7 +68,7 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
     one, two = files(first / "small"), files(second / "other")
     assert one == two
     for name, blob in one.items():
-        for word in (str(tmp_path), str(Path.home()), str(Path(cli.__file__).parent), "site-packages"):
+        for word in (str(tmp_path), str(run.parent), str(Path.home()), str(Path(cli.__file__).parent), "site-packages"):
             assert word.encode() not in blob, f"{name} holds {word}"
     manifest = load_bundle(first / "small").manifest
     assert manifest.kind == SKIMO and set(manifest.parity["graphs"]) == set(manifest.graphs) == set(FORMAT_2_GRAPHS)

@@ -28,7 +28,7 @@ from skimo_ros import ending
 from skimo_ros.adapters import load_adapter
 from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names, now_s
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 AT_REST_RAD_S = 0.01
 FAST_RAD_S = 0.5
 SWING_RAD, SWING_S = 0.9, 1.9
@@ -149,6 +149,16 @@ def test_a_node_serves_on_until_the_one_that_it_outlives_is_gone(place: tuple[Pr
         began_s = time.monotonic()
         ending.wait_for_turn(node, listener.executor)
         assert time.monotonic() - began_s >= 0.2  # and comes back
+
+
+def test_a_node_that_shut_ros_down_waits_for_nobody() -> None:
+    context = Context()
+    rclpy.init(context=context)
+    node, executor = Node("ended_itself", context=context), SingleThreadedExecutor(context=context)
+    node.ends_after = ("gate_node", END_S)  # type: ignore[attr-defined]
+    rclpy.shutdown(context=context)
+    ending.wait_for_turn(node, executor)
+    node.destroy_node()
 
 
 def test_the_twin_ends_at_rest_when_the_gate_dies_in_mid_motion(place: tuple[Processes, Listener]) -> None:

@@ -20,6 +20,8 @@ from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
+
 REST_RAD_S = 0.02
 AT_REST_WITHIN_S = 0.5
 LOADED_S = 0.3

@@ -22,6 +22,8 @@ from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import COMMAND_QOS, EVENT_QOS, Names
 
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
+
 COMMAND_TOPIC = load_adapter("twin").command
 
 

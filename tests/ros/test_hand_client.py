@@ -26,6 +26,8 @@ from skimo_ros.gripper_client import WORDS_MAX, GripperClient
 from skimo_ros.hand import HandConfig, HandReport, HandState
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
 
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
+
 ADAPTER = load_adapter("twin")
 OPEN = GripperCommand(kind="move", width_m=0.08, speed_m_s=0.1)
 CLOSE = GripperCommand(kind="grasp", width_m=0.0, speed_m_s=0.1, force_n=40.0)

@@ -17,7 +17,7 @@ from skimo_core.process.isolation import free_domain
 from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 WORKBENCH = Path(__file__).parents[1] / "eval/workbench.yaml"
 
 

@@ -27,7 +27,7 @@ from skimo_ros import conversions as convert
 from skimo_ros.hand import HandReport, HandState
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(600)]  # the interfaces may have to be built first
+pytestmark = [pytest.mark.ros, pytest.mark.alone, pytest.mark.timeout(600)]  # the interfaces may have to be built first
 TESTS = Path(__file__).resolve().parents[1]
 PREFIX = Path(sys.prefix)
 SHAPE = PREFIX / "share" / "skimo_build" / "multipanda_shape_prefix"

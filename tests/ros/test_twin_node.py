@@ -31,6 +31,8 @@ from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names
 from skimo_ros.twin_node import SEED_DRAWS
 
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
+
 ACTION = load_domain().action
 STEPS = 25
 ATTEMPTS = 8

@@ -22,6 +22,8 @@ from skimo_ros.adapters import load_adapter
 from skimo_ros.guarded import FAULT
 from skimo_ros.nodes import COMMAND_QOS, Names
 
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
+
 POLICY = Path(__file__).resolve().parents[2] / "launch/security/policy.xml"
 ACTION_PARTS = {"services": ("send_goal", "get_result", "cancel_goal"), "topics": ("feedback", "status")}
 MESSAGES, REQUESTS = 30, 5

@@ -89,9 +89,14 @@ def test_the_same_seed_plays_the_same_episode_and_another_attempt_another(player
 
 @pytest.mark.parametrize("name", list(SCRIPTS))
 def test_every_script_does_its_subtask(player: Player, name: str) -> None:
-    tries = [player.play((name,), seed) for seed in range(4)]
-    done = [name in p.done and p.scripts[0][0] == name and p.scripts[0][1] <= 60 for p in tries if not p.gave_up]
-    assert sum(done) >= 3  # of a hundred, 95 do: skimo collect kitchen --check 100
+    """At least three times in four; of a hundred, 95 do: skimo collect kitchen --check 100."""
+    done = 0
+    for seed in range(4):
+        p = player.play((name,), seed)
+        done += not p.gave_up and name in p.done and p.scripts[0][0] == name and p.scripts[0][1] <= 60
+        if done == 3:
+            return
+    pytest.fail(f"{name}: done {done} times in four")
 
 
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,9 +31,9 @@ POLL_S = 0.02
 
 
 def wait_for_turn(node: Node, executor: Executor) -> None:
-    """Serves on until the node that this one outlives is gone, or for its bound."""
+    """Serves on until the node that this one outlives is gone, or for its bound; not after a shutdown of ROS."""
     name, bound_s = getattr(node, "ends_after", ("", 0.0))
-    if name:
+    if name and node.context.ok():
         with RoleWatch(node.context.get_domain_id(), role(node.get_namespace(), name)) as watch:
             _spin_while(node, executor, watch.is_held, bound_s)
 

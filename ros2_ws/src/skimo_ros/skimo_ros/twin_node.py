@@ -39,7 +39,7 @@ from . import conversions as convert
 from .adapters import recovery_type, robot_state_type
 from .ending import AFTER_GATE, REST_RAD_S
 from .gripper_server import GripperServer
-from .guarded import Complaints
+from .guarded import Complaints, traced
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STATE_QOS, Names, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
@@ -215,15 +215,20 @@ class TwinNode(Node):
                     self._catch_up()
                 self._publish(count)
             except SimulationError as error:
-                self.failure = str(error)
-                self.context.try_shutdown()
+                self._end(str(error))
                 return
-            except Exception:
-                if self._running and self.context.ok():
-                    raise
+            except Exception as error:
+                if self._running and self.context.ok():  # else the publishers went before this thread did
+                    self.get_logger().error(f"physics:{traced(error)}")
+                    self._end(f"the physics ended with {type(error).__name__}: {error}")
                 return
             count += 1
             time.sleep(self._clock_s.tick())
+
+    def _end(self, failure: str) -> None:
+        """End the node for this reason: a twin whose time stands still must not look alive."""
+        self.failure = failure
+        self.context.try_shutdown()
 
     def _catch_up(self) -> None:
         """Let simulated time reach the clock, or one slice of the way there."""
