@@ -31,7 +31,8 @@ class Args:
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
         domain: what the tasks share: a domain's name, or a file.
-        task: a named task, or sub-tasks joined by commas; empty: the domain's first.
+        task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
+            with values, as microwave=-0.4+-0.1; empty: the domain's first.
         seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.

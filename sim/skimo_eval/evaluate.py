@@ -33,7 +33,8 @@ class Args:
         domain: what the tasks share: a domain's name, or a file.
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
         cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
-        task: a named task, or sub-tasks joined by commas, in the order in which they count; empty: the domain's first.
+        task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
+            with values, as microwave=-0.4+-0.1; empty: the domain's first.
         episodes: how many.
         seed: of the first episode; episode i uses seed + i. The twin's start is the same for every seed; the seed draws
             sensor noise and the planner's dice.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from skimo_core.domain.domain import Domain
-from skimo_eval.statistics import bootstrap_interval
+from skimo_eval.statistics import bootstrap_interval, told_apart
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
 
@@ -61,7 +61,7 @@ def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
         "subtasks_mean": float(np.mean(done)),
         "subtasks_interval_95": bootstrap_interval(done),
         "subtasks_per_episode": done,
-        "success_per_subtask": {n: float(np.mean([k > i for k in done])) for i, n in enumerate(names)},
+        "success_per_subtask": {n: float(np.mean([k > i for k in done])) for i, n in enumerate(told_apart(names))},
         "missed_ticks": sum(e.missed_ticks for e in episodes),
         "late_plans": sum(e.late_plans for e in episodes),
         "stops": sum(e.stops for e in episodes),

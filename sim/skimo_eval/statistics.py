@@ -26,7 +26,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """The figures that a result file holds, from at least one episode."""
     done = [r.subtasks_done for r in results]
     plans = [p for r in results for p in r.plans]
-    names = dict.fromkeys(n for r in results for n in r.task)
+    names = dict.fromkeys(n for r in results for n in told_apart(r.task))
     return {
         "episodes": len(results),
         "subtasks_mean": float(np.mean(done)),
@@ -67,9 +67,16 @@ def plan_audit(plans: Sequence[PlanRecord], joints: int = 7) -> dict[str, Any]:
     }
 
 
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """A task's sub-tasks by names that differ: of one that comes again, "kettle" and "kettle (2)"."""
+    again = [names[:k].count(name) for k, name in enumerate(names)]
+    return tuple(f"{name} ({k + 1})" if k else name for name, k in zip(names, again))
+
+
 def _success(results: Sequence[EpisodeResult], name: str) -> float:
-    having = [r for r in results if name in r.task]
-    return sum(r.task.index(name) < r.subtasks_done for r in having) / len(having)
+    ranks = [(told_apart(r.task), r.subtasks_done) for r in results]
+    having = [names.index(name) < done for names, done in ranks if name in names]
+    return sum(having) / len(having)
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:

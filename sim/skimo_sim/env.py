@@ -46,7 +46,8 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
     """Observation float32[O] in the domain's units, action float32[A] in [-1, 1], a step per control period.
 
     Args:
-        task: a named task, or sub-tasks joined by commas, in the order in which they count; empty: the domain's first.
+        task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
+            with values, as microwave=-0.4+-0.1; empty: the domain's first.
         domain: what the tasks share: a domain's name, or a file.
         noise: whether observations carry the domain's noise.
         gate: whether the gate stands before the arm, as it does on the robot. Without it a step costs a third.

@@ -14,6 +14,7 @@ import atexit
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from ctypes.util import find_library
 from fractions import Fraction
@@ -51,6 +52,8 @@ except Exception as error:
 """
 TRY_S = 30.0
 MAX_GEOMS = 2000
+CAPTION_PX = 7
+"""What a letter of a caption takes, wide ones among narrow ones."""
 
 
 class Painter:
@@ -235,7 +238,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
 
 
 def filmstrip(frames: Sequence[Frame], captions: Sequence[str], *, columns: int = 4, width: int = 400) -> Image.Image:
-    """Lay frames out in rows, each with its caption.
+    """Lay frames out in rows, each with its caption, in lines that fit it.
 
     Raises:
         SpecError: no frames, or not one caption each.
@@ -248,6 +251,7 @@ def filmstrip(frames: Sequence[Frame], captions: Sequence[str], *, columns: int 
     for k, (frame, caption) in enumerate(zip(frames, captions)):
         picture = Image.fromarray(frame).resize((width, height))
         draw = ImageDraw.Draw(picture)
+        caption = textwrap.fill(caption, width // CAPTION_PX, break_on_hyphens=False)
         box = draw.textbbox((8, 6), caption)
         draw.rectangle((box[0] - 4, box[1] - 3, box[2] + 4, box[3] + 3), fill="black")
         draw.text((8, 6), caption, fill="white")

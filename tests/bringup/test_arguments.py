@@ -156,7 +156,21 @@ def test_a_parameter_file_at_home_reaches_the_nodes(place: Path) -> None:
     assert launched.kwargs["parameters"][-1] == str(place / "cell.yaml")
 
 
-TEXTS = ("20261126", "1e5", "true", "null", "0x1F", "a: b", "~", '"x"', "[1]", "{a}", "Küche", "12:30:45")
+TEXTS = (
+    "20261126",
+    "1e5",
+    "true",
+    "null",
+    "0x1F",
+    "a: b",
+    "~",
+    '"x"',
+    "[1]",
+    "{a}",
+    "Küche",
+    "12:30:45",
+    "a & b=-0.4±0.1 c=1",
+)
 
 
 def test_text_stays_text_however_much_it_looks_like_something_else(place: Path) -> None:

@@ -131,8 +131,8 @@ class World:
             if len(self.sent) > before and heard is not None:
                 self.pilot.confirm(heard)
 
-    def start(self, seed: int = 0) -> None:
-        task = DOMAIN.task("kitchen")
+    def start(self, seed: int = 0, named: str = "kitchen") -> None:
+        task = DOMAIN.task(named)
         episode = Episode(
             episode_id="e", task="kitchen", subtasks=tuple(s.name for s in task.subtasks), seed=seed, bundle_id="fake"
         )
@@ -519,6 +519,20 @@ def test_an_episode_that_begins_with_a_sub_task_done_ends_at_once_and_says_which
     world.run(1)
     assert world.pilot.state == "done" and not world.sent and [n.kind for n in world.news] == ["end"]
     assert "already done at the start: kettle" in world.news[-1].detail and "twin/reset" in world.news[-1].detail
+
+
+def test_an_episode_whose_way_undoes_what_is_done_at_its_start_begins() -> None:
+    world = World()
+    channel = DOMAIN.observation.objects.index("microwave")
+    world.objects_at = {channel: 0.0}
+    world.start(named="microwave=-0.4,microwave closed")
+    world.run(3)
+    assert world.pilot.state == "running" and world.pilot.report().subtask == "microwave=-0.4+-0.1"
+    for value in (-0.4, 0.0):
+        world.objects_at[channel] = value
+        world.run(1)
+    assert [n.subtask for n in world.news if n.kind == "subtask"] == ["microwave=-0.4+-0.1", "microwave closed"]
+    assert world.news[-1].kind == "end" and world.news[-1].success
 
 
 def test_a_stop_while_the_arm_comes_to_rest_holds_the_episode_that_begins(world: World) -> None:

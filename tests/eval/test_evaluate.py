@@ -112,6 +112,31 @@ def test_success_counts_in_order() -> None:
     assert figures["success_per_subtask"] == {"microwave": 0.5, "kettle": 0.0}
 
 
+def test_a_sub_task_that_comes_again_counts_on_its_own() -> None:
+    again = ("microwave", "microwave closed", "microwave")
+    results = [EpisodeResult(seed=k, task=again, completed_at=list(range(k))) for k in (1, 3)]
+    results.append(EpisodeResult(seed=4, task=("microwave",)))
+    success = summarise(results)["success_per_subtask"]
+    assert success == {"microwave": 2 / 3, "microwave closed": 0.5, "microwave (2)": 0.5}
+
+
+def test_a_typed_goal_is_flown_and_counted_by_its_name(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    argv = [
+        "--bundle",
+        str(bundle),
+        "--task",
+        "microwave=-23deg±5, slide_cabinet=20cm & light_switch=0",
+        "--json",
+        str(out),
+    ]
+    assert evaluate.main([*argv, "--episodes", "1", "--workers", "1"]) == 0
+    figures = json.loads(out.read_text())
+    goals = ["microwave=-0.401426+-0.0872665", "slide_cabinet=0.2+-0.03 & light_switch=0+-0.1"]
+    assert figures["task"] == ",".join(goals) and list(figures["success_per_subtask"]) == goals
+    assert not figures["errors"] and figures["planned_against_realised"]["plans"] > 0
+
+
 def test_the_bundle_that_ships_does_the_kitchen_behind_the_gate() -> None:
     """One seed, in process: at least the first sub-task, without a stop; how many of the four is for the benchmarks."""
     (result,) = run_jobs([Job(task="kitchen", seed=0)], factory_for(resolve_bundle("kitchen"), {}))

@@ -64,6 +64,22 @@ def test_reward_counts_in_order_only() -> None:
     assert put("microwave") == (2.0, True)
 
 
+def test_typed_goals_are_rewarded_in_order_and_may_undo_each_other() -> None:
+    env = gymnasium.make(ID, task="microwave=-23deg+-5,microwave closed", noise=False).unwrapped
+    assert isinstance(env, SkillEnv)
+    _, info = env.reset(seed=0)
+    assert info["completed"] == []
+    rewards = []
+    for angle_rad in (-0.3, -0.4, -0.4, 0.0):
+        state = env.twin.data.qpos.copy()
+        state[22] = angle_rad
+        env.twin.set_state(state)
+        _, reward, terminated, _, info = env.step(np.zeros(9, np.float32))
+        rewards.append(reward)
+    assert rewards == [0, 1, 0, 1] and terminated
+    assert info["completed"] == ["microwave=-0.401426+-0.0872665", "microwave closed"]
+
+
 def test_a_diverged_simulation_ends_the_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file where it is
     env = SkillEnv()

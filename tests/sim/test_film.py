@@ -74,6 +74,8 @@ def test_captions_count_what_is_complete() -> None:
     states, task = episode(50).astype(np.float64), load_domain().task("kitchen")
     assert films.caption(states, task, 0, 12.5) == " 0.0 s"
     assert films.caption(states, task, 49, 12.5) == " 3.9 s  microwave"
+    typed = load_domain().task("microwave=-43deg+-5")
+    assert films.caption(states, typed, 49, 12.5) == f" 3.9 s  {typed.name}"
 
 
 def test_the_last_picture_shows_what_the_last_observation_completes(
@@ -178,9 +180,9 @@ def test_the_arm_in_the_scene_is_the_twin_s(tmp_path: Path, monkeypatch: pytest.
     assert FlatPainter.arms[-2:] == ["panda", "kitchen"]
 
 
-def recorded(path: Path, domain: Named, channels: tuple[str, ...] = (), width: int = 30) -> Path:
+def recorded(path: Path, domain: Named, channels: tuple[str, ...] = (), width: int = 30, task: str = "") -> Path:
     states = episode(20)[:, :width]
-    meta = EpisodeMeta(episode_id="e", source="policy", domain=domain, channels=channels, success=False)
+    meta = EpisodeMeta(episode_id="e", source="policy", task=task, domain=domain, channels=channels, success=False)
     write_episode(path, Episode(observations=states, actions=np.zeros((19, 9), np.float32), meta=meta))
     return path
 
@@ -195,6 +197,18 @@ def test_a_recording_is_drawn_in_the_domain_that_it_names(
     assert "e.mp4 (20 frames" in capsys.readouterr().out
     assert cli.render([str(path), "--domain", str(bench)]) == 1
     assert "other than domain bench's fr3_joint1, " in capsys.readouterr().err
+
+
+def test_a_recording_of_a_typed_goal_is_drawn_and_its_captions_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(films, "Painter", FlatPainter)
+    filmstrip, words = films.filmstrip, []
+    monkeypatch.setattr(films, "filmstrip", lambda kept, said: words.extend(said) or filmstrip(kept, said))
+    task = load_domain().task("microwave=-0.75 light_switch=0,home").name
+    path = recorded(tmp_path / "e.mcap", load_domain().named, load_domain().observation.names, task=task)
+    assert cli.render([str(path)]) == 0
+    assert words[0] == " 0.0 s" and words[-1] == f" 1.5 s  {task.replace(',', ', ')}  no success"
 
 
 def test_a_recording_of_a_domain_that_is_not_known_here_asks_for_it(

@@ -179,3 +179,10 @@ def test_a_filmstrip_lays_frames_out_in_rows() -> None:
     assert strip.size == (300, 150)
     with pytest.raises(SpecError, match="caption"):
         render.filmstrip(frames, ["one"])
+
+
+def test_a_long_caption_goes_on_in_the_next_line() -> None:
+    caption = " 9.9 s  " + ", ".join(f"drawer_{k}=-0.4{k}+-0.1" for k in range(5))
+    strip = np.asarray(render.filmstrip([np.full((300, 400, 3), 100, np.uint8)], [caption]))
+    box = np.argwhere((strip != 100).any(axis=2))
+    assert box[:, 1].max() < 399 and box[:, 0].max() > 30

@@ -17,7 +17,7 @@ from skimo_core.domain.shapes import links_of
 from skimo_core.episodes.hdf5 import read_hdf5
 from skimo_core.episodes.layout import known_layouts
 from skimo_core.safety.collision import Collision, segment_distances
-from skimo_sim.scenes.kitchen import PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
+from skimo_sim.scenes.kitchen import PANDA_START_Q_RAD, PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
 SHIPPED_ZERO = np.array([0, 0, 0, 0, 0, np.pi / 2, np.pi / 4])
 
@@ -128,6 +128,28 @@ def test_the_state_is_laid_out_as_the_observation(ours: Scene, shipped: Scene) -
 
 def test_the_start_completes_nothing(ours: Scene) -> None:
     assert not any(s.complete(ours.start_qpos) for s in load_domain().subtasks.values())
+
+
+def test_at_the_start_the_arm_is_home_and_all_is_shut(ours: Scene) -> None:
+    domain = load_domain()
+    there = {name for name, goal in domain.goals.items() if goal.complete(ours.start_qpos)}
+    shut = {name for name in domain.goals if name.endswith((" closed", " off"))}
+    assert there == {"home", "kettle at start", *shut} and len(shut) == 6
+    assert domain.goals["home"].goal == pytest.approx(PANDA_START_Q_RAD)
+
+
+def test_the_kettle_s_places_are_the_burners_and_a_burner_apart(ours: Scene) -> None:
+    data = mujoco.MjData(ours.model)
+    mujoco.mj_kinematics(ours.model, data)
+    places = {"bottom right": 1, "top right": 3, "top left": 4}
+    for name, burner in places.items():
+        goal = load_domain().goals[f"kettle {name}"]
+        assert goal.goal == pytest.approx(data.body(f"Burner {burner}").xpos[:2], abs=2e-3), name
+    at_start = load_domain().goals["kettle at start"]
+    assert at_start.goal == pytest.approx(data.body("Burner 2").xpos[:2], abs=at_start.threshold)
+    moved = ours.start_qpos.copy()
+    moved[list(load_domain().subtasks["kettle"].channels)] = load_domain().subtasks["kettle"].goal
+    assert load_domain().goals["kettle top left"].complete(moved) and not at_start.complete(moved)
 
 
 def test_an_unknown_arm_is_refused() -> None:

@@ -217,8 +217,8 @@ class Home(Script):
 
 BURNERS = {
     "kettle at front left": (-0.25, 0.35),
-    "kettle at front right": (0.21, 0.37),
-    "kettle at back right": (0.21, 0.75),
+    "kettle at front right": (0.215, 0.36),
+    "kettle at back right": (0.215, 0.76),
 }
 
 SCRIPTS: dict[str, Pull | Push | Shove | Drag | Home] = {

@@ -37,7 +37,8 @@ class Start:
     """Start an episode on the running stack; refused while one is held."""
 
     task: Annotated[str, tyro.conf.Positional] = ""
-    """task name, or sub-tasks joined by commas, in order; empty: the stack's own, or else the domain's first"""
+    """task name, or goals joined by commas, in order: sub-tasks' names, or channels with values, as
+    microwave=-0.4+-0.1; empty: the stack's own, or else the domain's first"""
     seed: int | None = None
     """of the planner, and of the twin where it is reset; by default the stack's own, or 0 for a task that is named"""
     reset_twin: bool = False

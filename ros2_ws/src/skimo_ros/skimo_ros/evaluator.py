@@ -1,7 +1,8 @@
 """Episodes on the running stack, one after the other, for figures: reset the twin, start, watch, reset after a stop.
 
 What an operator does (`Operator`), and a record of what came of it. Nobody resumes what is held: that ends the episode,
-as it does in process. Reads topics and calls services; never commands the arm.
+as it does in process. Sub-tasks count on the objects' true state, and on the arm's as the policy saw it. Reads topics
+and calls services; never commands the arm.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Evaluator:
         self.gate: GateEvent | None = None
         self._episode: Watched | None = None
         self._progress: Progress | None = None
+        self._state_O = np.full(domain.observation.size, np.nan, np.float32)
         self._started_s = 0.0
         self._ended = ""
         self.on_news: Callable[[str], None] = lambda line: None
@@ -110,6 +112,7 @@ class Evaluator:
         """
         definition = self._domain.task(task)
         self._progress = Progress(definition)
+        self._state_O[:] = np.nan
         self._episode = Watched(seed=seed, task=tuple(s.name for s in definition.subtasks))
         self._ended = ""
         episode, self._episode.episode_id = self._episode, self._begin(task, seed)
@@ -193,22 +196,32 @@ class Evaluator:
         self._episode.steps, self._episode.missed_ticks = event.steps, event.missed_ticks
 
     def _on_step(self, step: EpisodeStep) -> None:
-        if self._episode is not None and step.episode_id == self._episode.episode_id:
-            self._episode.ticks.append((stamp_of(step) + ORIGIN_S, step.kind))
+        if self._episode is None or step.episode_id != self._episode.episode_id:
+            return
+        self._episode.ticks.append((stamp_of(step) + ORIGIN_S, step.kind))
+        spec = self._domain.observation
+        if len(step.observation) == spec.size:
+            arm = slice(spec.joints + spec.fingers)
+            self._state_O[arm] = step.observation[arm]
+            self._count(self._episode)
 
     def _on_objects(self, objects: ObjectStates) -> None:
-        if self._progress is None or self._episode is None or not self._episode.episode_id:
+        if self._episode is None or not self._episode.episode_id:
             return
         spec = self._domain.observation
-        truth = np.zeros(spec.size, np.float32)
         try:
-            truth[spec.joints + spec.fingers :] = object_values(object_states(objects), spec.objects)
+            self._state_O[spec.joints + spec.fingers :] = object_values(object_states(objects), spec.objects)
         except SkimoError as error:
             if str(error) not in self._episode.troubles:
                 self._trouble(self._episode, str(error))
             return
-        names = self._episode.task
-        for index in range(self._progress.done, self._progress.done + self._progress.update(truth)):
+        self._count(self._episode)
+
+    def _count(self, episode: Watched) -> None:
+        """Note what is complete now; nothing is on channels that have not been heard of yet, which are NaN."""
+        assert self._progress is not None
+        names = episode.task
+        for index in range(self._progress.done, self._progress.done + self._progress.update(self._state_O)):
             since_s = time.monotonic() - self._started_s
-            self._episode.completed.append((names[index], since_s))
+            episode.completed.append((names[index], since_s))
             self.on_news(f"{names[index]} done after {since_s:.1f} s ({index + 1}/{len(names)})")

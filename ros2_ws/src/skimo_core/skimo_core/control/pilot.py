@@ -302,7 +302,8 @@ class Pilot:
 
     def _begin(self, robot: RobotState, objects: ObjectStates, now_s: float) -> None:
         self._seen_O = self._observer.observe(robot, objects, now_s)
-        done = [subtask.name for subtask in self._loop.task.subtasks if subtask.complete(self._seen_O)]
+        spec = self._domain.observation
+        done = self._loop.task.done_before(self._seen_O, spec.joints + spec.fingers)
         if done:
             self._finish(
                 f"already done at the start: {', '.join(done)}; put the scene back (twin/reset) first, or start with a "

@@ -14,11 +14,15 @@
       - {name: cube.x, source: object, unit: m, noise: 0.002, scale: 0.05, start: 0.4}
     threshold: 1.0                distance under which a sub-task is complete; a sub-task may have its own
     subtasks: {lift: {goal: {cube.z: 0.2}}}
+    goals: {put down: {goal: {cube.z: 0.02}}}     more that may be asked for by name; no sub-tasks of the table's tasks
     tasks: {all: [reach, lift]}   named orders; the first is what an episode does that names none
     starts: {arm_rad: 0.1}        how a twin draws its start from the seed (`starts`); none: one start
+    tolerances: {cube.x: 0.01}    of a channel's goal that is typed without one; else 0.1 rad, 0.03 m, 0.1 without unit
+
+How a task is asked for, by these names or by channels and values, says `goals`.
 
 `digest` covers what a policy depends on: channels with their units and sources, the action, rate and horizon. Goals,
-thresholds, scales, noise, orders and starts may change under a policy that plans towards goals that it is given.
+thresholds, tolerances, scales, noise, orders and starts may change under a policy that plans towards given goals.
 Units m, rad, s.
 """
 
@@ -27,6 +31,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +43,7 @@ import numpy.typing as npt
 from ..contract.errors import SpecError
 from ..contract.specs import ActionSpec, Named, ObservationSpec
 from . import library
+from .goals import TOLERANCES, Vocabulary, refuse_reserved
 from .starts import Starts, parse_starts
 from .tables import Table, read_yaml
 from .tasks import Subtask, Task
@@ -78,7 +85,9 @@ class Domain:
         start: [O] where a twin without physics begins, in each channel's unit (arm: the robot's home).
         starts: how a twin's start is drawn from a seed.
         subtasks: by name.
-        orders: named tasks, each a list of sub-task names.
+        goals: more goals by name, which may be asked for and are no sub-tasks.
+        tolerances: [O] of a goal that is typed without one, in each channel's unit; NaN: it must have one.
+        orders: named tasks, each a list of names of sub-tasks or goals.
         step_limit: control steps of an episode, those left out that were spent held.
         digest: SHA-256 of what a policy depends on.
         source: the name or path that it was loaded by.
@@ -96,6 +105,8 @@ class Domain:
     start: npt.NDArray[np.float32]
     starts: Starts
     subtasks: dict[str, Subtask]
+    goals: dict[str, Subtask]
+    tolerances: tuple[float, ...]
     orders: dict[str, tuple[str, ...]]
     step_limit: int
     digest: str
@@ -112,20 +123,49 @@ class Domain:
         return next(iter(self.orders or self.subtasks))
 
     def task(self, name: str = "") -> Task:
-        """A named task, or sub-task names joined by commas, in that order; the domain's first where none is named.
+        """A named task, or goals joined by commas, in that order (`goals`); the domain's first where none is named.
 
         Raises:
-            SpecError: an unknown name, listing the known ones.
+            SpecError: a task that can't be read, and why.
         """
         name = name or self.default_task
-        names = self.orders.get(name) or tuple(part.strip() for part in name.split(","))
-        unknown = [n for n in names if n not in self.subtasks]
-        if unknown:
-            known = f"tasks {', '.join(self.orders)}; sub-tasks {', '.join(self.subtasks)}"
-            raise SpecError(f"unknown task or sub-task {unknown[0]!r} in domain {self.name}; known are {known}")
-        if len(set(names)) != len(names):
-            raise SpecError(f"task {name!r} names a sub-task twice")
-        return Task(name=name, subtasks=tuple(self.subtasks[n] for n in names), step_limit=self.step_limit)
+        words = Vocabulary(
+            domain=self.name,
+            observation=self.observation,
+            tolerances=self.tolerances,
+            named=self.subtasks | self.goals,
+            orders=self.orders,
+        )
+        found = words.read(name)
+        known = name if name in self.orders else ",".join(goal.name for goal in found)
+        return Task(name=known, subtasks=found, step_limit=self.step_limit)
+
+    def check_within(self, task: Task, low_O: Sequence[float], high_O: Sequence[float]) -> Task:
+        """Return `task` if each goal lies, within its tolerance, in the range [O] that a policy's data cover.
+
+        Args:
+            low_O, high_O: least and greatest value seen of each channel, in its unit; both empty: not known.
+
+        Raises:
+            SpecError: a goal beyond; or ranges of another size than the observation.
+        """
+        if not len(low_O) and not len(high_O):
+            return task
+        if {len(low_O), len(high_O)} != {self.observation.size}:
+            raise SpecError(
+                f"ranges of {len(low_O)} and {len(high_O)} channels, wanted {self.observation.size} of each"
+            )
+        for goal in task.subtasks:
+            for channel, value, tolerance in zip(goal.channels, goal.goal, goal.tolerances):
+                low, high = low_O[channel], high_O[channel]
+                if not low - tolerance <= value <= high + tolerance:
+                    name, unit = self.observation.names[channel], self.observation.units[channel]
+                    raise SpecError(
+                        f"goal {goal.name!r}: {name} {value:g} {unit} is not within {tolerance:g} of what the policy's "
+                        f"data cover, {low:g} to {high:g} {unit}; ask for a value in between, or train on data that "
+                        "reach it"
+                    )
+        return task
 
 
 def known_domains() -> tuple[str, ...]:
@@ -154,7 +194,7 @@ def parse_domain(source: library.Source, name: str) -> Domain:
     observation = _observation(rows, root.where)
     action = _action(root.table("action"), observation, root.number("rate_hz", positive=True))
     horizon, step_limit = root.whole("horizon", low=3), root.whole("step_limit", low=1)
-    subtasks = _subtasks(root, rows, observation)
+    subtasks, goals = _subtasks(root, rows, observation), _goals(root, rows, observation)
     objects = root.table("objects") if "objects" in root else Table({}, source.where)
     domain = Domain(
         name=root.text("name"),
@@ -169,7 +209,9 @@ def parse_domain(source: library.Source, name: str) -> Domain:
         start=np.array([_optional(row, "start", 0.0) for row in rows], np.float32),
         starts=parse_starts(root.table("starts"), observation) if "starts" in root else Starts(),
         subtasks=subtasks,
-        orders=_orders(root, subtasks),
+        goals=goals,
+        tolerances=_tolerances(root, observation),
+        orders=_orders(root, subtasks | goals),
         step_limit=step_limit,
         digest=_digest(observation, action, horizon),
         source=name,
@@ -226,16 +268,29 @@ def _action(table: Table, observation: ObservationSpec, rate_hz: float) -> Actio
 
 
 def _subtasks(root: Table, rows: list[Table], observation: ObservationSpec) -> dict[str, Subtask]:
+    found = _named(root, "subtasks", rows, observation)
+    if not found:
+        raise SpecError(f"{root.where}: subtasks: there are none; a domain has at least one")
+    return found
+
+
+def _goals(root: Table, rows: list[Table], observation: ObservationSpec) -> dict[str, Subtask]:
+    found = _named(root, "goals", rows, observation) if "goals" in root else {}
+    for other in ("subtasks", "tasks"):
+        if taken := [name for name in found if other in root and name in root.table(other)]:
+            raise SpecError(f"{root.where}: goals: {taken[0]!r} is also one of {other}; give it a name of its own")
+    return found
+
+
+def _named(root: Table, key: str, rows: list[Table], observation: ObservationSpec) -> dict[str, Subtask]:
     scales = [_optional(row, "scale", 1.0, positive=True) for row in rows]
-    table, found = root.table("subtasks"), {}
+    table, found = root.table(key), {}
     for name in table:
         entry = table.table(name)
         goal = entry.table("goal")
-        unknown = [channel for channel in goal if channel not in observation.names]
-        if unknown or not tuple(goal):
-            what = f"no channel {unknown[0]!r}" if unknown else "a goal over no channel"
-            raise SpecError(f"{goal.where}: {what}; channels are {', '.join(observation.names)}")
-        channels = tuple(observation.names.index(channel) for channel in goal)
+        if not tuple(goal):
+            raise SpecError(f"{goal.where}: a goal over no channel; channels are {', '.join(observation.names)}")
+        channels = tuple(_channel(goal, channel, observation) for channel in goal)
         own = tuple(scales[k] for k in channels)
         found[name] = Subtask(
             name=name,
@@ -245,21 +300,33 @@ def _subtasks(root: Table, rows: list[Table], observation: ObservationSpec) -> d
             scales=() if set(own) == {1.0} else own,
         )
         entry.refuse_others()
-    if not found:
-        raise SpecError(f"{table.where}: there are none; a domain has at least one")
-    if bad := [name for name in found if "," in name]:
-        raise SpecError(f"{table.where}: {bad[0]!r} has a comma, which joins names of sub-tasks")
+    refuse_reserved(found, table.where)
     return found
 
 
-def _orders(root: Table, subtasks: dict[str, Subtask]) -> dict[str, tuple[str, ...]]:
+def _channel(table: Table, name: str, observation: ObservationSpec) -> int:
+    if name not in observation.names:
+        raise SpecError(f"{table.where}: no channel {name!r}; channels are {', '.join(observation.names)}")
+    return observation.names.index(name)
+
+
+def _tolerances(root: Table, observation: ObservationSpec) -> tuple[float, ...]:
+    found = [TOLERANCES.get(unit, math.nan) for unit in observation.units]
+    if "tolerances" in root:
+        table = root.table("tolerances")
+        for name in table:
+            found[_channel(table, name, observation)] = table.number(name, positive=True)
+    return tuple(found)
+
+
+def _orders(root: Table, named: dict[str, Subtask]) -> dict[str, tuple[str, ...]]:
     if "tasks" not in root:
         return {}
     table = root.table("tasks")
     orders = {name: table.texts(name) for name in table}
     for name, order in orders.items():
-        if unknown := [n for n in order if n not in subtasks]:
-            raise SpecError(f"{table.where}: {name}: no sub-task {unknown[0]!r}; there are {', '.join(subtasks)}")
+        if unknown := [n for n in order if n not in named]:
+            raise SpecError(f"{table.where}: {name}: no sub-task {unknown[0]!r}; there are {', '.join(named)}")
     return orders
 
 

@@ -1,5 +1,7 @@
 """What is to be done: sub-tasks as goals over observation channels, and how far one has got.
 
+They are a domain's own, or typed by an operator (`goals`).
+
 A sub-task is complete when the Euclidean distance between its channels and their goal, each channel divided by its
 scale, is below its threshold. In an ordered task only the first sub-task not yet complete counts; several may be
 counted in one step if consecutive ones hold. Reward is 1 per completion, each counted once (SkiMo, Shi et al. 2022,
@@ -25,7 +27,7 @@ class Subtask:
     """A goal over some observation channels.
 
     Attributes:
-        name: e.g. "kettle".
+        name: e.g. "kettle"; of one that was typed, what reads back to it, e.g. "microwave=-0.4+-0.1".
         channels: indices into the observation.
         goal: one value per channel, in the channel's unit.
         scales: what counts as a distance of 1 in each channel, in its unit; none: 1 everywhere.
@@ -37,6 +39,11 @@ class Subtask:
     goal: tuple[float, ...]
     threshold: float
     scales: tuple[float, ...] = ()
+
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """How far each channel alone may be off, in its unit."""
+        return tuple(self.threshold * scale for scale in self.scales or (1.0,) * len(self.channels))
 
     def distance(self, observation: Observation) -> npt.NDArray[np.float64]:
         """Distance to the goal for observations [..., O]; returns [...]."""
@@ -53,7 +60,7 @@ class Task:
     """Sub-tasks in the order in which they count.
 
     Attributes:
-        name: of an order in its domain, or the sub-tasks' names joined by commas.
+        name: of an order in its domain, or the sub-tasks' names joined by commas; reads back to the same task.
         subtasks: what is to be done.
         step_limit: control steps of an episode, those left out that were spent held.
     """
@@ -72,6 +79,20 @@ class Task:
             weights[row, list(subtask.channels)] = 1.0 / np.array(subtask.scales or 1.0)
         thresholds = np.array([s.threshold for s in still_open], np.float32)
         return Goals(values_KO=values, weights_KO=weights, thresholds_K=thresholds)
+
+    def done_before(self, observation_O: Observation, arm: int) -> tuple[str, ...]:
+        """Names of the sub-tasks that hold in [O] before anything is done and that nothing on the way can undo.
+
+        A door may be asked to be opened and closed again, the arm to return where it is: so none counts whose channels
+        an earlier one has, or, where there is an earlier one, that are among the first `arm`, the arm's.
+        """
+        found: list[str] = []
+        moved: set[int] = set()
+        for subtask in self.subtasks:
+            if not moved & set(subtask.channels) and subtask.complete(observation_O):
+                found.append(subtask.name)
+            moved |= {*range(arm), *subtask.channels}
+        return tuple(found)
 
 
 class Progress:

@@ -32,7 +32,7 @@ class EpisodeMeta:
     Attributes:
         episode_id: unique in its data set.
         source: "play" (scripted), "teleop", "policy" or "import".
-        task: what was done or attempted; sub-task names joined by commas.
+        task: what was done or attempted; names of sub-tasks joined by commas, as `Domain.task` reads them.
         domain, robot, cell: names of what it was made in, as far as known, each with its digest.
         rate_hz: control steps per second.
         seed: of the run, where it had one.
