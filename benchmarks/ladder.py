@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
+from skimo_eval.orders import random_orders
 from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import skimo_table_2
@@ -71,18 +71,6 @@ class Args:
     twin_samples: int = 24
 
 
-def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
-    """Distinct orders of four of the seven sub-tasks, other than the two named tasks."""
-    domain, rng = load_domain(), np.random.default_rng(seed)
-    named = set(domain.orders.values())
-    orders: list[tuple[str, ...]] = []
-    while len(orders) < count:
-        order = tuple(str(s) for s in rng.permutation(list(domain.subtasks))[:4])
-        if order not in named and order not in orders:
-            orders.append(order)
-    return [",".join(order) for order in orders]
-
-
 def settings(rung: Rung) -> dict[str, Any]:
     """What a rung changes of the bundle's planner settings."""
     if rung == "prior":
@@ -99,7 +87,8 @@ def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str,
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     jobs = {task: [Job(task=task, seed=s) for s in seeds] for task in load_domain().orders}
     jobs["random orders"] = [
-        Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
+        Job(task=order, seed=args.first_seed + i)
+        for i, order in enumerate(random_orders(load_domain(), args.orders, ORDERS_SEED))
     ]
     factory, flown = factory_for(folder, settings(rung)), fly
     if rung == "twin":

@@ -32,7 +32,7 @@ class Args:
         bundle: path of a bundle, or the name of one that ships.
         domain: what the tasks share: a domain's name, or a file.
         task: a named task, or sub-tasks joined by commas; empty: the domain's first.
-        seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
+        seed: draws the twin's start, sensor noise and the planner's dice.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
     """

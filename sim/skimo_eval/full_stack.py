@@ -6,27 +6,41 @@ The machine is watched meanwhile, so that missed ticks can be held against its p
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.library import is_path
 from skimo_eval.statistics import bootstrap_interval
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
+from skimo_sim.condition import DRAWN, load_condition
 
 from .pauses import audit_misses
 from .stack_process import StackProcess
 
 
-def run_full(*, bundle: str, domain: Domain, robot: str, cell: str, task: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """Run the episodes; print a line for each; return their figures."""
+def run_full(
+    *,
+    bundle: str,
+    domain: Domain,
+    robot: str,
+    cell: str,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    condition: str = DRAWN,
+) -> dict[str, Any]:
+    """Run an episode of each of `tasks` with each of `seeds`; print a line for each; return their figures."""
     with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
         place = Path(folder)
-        arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": task}
+        arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": tasks[0]}
+        arguments["params_file"] = str(_parameters(condition, domain, place / "condition.yaml"))
         with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
             init_ros()
             evaluator = Evaluator(domain)
@@ -34,7 +48,7 @@ def run_full(*, bundle: str, domain: Domain, robot: str, cell: str, task: str, s
                 evaluator.wait_until_ready(stack.alive)
                 episodes = []
                 with stack.metered() as metered:
-                    for seed in seeds:
+                    for task, seed in zip(tasks, seeds, strict=True):
                         episode = evaluator.run_episode(task, seed, stack.alive)
                         episodes.append(episode)
                         print(_line(episode), flush=True)
@@ -51,24 +65,38 @@ def run_full(*, bundle: str, domain: Domain, robot: str, cell: str, task: str, s
     }
 
 
+def _parameters(condition: str, domain: Domain, path: Path) -> Path:
+    """A parameter file with the nodes' shares of a condition: the twin's is its name, the policy node's the noise."""
+    loaded = load_condition(condition, domain)
+    name = str(Path(condition).resolve()) if is_path(condition) else condition
+    parameters = {"condition": name, "noise_factor": loaded.sensors.noise}
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), encoding="utf-8")
+    return path
+
+
 def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
     """The figures of at least one episode."""
     done = [len(e.completed) for e in episodes]
     plan_ms = [ms for e in episodes for ms in e.plan_ms]
-    names = episodes[0].task
+    names = dict.fromkeys(name for e in episodes for name in e.task)
     return {
         "episodes": len(episodes),
         "subtasks_mean": float(np.mean(done)),
         "subtasks_interval_95": bootstrap_interval(done),
         "subtasks_per_episode": done,
-        "success_per_subtask": {n: float(np.mean([k > i for k in done])) for i, n in enumerate(names)},
+        "success_per_subtask": {
+            n: float(np.mean([e.task.index(n) < len(e.completed) for e in episodes if n in e.task])) for n in names
+        },
         "missed_ticks": sum(e.missed_ticks for e in episodes),
         "late_plans": sum(e.late_plans for e in episodes),
         "stops": sum(e.stops for e in episodes),
+        "verdicts": dict(sum((Counter(e.verdicts) for e in episodes), Counter())),
         "steps": sum(e.steps for e in episodes),
         "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
         "bundle_id": episodes[-1].bundle_id,
-        "episodes_detail": [{k: v for k, v in asdict(e).items() if k != "ticks"} for e in episodes],
+        "episodes_detail": [
+            {k: v for k, v in asdict(e).items() if k != "ticks"} | {"subtasks_done": len(e.completed)} for e in episodes
+        ],
     }
 
 

@@ -15,7 +15,7 @@ Frames and units: Franka's joint convention; rad, m, s, Nm.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,8 +27,10 @@ from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
 from skimo_core.domain.tasks import Task
 
+from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .scenes.arm import FINGERS
+from .scenes.factors import multiply
 from .scenes.kitchen import Scene, build_kitchen
 from .scenes.physics import mujoco
 
@@ -142,6 +144,19 @@ class Twin:
         self.task, self.seed = self.domain.task(task), seed
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
         self.begin(tuple(subtask.name for subtask in self.task.subtasks), seed)
+
+    def change(self, condition: Condition) -> None:
+        """Change the scene, the servos and the starts as a condition says, once, and start anew.
+
+        Raises:
+            SpecError: a joint or body that the scene doesn't have.
+        """
+        gain = condition.actuation.gain
+        multiply(self.model, self.data, condition, gain)
+        self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
+        if condition.starts is not None:
+            self.starts = condition.starts
+        self.reset(self.task.name, self.seed)
 
     def begin(self, asked: tuple[str, ...], seed: int) -> None:
         """Put the simulation at the start that `seed` draws, at rest; no sub-task that is `asked` for is done there.
@@ -358,7 +373,7 @@ def kitchen_twin(domain: Domain, limits: RobotLimits, arm: str = "panda") -> Twi
             f"the kitchen's twin simulates robot {twin.limits.named}, not {limits.named}: whoever listens to it would "
             "judge one by the other's limits; name its robot, and a driver that drives it (driver:=twin)"
         )
-    twin.domain = domain
+    twin.domain, twin.starts = domain, domain.starts
     return twin
 
 
