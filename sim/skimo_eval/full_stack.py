@@ -40,7 +40,7 @@ def run_full(
     with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
         place = Path(folder)
         arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": tasks[0]}
-        arguments["params_file"] = str(_parameters(condition, domain, place / "condition.yaml"))
+        arguments["params_file"] = str(write_parameters(place / "condition.yaml", condition, domain))
         with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
             init_ros()
             evaluator = Evaluator(domain)
@@ -65,11 +65,15 @@ def run_full(
     }
 
 
-def _parameters(condition: str, domain: Domain, path: Path) -> Path:
-    """A parameter file with the nodes' shares of a condition: the twin's is its name, the policy node's the noise."""
-    loaded = load_condition(condition, domain)
-    name = str(Path(condition).resolve()) if is_path(condition) else condition
-    parameters = {"condition": name, "noise_factor": loaded.sensors.noise}
+def write_parameters(path: Path, condition: str, domain: Domain) -> Path:
+    """Write a parameter file with the nodes' shares of a condition: for the twin its name, for the policy node the noise.
+
+    Raises:
+        SpecError: no such condition, or it is malformed.
+    """
+    noise = load_condition(condition, domain).sensors.noise
+    name = str(Path(condition).expanduser().resolve()) if is_path(condition) else condition
+    parameters = {"condition": name, "noise_factor": noise}
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), encoding="utf-8")
     return path
 
