@@ -66,7 +66,7 @@ def run_full(
 
 
 def write_parameters(path: Path, condition: str, domain: Domain) -> Path:
-    """Write a parameter file with the nodes' shares of a condition: for the twin its name, for the policy node the noise.
+    """Write a parameter file with the nodes' shares of a condition: the twin's, its name; the policy node's, the noise.
 
     Raises:
         SpecError: no such condition, or it is malformed.

@@ -39,7 +39,10 @@ def write_report(folder: Path, results: Results) -> None:
 
 def title(results: Results) -> str:
     """What was run, in a line."""
-    return f"bundle {results['bundle']} ({results['bundle_id'][:8]}), task {results['task']}, {results['stack']}"
+    first, count = results["seed"], results["episodes"]
+    seeds = f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+    stack = {"inprocess": "in process", "full": "full stack"}[results["stack"]]
+    return f"bundle {results['bundle']} ({results['bundle_id'][:8]}), task {results['task']}, {stack}, {seeds}"
 
 
 def predicted(figures: dict[str, Any]) -> tuple[int, int]:
@@ -51,10 +54,9 @@ def predicted(figures: dict[str, Any]) -> tuple[int, int]:
 
 def table(results: Results) -> str:
     """The Markdown table of all conditions."""
-    of, first = results["subtasks"], results["seed"]
-    seeds = f"seeds {first} to {first + results['episodes'] - 1}"
+    of = results["subtasks"]
     head = (
-        f"{title(results)}, {seeds}\n\n"
+        f"{title(results)}\n\n"
         f"| condition | sub-tasks of {of} (95 %) | all {of} done | predicted successes that came true (95 %) | stops "
         "| gate interventions an episode | ended early | why a lab would fear it |\n|---|---|---|---|---|---|---|---|\n"
     )
@@ -88,8 +90,9 @@ def draw_conditions(path: Path, results: Results) -> None:
     for row, name in enumerate(names):
         _draw_done(done, row, conditions[name])
         _draw_true(true, row, *predicted(conditions[name]))
-    done.set(xlim=(-0.03 * results["subtasks"], results["subtasks"] * 1.03))
-    done.set_xlabel(f"ordered sub-tasks done, of {results['subtasks']}\n(each episode; mean with 95 % interval)")
+    of = results["subtasks"]
+    done.set(xlim=(-0.03 * of, of * 1.03), xticks=range(of + 1))
+    done.set_xlabel(f"ordered sub-tasks done, of {of}\n(grey: episodes; mean with 95 % interval)")
     done.set_yticks(range(len(names)), names)
     true.set_xlabel("predicted successes that came true, %\n(share with 95 % interval; how many were predicted)")
     true.set(xlim=(-3, 118), xticks=range(0, 101, 20))
