@@ -17,7 +17,8 @@ import yaml
 
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.library import is_path
-from skimo_eval.statistics import bootstrap_interval
+from skimo_eval.statistics import bootstrap_interval, plan_audit, reliability
+from skimo_eval.trials import PlanRecord
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
 from skimo_sim.condition import DRAWN, load_condition
@@ -82,6 +83,7 @@ def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
     """The figures of at least one episode."""
     done = [len(e.completed) for e in episodes]
     plan_ms = [ms for e in episodes for ms in e.plan_ms]
+    plans = [plan for e in episodes for plan in _plans(e)]
     names = dict.fromkeys(name for e in episodes for name in e.task)
     return {
         "episodes": len(episodes),
@@ -97,10 +99,35 @@ def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
         "verdicts": dict(sum((Counter(e.verdicts) for e in episodes), Counter())),
         "steps": sum(e.steps for e in episodes),
         "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
+        "planned_against_realised": plan_audit(plans),
+        "reliability": reliability([(p.success_probability, p.achieved) for p in plans]),
         "bundle_id": episodes[-1].bundle_id,
-        "episodes_detail": [
-            {k: v for k, v in asdict(e).items() if k != "ticks"} | {"subtasks_done": len(e.completed)} for e in episodes
-        ],
+        "episodes_detail": [_detail(e) for e in episodes],
+    }
+
+
+def _plans(episode: Watched) -> list[PlanRecord]:
+    """What was promised and whether it came true; what else a trial knows of a plan, nobody watched."""
+    return [
+        PlanRecord(
+            step=0,
+            subtask=promise.subtask,
+            value=np.nan,
+            success_probability=promise.probability,
+            predicted_O=np.zeros(0, np.float32),
+            achieved=episode.kept(promise),
+        )
+        for promise in episode.promises
+    ]
+
+
+def _detail(episode: Watched) -> dict[str, Any]:
+    """Plain data for a result file, as a trial's."""
+    data = {key: value for key, value in asdict(episode).items() if key not in ("ticks", "promises")}
+    return data | {
+        "subtasks_done": len(episode.completed),
+        "predicted_success": [round(promise.probability, 4) for promise in episode.promises],
+        "came_true": [int(episode.kept(promise)) for promise in episode.promises],
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from skimo_core.contract.backend import SimulatedBackend
-from skimo_core.contract.errors import BackendError, SpecError
+from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.policy import FloatArray, Plan, SkillPolicy
 from skimo_core.contract.types import JointCommand, Verdict
 from skimo_core.control.commander import Arm
@@ -169,7 +169,11 @@ class Trial:
         if report.state in ("done", "held"):
             self._end(report.reason, held=report.state == "held")
             return False
-        self.arm.advance(self.lab.domain.action.period_s)
+        try:
+            self.arm.advance(self.lab.domain.action.period_s)
+        except SimulationError as error:
+            self._end(str(error), held=True)
+            return False
         return True
 
     def _send(self, command: JointCommand) -> None:
@@ -210,9 +214,10 @@ def run_episode(
     Args:
         before_step: looks at the trial before each control period.
 
+    Physics that diverge end the episode, with that as its error.
+
     Raises:
         SpecError: see `Trial`.
-        SimulationError: the physics diverged.
     """
     trial = Trial(lab, policy, task, seed)
     before_step(trial)

@@ -148,6 +148,24 @@ def test_the_interval_of_a_share_holds_it_and_stays_within_bounds() -> None:
     assert np.diff(share_interval(300, 1000)) < np.diff(share_interval(3, 10))
 
 
+def test_the_full_stack_s_plans_are_held_against_what_came_of_them() -> None:
+    pytest.importorskip("rclpy")
+    from skimo_eval.full_stack import summarise_watched
+    from skimo_ros.evaluator import Promise, Watched
+
+    def promise(subtask: str, since_s: float, probability: float) -> Promise:
+        return Promise(subtask=subtask, since_s=since_s, within_s=2.4, probability=probability)
+
+    promises = [promise("kettle", 0.0, 0.9), promise("kettle", 2.0, 0.8), promise("microwave", 5.0, 0.2)]
+    first = Watched(seed=0, task=("kettle", "microwave"), completed=[("kettle", 4.0)], promises=promises)
+    other = Watched(seed=1, task=("microwave", "light switch"))
+    figures = summarise_watched([first, other])
+    assert figures["episodes_detail"][0]["came_true"] == [0, 1, 0]
+    assert figures["planned_against_realised"]["precision"] == 0.5
+    assert figures["success_per_subtask"] == {"kettle": 1.0, "microwave": 0.0, "light switch": 0.0}
+    assert [b["count"] for b in figures["reliability"]] == [0, 0, 1, 0, 0, 0, 0, 0, 1, 1]
+
+
 # --- random orders ---------------------------------------------------------------------------------------------------
 
 

@@ -65,5 +65,8 @@ def test_evaluation_through_the_full_stack_gives_figures_with_their_origin(tmp_p
         and figures["stops"] == 0
         and figures["episodes_detail"][0]["seed"] == 3
     )
+    (episode,), audit = figures["episodes_detail"], figures["planned_against_realised"]
+    assert len(episode["predicted_success"]) == sum(b["count"] for b in figures["reliability"]) == audit["plans"] > 0
+    assert episode["came_true"][-1] == 1
     assert "--stack full" in figures["provenance"]["command"] and figures["misses"]["ticks"] > 0
     assert set(figures["cpu_cores_per_process"]) >= {"server", "gate_node", "policy_node", "twin_node", "recorder_node"}
