@@ -20,7 +20,7 @@ from skimo_core.domain.library import is_path
 from skimo_eval.statistics import bootstrap_interval, plan_audit, reliability
 from skimo_eval.trials import PlanRecord
 from skimo_ros.evaluator import Evaluator, Watched
-from skimo_ros.operator import init_ros
+from skimo_ros.operator import end_ros, init_ros
 from skimo_sim.condition import DRAWN, load_condition
 
 from .pauses import audit_misses
@@ -58,6 +58,7 @@ def run_full(
                             break
             finally:
                 evaluator.close()
+                end_ros()
     return summarise_watched(episodes) | {
         "cpu_cores_per_process": metered.cpu_cores,
         "cpu_cores": sum(metered.cpu_cores.values()),
@@ -97,6 +98,7 @@ def summarise_watched(episodes: Sequence[Watched]) -> dict[str, Any]:
         "late_plans": sum(e.late_plans for e in episodes),
         "stops": sum(e.stops for e in episodes),
         "verdicts": dict(sum((Counter(e.verdicts) for e in episodes), Counter())),
+        "errors": [e.detail for e in episodes if e.early],
         "steps": sum(e.steps for e in episodes),
         "plan_ms": {f"p{q}": float(np.percentile(plan_ms, q)) for q in (50, 95, 99, 100)} if plan_ms else None,
         "planned_against_realised": plan_audit(plans),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,20 @@ def test_the_full_stack_s_plans_are_held_against_what_came_of_them() -> None:
     assert figures["planned_against_realised"]["precision"] == 0.5
     assert figures["success_per_subtask"] == {"kettle": 1.0, "microwave": 0.0, "light switch": 0.0}
     assert [b["count"] for b in figures["reliability"]] == [0, 0, 1, 0, 0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.ros
+def test_a_stack_after_another_is_met_in_its_own_ros_domain() -> None:
+    """Each condition's stack has a domain of its own; a context goes on with the one that it began with."""
+    code = (
+        "import os, rclpy; from skimo_ros.operator import end_ros, init_ros\n"
+        "for domain in (41, 42):\n"
+        "    os.environ['ROS_DOMAIN_ID'] = str(domain); init_ros()\n"
+        "    assert rclpy.get_default_context().get_domain_id() == domain\n"
+        "    rclpy.create_node('somebody').destroy_node(); end_ros()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 # --- random orders ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Watched:
         stops: latched stops of the gate; `verdicts`: gate events by verdict.
         ticks: due time (seconds since the epoch) and kind of each control step.
         troubles: step and reason of misses, holds and gate events, as they were first told.
-        detail: why it ended.
+        detail: why it ended; `early`: before its task or its steps did.
     """
 
     seed: int
@@ -67,6 +67,7 @@ class Watched:
     ticks: list[tuple[float, str]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     detail: str = ""
+    early: bool = False
     bundle_id: str = ""
     episode_id: str = ""
 
@@ -141,6 +142,7 @@ class Evaluator:
         if not self._ended and alive():
             self._operator.trigger(Names.CANCEL)
             self._operator.within(lambda: bool(self._ended), LAST_NEWS_S)  # its last figures
+        episode.early = bool(why) or not self._ended
         episode.detail = why or self._ended or "the stack ended"
         self._episode = None
         return episode
