@@ -145,19 +145,6 @@ class Twin:
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
         self.begin(tuple(subtask.name for subtask in self.task.subtasks), seed)
 
-    def change(self, condition: Condition) -> None:
-        """Change the scene, the servos and the starts as a condition says, once, and start anew.
-
-        Raises:
-            SpecError: a joint or body that the scene doesn't have.
-        """
-        gain = condition.actuation.gain
-        multiply(self.model, self.data, condition, gain)
-        self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
-        if condition.starts is not None:
-            self.starts = condition.starts
-        self.reset(self.task.name, self.seed)
-
     def begin(self, asked: tuple[str, ...], seed: int) -> None:
         """Put the simulation at the start that `seed` draws, at rest; no sub-task that is `asked` for is done there.
 
@@ -253,6 +240,19 @@ class Twin:
         self._hand.command(goal, self.hand_width_m, self.now_s())
         force = min(goal.force_n, FORCE_MAX_N) if goal.kind == "grasp" else FORCE_MAX_N
         self.model.actuator_forcerange[JOINTS:] = -force, force
+
+    def change(self, condition: Condition) -> None:
+        """Change the scene, the servos and the starts as a condition says, once, and start anew.
+
+        Raises:
+            SpecError: a joint or body that the scene doesn't have.
+        """
+        gain = condition.actuation.gain
+        multiply(self.model, self.data, condition, gain)
+        self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
+        if condition.starts is not None:
+            self.starts = condition.starts
+        self.reset(self.task.name, self.seed)
 
     def recover(self) -> None:
         """What an operator does after a stop: hold here and take commands again."""
