@@ -22,15 +22,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
+from skimo_eval.orders import random_orders
 from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.planner_config import skimo_table_2
+from skimo_sim.condition import DRAWN
 
 Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
 NAMES: dict[Rung, str] = {
@@ -53,6 +54,7 @@ class Args:
         out: result files OUT.json and OUT.md.
         held_out: folder of recorded play that was not trained on, for rung a.
         rungs: which to run; the others' results are kept from an earlier OUT.json.
+        condition: what is different in the twin (skimo_sim.condition); rung a begins where the recordings do.
         seeds: episodes of each named task.
         first_seed: the first of them; settings were chosen on other seeds.
         orders: how many random orders, one episode each.
@@ -64,23 +66,12 @@ class Args:
     out: Path = Path("benchmarks/results/ladder")
     held_out: Path | None = None
     rungs: tuple[Rung, ...] = ("learned", "paper", "prior")
+    condition: str = DRAWN
     seeds: int = 20
     first_seed: int = 0
     orders: int = 20
     workers: int = 2
     twin_samples: int = 24
-
-
-def random_orders(count: int, seed: int = ORDERS_SEED) -> list[str]:
-    """Distinct orders of four of the seven sub-tasks, other than the two named tasks."""
-    domain, rng = load_domain(), np.random.default_rng(seed)
-    named = set(domain.orders.values())
-    orders: list[tuple[str, ...]] = []
-    while len(orders) < count:
-        order = tuple(str(s) for s in rng.permutation(list(domain.subtasks))[:4])
-        if order not in named and order not in orders:
-            orders.append(order)
-    return [",".join(order) for order in orders]
 
 
 def settings(rung: Rung) -> dict[str, Any]:
@@ -97,9 +88,11 @@ def settings(rung: Rung) -> dict[str, Any]:
 def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run one rung and yield each task's figures as they come."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    jobs = {task: [Job(task=task, seed=s) for s in seeds] for task in load_domain().orders}
+    where = args.condition
+    jobs = {task: [Job(task=task, seed=s, condition=where) for s in seeds] for task in load_domain().orders}
     jobs["random orders"] = [
-        Job(task=order, seed=args.first_seed + i) for i, order in enumerate(random_orders(args.orders))
+        Job(task=order, seed=args.first_seed + i, condition=where)
+        for i, order in enumerate(random_orders(load_domain(), args.orders, ORDERS_SEED))
     ]
     factory, flown = factory_for(folder, settings(rung)), fly
     if rung == "twin":
@@ -117,7 +110,7 @@ def command(args: Args, rung: Rung, bundle: str) -> str:
     words = f"python benchmarks/ladder.py --bundle {bundle} --rungs {rung}"
     if rung == "replay":
         return f"{words} --held-out {args.held_out.name if args.held_out else ''}"
-    words += f" --first-seed {args.first_seed} --seeds {args.seeds} --orders {args.orders}"
+    words += f" --condition {args.condition} --first-seed {args.first_seed} --seeds {args.seeds} --orders {args.orders}"
     return f"{words} --twin-samples {args.twin_samples}" if rung == "twin" else words
 
 

@@ -19,7 +19,9 @@ from skimo_core.contract.errors import SkimoError
 from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
+from skimo_sim.condition import DRAWN
 
+from .full_stack import write_parameters
 from .pauses import audit_misses, describe
 from .stack_process import StackProcess
 
@@ -33,7 +35,8 @@ class Args:
         domain: what the tasks share: a domain's name, or a file.
         task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
             with values, as microwave=-0.4+-0.1; empty: the domain's first.
-        seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
+        condition: what is different in the twin (skimo_sim.condition): a condition's name, or a file.
+        seed: draws the twin's start, sensor noise and the planner's dice.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
     """
@@ -41,6 +44,7 @@ class Args:
     bundle: str = "kitchen"
     domain: str = DEFAULT
     task: str = ""
+    condition: str = DRAWN
     seed: int = 0
     out: Path = Path("recordings")
     film: bool = True
@@ -62,6 +66,7 @@ def _run(args: Args) -> int:
     folder = _new_folder(args.out)
     print(f"demo: {', then '.join(s.name for s in task.subtasks)}; bundle {args.bundle}; logs in {folder / 'logs'}")
     arguments = {"bundle": args.bundle, "domain": domain.source, "task": task.name}
+    arguments["params_file"] = str(write_parameters(folder / "condition.yaml", args.condition, domain))
     with StackProcess(arguments, recordings=folder, logs=folder / "logs") as stack:
         init_ros()
         evaluator = Evaluator(domain)

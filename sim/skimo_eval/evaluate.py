@@ -1,15 +1,16 @@
-"""`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, and everything that went wrong.
+"""`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, under which conditions, and what went wrong.
 
-Episode i uses seed `seed + i`. `--stack inprocess` runs in simulated time in worker processes, `--stack full` starts
-the ROS stack and runs in real time, the twin reset between episodes. Success is counted on the twin's truth. The result
-file holds the figures, every episode, and where they come from.
+Episode i uses seed `seed + i`, the same under every condition and for every bundle, so that results pair up.
+`--stack inprocess` runs in simulated time in worker processes, `--stack full` starts the ROS stack once per condition
+and runs in real time, the twin reset between episodes. Success is counted on the twin's truth. The result file holds
+the figures, every episode, and where they come from (results).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,12 @@ from typing import Any, Literal
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import DEFAULT, load_domain
-from skimo_core.domain.tasks import Task
+from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_core.process.provenance import provenance
+from skimo_sim.condition import DRAWN, load_condition, load_conditions
+
+from .orders import tasks_of
+from .results import Results, flat, gathered, write_results
 
 MAX_EPISODES = 10_000
 
@@ -34,12 +38,16 @@ class Args:
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
         cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
         task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
-            with values, as microwave=-0.4+-0.1; empty: the domain's first.
-        episodes: how many.
-        seed: of the first episode; episode i uses seed + i. The twin's start is the same for every seed; the seed draws
-            sensor noise and the planner's dice.
+            with values, as microwave=-0.4+-0.1; empty: the domain's first; random: in each episode another order of
+            four sub-tasks, drawn from the seed.
+        condition: what is different (skimo_sim.condition): names or files joined by commas, or all that ship; drawn:
+            nothing, beyond what the domain's starts draw.
+        episodes: how many, under each condition.
+        seed: of the first episode; episode i uses seed + i, which draws the start, sensor noise, the planner's dice and
+            what a condition leaves to chance.
         stack: "inprocess" (simulated time) or "full" (the ROS stack, real time).
         json: result file.
+        out: folder for conditions.json, conditions.md, conditions.png and reliability.png.
         workers: processes for "inprocess"; 0 means one per core.
         set: planner settings on top of the bundle's own, as name=value.
     """
@@ -49,10 +57,12 @@ class Args:
     robot: str = ""
     cell: str = ""
     task: str = ""
+    condition: str = DRAWN
     episodes: int = 20
     seed: int = 0
     stack: Literal["inprocess", "full"] = "inprocess"
     json: Path | None = None
+    out: Path | None = None
     workers: int = 0
     set: tuple[str, ...] = ()
 
@@ -69,64 +79,134 @@ def main(argv: list[str]) -> int:
     """Count the sub-tasks that a bundle completes in the twin."""
     try:
         args = tyro.cli(Args, args=argv, prog="skimo eval")
-        figures = evaluate_full(args) if args.stack == "full" else evaluate_inprocess(args)
+        results = evaluate(args)
     except SkimoError as error:
         print(f"skimo eval: {error}", file=sys.stderr)
         return 1
-    low, high = figures["subtasks_interval_95"]
+    one = len(results["conditions"]) == 1
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         print(f"eval: wrote {args.json}")
-    print(
-        f"eval: subtasks_mean {figures['subtasks_mean']:.2f} of {figures['subtasks']} (95 % {low:.2f} .. {high:.2f}) "
-        f"episodes {figures['episodes']} stops {figures['stops']} missed_ticks {figures['missed_ticks']}"
-    )
+    if args.out is not None:
+        print(f"eval: wrote {args.out}")
+    for name, figures in results["conditions"].items():
+        low, high = figures["subtasks_interval_95"]
+        print(
+            f"eval: {'' if one else name + ': '}subtasks_mean {figures['subtasks_mean']:.2f} of {results['subtasks']} "
+            f"(95 % {low:.2f} .. {high:.2f}) episodes {figures['episodes']} stops {figures['stops']} "
+            f"missed_ticks {figures['missed_ticks']}"
+        )
     return 0
 
 
-def evaluate_inprocess(args: Args) -> dict[str, Any]:
-    """Run the episodes in worker processes, printing one line for each."""
-    from skimo_eval.statistics import summarise
+def evaluate(args: Args) -> Results:
+    """Run the episodes under each condition, printing one line for each, and write what was asked for.
+
+    Files are written after each condition, so that a run that is broken off leaves what it had.
+    """
+    domain = load_domain(args.domain)
+    conditions = load_conditions(args.condition, domain)
+    task, tasks = tasks_of(domain, args.task, args.episodes, args.seed)
+    keep = _keeper(args, len(conditions) == 1)
+    fly = _through_the_stack if args.stack == "full" else _inprocess
+    header = {
+        "provenance": provenance(command=_command(args, task), seed=args.seed),
+        "bundle": Path(args.bundle).name,
+        "domain": str(domain.named),
+        "task": task,
+        "stack": args.stack,
+        "subtasks": len(domain.task(tasks[0]).subtasks),
+        "seed": args.seed,
+        "episodes": args.episodes,
+    }
+    done: dict[str, Results] = {}
+    results = header
+    for name, figures in fly(args, domain, tasks, conditions):
+        header["bundle_id"] = figures.pop("bundle_id")
+        done[name] = {"why": load_condition(conditions[name], domain).why} | figures
+        results = gathered(header, done)
+        keep(results)
+    return results
+
+
+def _keeper(args: Args, one: bool) -> Callable[[Results], None]:
+    """Writes results where they were asked for; what it needs for that is there, or it refuses now."""
+    if args.out is not None:
+        from .report import need_plots
+
+        need_plots()
+
+    def keep(results: Results) -> None:
+        if args.json is not None:
+            write_results(args.json, flat(results) if one else results)
+        if args.out is not None:
+            from .report import write_report
+
+            write_report(args.out, results)
+
+    return keep
+
+
+def _inprocess(
+    args: Args, domain: Domain, tasks: list[str], conditions: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the episodes in worker processes; each condition's figures as they come."""
     from skimo_server.bundle import load_bundle, resolve_bundle
     from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
 
     from .inprocess import Job, World, factory_for, run_jobs
+    from .statistics import summarise
 
-    task = load_domain(args.domain).task(args.task)
     folder = resolve_bundle(args.bundle)
     manifest = load_bundle(folder).manifest
     with_settings(manifest.planner, args.set)
     settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
     world = World(domain=args.domain, robot=args.robot, cell=args.cell)
-    jobs = [Job(task=task.name, seed=args.seed + i) for i in range(args.episodes)]
-    results = []
-    for result in run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1)):
-        results.append(result)
-        done = ", ".join(f"{n} at step {s}" for n, s in zip(result.task, result.completed_at)) or "none"
-        print(f"episode {result.seed}: {result.subtasks_done}/{len(result.task)} ({done}) {result.error}", flush=True)
-    return _report(args, task, manifest.bundle_id, summarise(results)) | {
-        "episodes_detail": [r.to_dict() for r in results],
-    }
+    for source in conditions.values() if len(conditions) > 1 else ():
+        world.build(source)  # refuses what this domain's twin can't do before the first episode is flown
+    jobs = [
+        Job(task=task, seed=args.seed + i, condition=source)
+        for source in conditions.values()
+        for i, task in enumerate(tasks)
+    ]
+    flown = run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1))
+    for name in conditions:
+        results = []
+        for _, result in zip(tasks, flown):
+            results.append(result)
+            done = ", ".join(f"{n} at step {s}" for n, s in zip(result.task, result.completed_at)) or "none"
+            where = "" if len(conditions) == 1 else f"{name}, "
+            counts = f"{result.subtasks_done}/{len(result.task)}"
+            print(f"{where}episode {result.seed}: {counts} ({done}) {result.error}", flush=True)
+        detail = {"episodes_detail": [r.to_dict() for r in results], "bundle_id": manifest.bundle_id}
+        yield name, summarise(results) | detail
 
 
-def evaluate_full(args: Args) -> dict[str, Any]:
-    """Start the ROS stack and run the episodes through it."""
+def _through_the_stack(
+    args: Args, domain: Domain, tasks: list[str], conditions: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Start the ROS stack under each condition and run the episodes through it."""
     from .full_stack import run_full
     from .pauses import describe
 
-    domain = load_domain(args.domain)
-    task = domain.task(args.task)
     seeds = range(args.seed, args.seed + args.episodes)
-    figures = run_full(bundle=args.bundle, domain=domain, robot=args.robot, cell=args.cell, task=task.name, seeds=seeds)
-    print(f"eval: {describe(figures['misses'])}")
-    return _report(args, task, figures["bundle_id"], figures)
+    for name, source in conditions.items():
+        if len(conditions) > 1:
+            print(f"eval: condition {name}", flush=True)
+        figures = run_full(
+            bundle=args.bundle,
+            domain=domain,
+            robot=args.robot,
+            cell=args.cell,
+            tasks=tasks,
+            seeds=seeds,
+            condition=source,
+        )
+        print(f"eval: {describe(figures['misses'])}")
+        yield name, figures
 
 
-def _report(args: Args, task: Task, bundle_id: str, figures: dict[str, Any]) -> dict[str, Any]:
-    command = f"skimo eval --bundle {Path(args.bundle).name} --domain {Path(args.domain).name} --task '{task.name}' "
-    command += f"--episodes {args.episodes} --seed {args.seed} --stack {args.stack}" + "".join(
-        f" --set {s}" for s in args.set
-    )
-    header = {"provenance": provenance(command=command, seed=args.seed), "bundle_id": bundle_id, "task": task.name}
-    return header | {"stack": args.stack, "subtasks": len(task.subtasks)} | figures
+def _command(args: Args, task: str) -> str:
+    asked = ",".join(Path(part).name for part in args.condition.split(","))
+    command = f"skimo eval --bundle {Path(args.bundle).name} --domain {Path(args.domain).name} --task '{task}' "
+    command += f"--condition {asked} --episodes {args.episodes} --seed {args.seed} --stack {args.stack}"
+    return command + "".join(f" --set {s}" for s in args.set)

@@ -1,6 +1,6 @@
 """Evaluation without ROS: the stack's own pilot behind the stack's own gate, in simulated time, episodes in parallel.
 
-Every episode depends on its own seed alone, so the results are the same for any number of workers.
+Every episode depends on its own task, seed and condition alone, so the results are the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from skimo_core.contract.policy import SkillPolicy
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_core.domain.robot import load_limits
+from skimo_sim.condition import DRAWN, load_condition
 from skimo_sim.twins import make_twin
 
 from .trials import EpisodeResult, Lab, run_episode
@@ -31,16 +32,18 @@ class World:
     robot: str = ""
     cell: str = ""
 
-    def build(self) -> Lab:
-        """Load all of it.
+    def build(self, condition: str = DRAWN) -> Lab:
+        """Load all of it, under a condition: a name, or a file.
 
         Raises:
             SpecError: no such thing, or it contradicts itself.
         """
-        domain = load_domain(self.domain)
+        plain = load_domain(self.domain)
+        different = load_condition(condition, plain)
+        domain = different.seen(plain)
         limits = load_limits(self.robot or domain.robot)
         cell = load_cell(self.cell or domain.cell)
-        return Lab(domain=domain, limits=limits, cell=cell, twin=make_twin(domain, limits))
+        return Lab(domain=domain, limits=limits, cell=cell, twin=make_twin(domain, limits, condition=different))
 
 
 HOME = World()
@@ -49,10 +52,11 @@ HOME = World()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One episode: a task by name and a seed."""
+    """One episode: a task by name, a seed, and a condition by name or path."""
 
     task: str
     seed: int
+    condition: str = DRAWN
 
 
 Fly = Callable[[Lab, SkillPolicy, Job], EpisodeResult]
@@ -74,10 +78,13 @@ def fly(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
 def run_jobs(
     jobs: Sequence[Job], factory: PolicyFactory, world: World = HOME, *, workers: int = 1, flown: Fly = fly
 ) -> Iterator[EpisodeResult]:
-    """Run the episodes and yield their results in the order of `jobs`, as they come."""
+    """Run the episodes and yield their results in the order of `jobs`, as they come.
+
+    A lab is built anew where the condition changes; jobs of one condition belong together.
+    """
     if workers == 1:
-        policy, lab = factory(), world.build()
-        yield from (flown(lab, policy, job) for job in jobs)
+        crew = Crew(factory, world)
+        yield from (crew.fly(flown, job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
     given = (factory, world)
@@ -90,15 +97,28 @@ def factory_for(folder: Path, settings: dict[str, object]) -> PolicyFactory:
     return partial(bundle_policy, folder, settings)
 
 
-_worker: tuple[Lab, SkillPolicy] | None = None
-"""Each worker process's own lab and policy; set once when the process starts."""
+class Crew:
+    """A policy, and the lab in which it flew last: what each worker process has of its own."""
+
+    def __init__(self, factory: PolicyFactory, world: World) -> None:
+        self._policy, self._world = factory(), world
+        self._built: tuple[str, Lab] | None = None
+
+    def fly(self, flown: Fly, job: Job) -> EpisodeResult:
+        if self._built is None or self._built[0] != job.condition:
+            self._built = (job.condition, self._world.build(job.condition))
+        return flown(self._built[1], self._policy, job)
+
+
+_crew: Crew | None = None
+"""Set once when a worker process starts."""
 
 
 def _initialise(factory: PolicyFactory, world: World) -> None:
-    global _worker
-    _worker = (world.build(), factory())
+    global _crew
+    _crew = Crew(factory, world)
 
 
 def _run_in_worker(flown: Fly, job: Job) -> EpisodeResult:
-    assert _worker is not None
-    return flown(*_worker, job)
+    assert _crew is not None
+    return _crew.fly(flown, job)

@@ -1,4 +1,8 @@
-"""Summaries of evaluation episodes: means with bootstrap intervals, success per sub-task, plans against outcomes."""
+"""Summaries of evaluation episodes: means with bootstrap intervals, success per sub-task, plans against outcomes.
+
+Reliability: plans binned by the success that they predicted, ten bins over 0 to 1, each with how many there are, the
+mean that they predicted and the share that came true (a reliability diagram: DeGroot and Fienberg 1983).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .trials import EpisodeResult, PlanRecord
 
 RESAMPLES = 10_000
+BINS = 10
+Z_95 = 1.959964
 
 
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
@@ -26,13 +33,12 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """The figures that a result file holds, from at least one episode."""
     done = [r.subtasks_done for r in results]
     plans = [p for r in results for p in r.plans]
-    names = dict.fromkeys(n for r in results for n in told_apart(r.task))
     return {
         "episodes": len(results),
         "subtasks_mean": float(np.mean(done)),
         "subtasks_interval_95": bootstrap_interval(done),
         "subtasks_per_episode": done,
-        "success_per_subtask": {n: _success(results, n) for n in names},
+        "success_per_subtask": success_by_name([(r.task, r.subtasks_done) for r in results]),
         "missed_ticks": sum(r.missed for r in results),
         "stops": sum(r.stops for r in results),
         "verdicts": dict(sum((Counter(r.verdicts) for r in results), Counter())),
@@ -40,6 +46,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "errors": [r.error for r in results if r.error],
         "plan_ms": _percentiles([p.plan_ms for p in plans]),
         "planned_against_realised": plan_audit(plans),
+        "reliability": reliability([(p.success_probability, p.achieved) for p in plans]),
     }
 
 
@@ -73,10 +80,56 @@ def told_apart(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name} ({k + 1})" if k else name for name, k in zip(names, again))
 
 
-def _success(results: Sequence[EpisodeResult], name: str) -> float:
-    ranks = [(told_apart(r.task), r.subtasks_done) for r in results]
-    having = [names.index(name) < done for names, done in ranks if name in names]
-    return sum(having) / len(having)
+def reliability(plans: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Bins of (predicted success probability, whether it came true); an empty bin has neither mean nor share."""
+    predicted = np.array([p for p, _ in plans], np.float64)
+    came = np.array([c for _, c in plans], np.float64)
+    bins = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
+    return [_bin(k, predicted[bins == k], came[bins == k]) for k in range(BINS)]
+
+
+def _bin(index: int, predicted: npt.NDArray[np.float64], came: npt.NDArray[np.float64]) -> dict[str, Any]:
+    some = len(predicted) > 0
+    return {
+        "from": index / BINS,
+        "to": (index + 1) / BINS,
+        "count": len(predicted),
+        "mean_predicted": float(predicted.mean()) if some else None,
+        "realised": float(came.mean()) if some else None,
+    }
+
+
+def pooled(many: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The bins of several `reliability` tables together."""
+    found = []
+    for same in zip(*many, strict=True):
+        count = sum(b["count"] for b in same)
+        means = {
+            key: sum(b["count"] * b[key] for b in same if b["count"]) / count if count else None
+            for key in ("mean_predicted", "realised")
+        }
+        found.append({"from": same[0]["from"], "to": same[0]["to"], "count": count, **means})
+    return found
+
+
+def share_interval(came: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); 0 to 1 of nothing."""
+    if of == 0:
+        return 0.0, 1.0
+    share, z2 = came / of, Z_95**2
+    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
+    half = Z_95 / (1 + z2 / of) * np.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
+    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+
+def success_by_name(episodes: Sequence[tuple[Sequence[str], int]]) -> dict[str, float]:
+    """Share of the episodes with a sub-task that completed it, of (sub-tasks in order, how many were completed)."""
+    ranks = [(told_apart(names), done) for names, done in episodes]
+    found = {}
+    for name in dict.fromkeys(name for names, _ in ranks for name in names):
+        having = [names.index(name) < done for names, done in ranks if name in names]
+        found[name] = sum(having) / len(having)
+    return found
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
 The policy node's own pilot flies the arm, behind the gate's own checks and limits, on a clock that the twin moves on:
 observation, plan-ahead, actuation, confirmations, misses and holds are the same objects as there. Only the transport
 differs, and the time that planning takes, which here is none. Success is counted on the twin's truth (no observation
-noise), progress inside the loop on what the policy sees. Units s, rad, ms.
+noise, and no sensor that is off or late), progress inside the loop on what the policy sees. Units s, rad, ms.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from skimo_core.contract.backend import Backend, SimulatedBackend
-from skimo_core.contract.errors import BackendError, SpecError
+from skimo_core.contract.backend import SimulatedBackend
+from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.policy import FloatArray, Plan, SkillPolicy
 from skimo_core.contract.types import JointCommand, Verdict
 from skimo_core.control.commander import Arm
@@ -30,6 +30,7 @@ from skimo_core.domain.robot import RobotLimits
 from skimo_core.domain.tasks import Progress, Task
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
+from skimo_sim.impaired import actual
 
 PLAN_DEADLINE_S = 30.0
 
@@ -72,7 +73,7 @@ class EpisodeResult:
     """What happened in one episode.
 
     Attributes:
-        seed: draws sensor noise and the planner's dice; the twin's start is the same for every seed.
+        seed: draws the start, sensor noise and the planner's dice.
         task: its sub-tasks in order.
         completed_at: for each sub-task completed in order, the control step.
         steps, missed, late_plans: counts of the loop.
@@ -97,15 +98,17 @@ class EpisodeResult:
         return len(self.completed_at)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a result file; the plans are summarised elsewhere."""
+        """Plain data for a result file; of each plan, the success that it predicted and whether that came true."""
         data = asdict(self)
         del data["plans"]
-        return data
+        said = [round(p.success_probability, 4) for p in self.plans]
+        came = [int(p.achieved) for p in self.plans]
+        return data | {"subtasks_done": self.subtasks_done, "predicted_success": said, "came_true": came}
 
 
-def truth(domain: Domain, twin: Backend) -> FloatArray:
-    """The observation [O] without noise."""
-    observer = Observer(domain.observation, max_age_s=np.inf)
+def truth(domain: Domain, twin: SimulatedBackend) -> FloatArray:
+    """The observation [O] without noise, by sensors that are neither off nor late."""
+    observer, twin = Observer(domain.observation, max_age_s=np.inf), actual(twin)
     return observer.observe(twin.read(), twin.read_objects(), twin.now_s())
 
 
@@ -155,7 +158,7 @@ class Trial:
     def step(self) -> bool:
         """One control period; returns whether the episode goes on."""
         self._deliver()
-        seen_O = truth(self.lab.domain, self.arm)
+        seen_O = truth(self.lab.domain, self.lab.twin)
         report = self.pilot.report()
         if report.state not in ("resetting", "idle"):
             self.result.completed_at += [report.step] * self._real.update(seen_O)
@@ -166,7 +169,11 @@ class Trial:
         if report.state in ("done", "held"):
             self._end(report.reason, held=report.state == "held")
             return False
-        self.arm.advance(self.lab.domain.action.period_s)
+        try:
+            self.arm.advance(self.lab.domain.action.period_s)
+        except SimulationError as error:
+            self._end(str(error), held=True)
+            return False
         return True
 
     def _send(self, command: JointCommand) -> None:
@@ -202,14 +209,15 @@ def run_episode(
     *,
     before_step: Callable[[Trial], None] = lambda trial: None,
 ) -> EpisodeResult:
-    """Run `task` once from the twin's start; `seed` draws sensor noise and the planner's dice.
+    """Run `task` once; `seed` draws the start, sensor noise and the planner's dice.
 
     Args:
         before_step: looks at the trial before each control period.
 
+    Physics that diverge end the episode, with that as its error.
+
     Raises:
         SpecError: see `Trial`.
-        SimulationError: the physics diverged.
     """
     trial = Trial(lab, policy, task, seed)
     before_step(trial)

@@ -33,6 +33,8 @@ from skimo_core.domain.tasks import Progress
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
 
+from .condition import DRAWN, load_condition
+from .impaired import actual
 from .render import Painter
 from .twins import make_twin
 
@@ -52,6 +54,7 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         noise: whether observations carry the domain's noise.
         gate: whether the gate stands before the arm, as it does on the robot. Without it a step costs a third.
         twin: who simulates; empty: the domain's own.
+        condition: what is different (skimo_sim.condition): a condition's name, or a file.
         render_mode: None or "rgb_array".
         camera: which of the scene's cameras to render from.
     """
@@ -65,15 +68,18 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         noise: bool = True,
         gate: bool = True,
         twin: str = "",
+        condition: str = DRAWN,
         render_mode: str | None = None,
         camera: str = "left",
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise SpecError(f"render mode {render_mode!r} is unknown; there is rgb_array")
-        self.domain = load_domain(domain)
+        plain = load_domain(domain)
+        self.condition = load_condition(condition, plain)
+        self.domain = self.condition.seen(plain)
         self.task = self.domain.task(task)
         limits = load_limits(self.domain.robot)
-        self.twin = make_twin(self.domain, limits, twin)
+        self.twin = make_twin(self.domain, limits, twin, self.condition)
         self.arm: SimulatedBackend = self.twin
         if gate:
             self.arm = GatedBackend(self.twin, Gate(limits, cell=load_cell(self.domain.cell)), self._hear)
@@ -93,7 +99,7 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """Return to the initial state, which is the same for every seed; the seed draws sensor noise."""
+        """Return to a start; the seed draws it, the sensor noise, and what the condition leaves to chance."""
         super().reset(seed=seed)
         self.arm.reset(self.task.name, seed or 0)
         self._commander.reset(self.arm.read().reference_q_rad, self.arm.now_s())
@@ -125,12 +131,14 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         return self._observe(), reward, over, False, info
 
     def truth(self) -> FloatArray:
-        """The observation [O] without noise."""
-        return self._truth.observe(self.arm.read(), self.arm.read_objects(), self.arm.now_s())
+        """The observation [O] without noise, by sensors that are neither off nor late."""
+        twin = actual(self.twin)
+        return self._truth.observe(twin.read(), twin.read_objects(), twin.now_s())
 
     def truth_unchecked(self) -> FloatArray:
         """The same, even where it is not finite."""
-        robot, objects = self.arm.read(), self.arm.read_objects()
+        twin = actual(self.twin)
+        robot, objects = twin.read(), twin.read_objects()
         spec = self.domain.observation
         parts = (robot.q_rad[: spec.joints], robot.finger_m[: spec.fingers], objects.values)
         return np.concatenate(parts).astype(np.float32)
@@ -144,7 +152,7 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         """
         if self.render_mode is None:
             return None
-        data = getattr(self.twin, "data", None)
+        data = getattr(actual(self.twin), "data", None)
         if data is None:
             raise SpecError(f"domain {self.domain.name}: its twin has no scene to draw")
         if self._painter is None:

@@ -1,7 +1,7 @@
 """Registers the Gymnasium environments; the one module that does so when imported, as Gymnasium's "module:id" wants.
 
 >>> gymnasium.make("skimo_sim.envs:skimo/Kitchen-v0", task="kitchen", noise=True)
->>> gymnasium.make("skimo_sim.envs:skimo/Domain-v0", domain="my_table.yaml")
+>>> gymnasium.make("skimo_sim.envs:skimo/Domain-v0", domain="my_table.yaml", condition="papers")
 Gymnasium 1.0 took the entry points out by which an installed package could register its own without an import.
 """
 

@@ -15,7 +15,7 @@ Frames and units: Franka's joint convention; rad, m, s, Nm.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,8 +27,10 @@ from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
 from skimo_core.domain.tasks import Task
 
+from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .scenes.arm import FINGERS
+from .scenes.factors import multiply
 from .scenes.kitchen import Scene, build_kitchen
 from .scenes.physics import mujoco
 
@@ -239,6 +241,19 @@ class Twin:
         force = min(goal.force_n, FORCE_MAX_N) if goal.kind == "grasp" else FORCE_MAX_N
         self.model.actuator_forcerange[JOINTS:] = -force, force
 
+    def change(self, condition: Condition) -> None:
+        """Change the scene, the servos and the starts as a condition says, once, and start anew.
+
+        Raises:
+            SpecError: a joint or body that the scene doesn't have.
+        """
+        gain = condition.actuation.gain
+        multiply(self.model, self.data, condition, gain)
+        self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
+        if condition.starts is not None:
+            self.starts = condition.starts
+        self.reset(self.task.name, self.seed)
+
     def recover(self) -> None:
         """What an operator does after a stop: hold here and take commands again."""
         self._stopped = ""
@@ -358,7 +373,7 @@ def kitchen_twin(domain: Domain, limits: RobotLimits, arm: str = "panda") -> Twi
             f"the kitchen's twin simulates robot {twin.limits.named}, not {limits.named}: whoever listens to it would "
             "judge one by the other's limits; name its robot, and a driver that drives it (driver:=twin)"
         )
-    twin.domain = domain
+    twin.domain, twin.starts = domain, domain.starts
     return twin
 
 

@@ -18,6 +18,7 @@ from skimo_eval.trials import EpisodeResult, PlanRecord, Trial
 from skimo_server.bundle import resolve_bundle
 from skimo_server.planner_config import PlannerConfig
 from skimo_server.testing import make_bundle
+from skimo_sim.twin import Twin
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,8 @@ def test_a_typed_goal_is_flown_and_counted_by_its_name(bundle: Path, tmp_path: P
 
 
 def test_the_bundle_that_ships_does_the_kitchen_behind_the_gate() -> None:
-    """One seed, in process: at least the first sub-task, without a stop; how many of the four is for the benchmarks."""
-    (result,) = run_jobs([Job(task="kitchen", seed=0)], factory_for(resolve_bundle("kitchen"), {}))
+    """One seed from the papers' start: at least the first sub-task, without a stop; the rest is for the benchmarks."""
+    (result,) = run_jobs([Job(task="kitchen", seed=0, condition="papers")], factory_for(resolve_bundle("kitchen"), {}))
     assert result.completed_at and result.completed_at[0] < 60, result
     assert result.stops == 0 and result.missed == 0 and not result.error
 
@@ -156,3 +157,17 @@ def test_figures_in_process_feel_the_gate(bundle: Path) -> None:
     while trial.step():
         pass
     assert trial.result.stops == 1 and "asked: somebody presses" in trial.result.error
+
+
+def test_physics_that_diverge_end_the_episode_and_no_more(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file where it is
+    lab, policy = World().build("papers"), factory_for(bundle, {})()
+    trial = Trial(lab, policy, lab.domain.task("kettle"), 0)
+    assert isinstance(lab.twin, Twin)
+    assert all(trial.step() for _ in range(4))
+    lab.twin.data.qvel[20] = 1e6
+    assert not trial.step()
+    assert "diverged" in trial.result.error and trial.result.steps > 0
+    assert Trial(lab, policy, lab.domain.task("kettle"), 0).step()

@@ -42,7 +42,7 @@ def until(good: Callable[[str], bool], *words: object) -> str:
 
 @pytest.mark.timeout(400)
 def test_the_demo_does_a_sub_task_and_leaves_a_recording_that_says_so(tmp_path: Path) -> None:
-    words = ("demo", "--task", "microwave", "--no-film", "--out", tmp_path)
+    words = ("demo", "--task", "microwave", "--condition", "papers", "--no-film", "--out", tmp_path)
     said = until(lambda said: "demo: subtasks 1/1 stops 0" in said, *words)
     found = re.search(r"recording (\S+\.mcap)", said)
     assert found is not None
@@ -55,9 +55,18 @@ def test_the_demo_does_a_sub_task_and_leaves_a_recording_that_says_so(tmp_path: 
 @pytest.mark.timeout(400)
 def test_evaluation_through_the_full_stack_gives_figures_with_their_origin(tmp_path: Path) -> None:
     out = tmp_path / "full.json"
-    words = ("eval", "--stack", "full", "--task", "microwave", "--episodes", 1, "--seed", 3, "--json", out)
+    words = ("eval", "--stack", "full", "--task", "microwave", "--condition", "papers", "--seed", 3, "--episodes", 1)
+    words = (*words, "--json", out)
     until(lambda said: "eval: subtasks_mean 1.00 of 1" in said, *words)
     figures = json.loads(out.read_text())
-    assert figures["stack"] == "full" and figures["stops"] == 0 and figures["episodes_detail"][0]["seed"] == 3
+    assert (
+        figures["stack"] == "full"
+        and figures["condition"] == "papers"
+        and figures["stops"] == 0
+        and figures["episodes_detail"][0]["seed"] == 3
+    )
+    (episode,), audit = figures["episodes_detail"], figures["planned_against_realised"]
+    assert len(episode["predicted_success"]) == sum(b["count"] for b in figures["reliability"]) == audit["plans"] > 0
+    assert episode["came_true"][-1] == 1
     assert "--stack full" in figures["provenance"]["command"] and figures["misses"]["ticks"] > 0
     assert set(figures["cpu_cores_per_process"]) >= {"server", "gate_node", "policy_node", "twin_node", "recorder_node"}

@@ -12,6 +12,7 @@ import pytest
 from skimo_core.contract.errors import BackendError, SimulationError
 from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotMode
 from skimo_core.control.actuate import Actuator
+from skimo_core.domain.starts import Starts
 from skimo_eval.trials import truth
 from skimo_sim.check import statistics_mrad, sweep
 from skimo_sim.scenes.kitchen import ARMS
@@ -20,7 +21,7 @@ from skimo_sim.twin import Twin
 
 @pytest.fixture(scope="module")
 def shared() -> Twin:
-    return Twin()
+    return Twin(starts=Starts())
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_trajectory_commanded_is_a_trajectory_followed(twin: Twin) -> None:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_same_actions_give_the_same_states(arm: str) -> None:
-    first, second = Twin(arm), Twin(arm)
+    first, second = (Twin(arm, Starts()) for _ in range(2))
     wanted = actions(0, 40)
     states = act(first, wanted)
     act(second, actions(1, 10))
@@ -161,7 +162,7 @@ def test_hand_goals_out_of_bounds_are_refused(twin: Twin) -> None:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_each_goal_state_completes_its_subtask(arm: str) -> None:
-    twin = Twin(arm)
+    twin = Twin(arm, Starts())
     for subtask in twin.domain.subtasks.values():
         twin.reset()
         assert not subtask.complete(truth(twin.domain, twin))

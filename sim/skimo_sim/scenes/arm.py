@@ -11,7 +11,7 @@ file's 1.57 for pi/2). Units rad, s, Nm, m.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class Arm:
     def feed_forward(self, mass: Array, dq_rad_s: Array, ddq_rad_s2: Array) -> Array:
         """Torques [K, 7] for desired dq, ddq [K, 7], given the joint-space mass matrix [7, 7]."""
         return ddq_rad_s2 @ mass + self.damping * dq_rad_s + self.friction * np.tanh(dq_rad_s / COULOMB_WIDTH_RAD_S)
+
+    def with_gain(self, factor: float) -> Arm:
+        """The same arm with kp and kv multiplied, the pull of its servos bounded as before."""
+        return replace(self, kp=self.kp * factor, kv=self.kv * factor, error_rad=self.error_rad / factor)
 
 
 COULOMB_WIDTH_RAD_S = 0.02

@@ -29,6 +29,16 @@ LAST_NEWS_S = 2.0
 READY_STATES = ("idle", "done", "held")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A plan's word: that `subtask` is done `within_s` of `since_s`, with so much probability; s since the start."""
+
+    subtask: str
+    since_s: float
+    within_s: float
+    probability: float
+
+
 @dataclass(slots=True, kw_only=True)
 class Watched:
     """What was seen of one episode.
@@ -36,19 +46,20 @@ class Watched:
     Attributes:
         seed, task: as asked; the task's sub-tasks in order.
         completed: sub-tasks completed in order on the twin's truth, with seconds since the start.
-        plan_ms, probabilities: of each plan.
+        plan_ms: of each plan.
+        promises: of each plan that predicts its success.
         steps, missed_ticks, late_plans: the policy node's counts at the end.
         stops: latched stops of the gate; `verdicts`: gate events by verdict.
         ticks: due time (seconds since the epoch) and kind of each control step.
         troubles: step and reason of misses, holds and gate events, as they were first told.
-        detail: why it ended.
+        detail: why it ended; `early`: before its task or its steps did.
     """
 
     seed: int
     task: tuple[str, ...]
     completed: list[tuple[str, float]] = field(default_factory=list)
     plan_ms: list[float] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
     steps: int = 0
     missed_ticks: int = 0
     late_plans: int = 0
@@ -57,8 +68,14 @@ class Watched:
     ticks: list[tuple[float, str]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     detail: str = ""
+    early: bool = False
     bundle_id: str = ""
     episode_id: str = ""
+
+    def kept(self, promise: Promise) -> bool:
+        """Whether it came true."""
+        due_s = promise.since_s + promise.within_s
+        return any(name == promise.subtask and promise.since_s <= s <= due_s for name, s in self.completed)
 
 
 class Evaluator:
@@ -128,6 +145,7 @@ class Evaluator:
         if not self._ended and alive():
             self._operator.trigger(Names.CANCEL)
             self._operator.within(lambda: bool(self._ended), LAST_NEWS_S)  # its last figures
+        episode.early = bool(why) or not self._ended
         episode.detail = why or self._ended or "the stack ended"
         self._episode = None
         return episode
@@ -164,7 +182,7 @@ class Evaluator:
         episode.late_plans, episode.bundle_id = status.late_plans, status.bundle_id
         if new_plan:
             episode.plan_ms.append(status.plan_ms)
-            episode.probabilities.append(status.success_probability)
+            self._promise(episode, status)
             self.on_news(
                 f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}: {status.plan_ms:.0f} ms, "
                 f"predicted success {status.success_probability:.0%}"
@@ -172,6 +190,18 @@ class Evaluator:
         told = before is not None and (before.state, before.reason) == (status.state, status.reason)
         if status.state in ("held", "missed") and not told:
             self._trouble(episode, f"step {status.step:3d}  {status.state}: {status.reason}")
+
+    def _promise(self, episode: Watched, status: PlanStatus) -> None:
+        if not np.isfinite(status.success_probability):
+            return
+        skills = len(status.predicted) // self._domain.observation.size
+        promise = Promise(
+            subtask=status.subtask,
+            since_s=time.monotonic() - self._started_s,
+            within_s=skills * self._domain.horizon * self._domain.action.period_s,
+            probability=status.success_probability,
+        )
+        episode.promises.append(promise)
 
     def _on_gate(self, event: GateEvent) -> None:
         before, self.gate = self.gate, event

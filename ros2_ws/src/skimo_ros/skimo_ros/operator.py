@@ -272,3 +272,8 @@ def init_ros() -> None:
     """Start this process's ROS context once."""
     if not rclpy.ok():
         rclpy.init()
+
+
+def end_ros() -> None:
+    """End this process's ROS context, so that the next may be of another ROS domain."""
+    rclpy.try_shutdown()

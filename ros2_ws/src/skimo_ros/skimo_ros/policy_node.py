@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -57,6 +58,7 @@ PARAMETERS = (
     Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
+    Parameter("noise_factor", 1.0, "factor on that noise: a twin's condition may ask for more", low=0.0, high=100.0),
     Parameter("autostart", True, "configure and activate by itself"),
     Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),
     Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
@@ -159,7 +161,8 @@ class PolicyNode(LifecycleNode):
     # --- the server -------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        values, domain = self._values, self._domain
+        values = self._values
+        domain = replace(self._domain, noise=self._domain.noise * values["noise_factor"])
         self._policy_clients = (self._make_client(), self._make_client())
         acting, planner = self._policy_clients
         spec = acting.connect(values["hello_timeout_s"])

@@ -4,7 +4,7 @@ Promises
   - What a real driver of that stack offers, under the same names (`driver`), its robot_description included; plus
     object_states, twin/reset and twin/user_stop, which presses the simulated stop button.
   - A trajectory is followed as joint_trajectory_controller follows it, its header's stamp being its start.
-  - A reset puts back arm and objects, which start alike for every seed.
+  - A reset puts arm and objects at a start that the seed draws, as the domain or the `condition` says.
   - Simulated time keeps up with the node's clock at `real_time_factor` 1; other factors publish /clock (0: as fast as
     it goes), and everything else then runs with use_sim_time.
   - Physics that diverge end the process, non-zero, with the reason.
@@ -44,11 +44,12 @@ from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, STATE_QOS, Names, now_s, 
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
 
-SEED_DRAWS = "the twin's start is the same for every seed; the seed draws sensor noise and the planner's dice"
+SEED_DRAWS = "the seed draws the start, what the condition leaves to chance, sensor noise and the planner's dice"
 
 PARAMETERS = (
     *SETUP,
     Parameter("twin", "", "who simulates: a twin that is installed, such as kinematic; empty: the domain's own"),
+    Parameter("condition", "drawn", "what is different from the scene as it ships: a condition's name, or a file"),
     Parameter("task", "", "task whose initial state the twin starts in; empty: the domain's first"),
     Parameter("seed", 0, SEED_DRAWS, low=0, high=2**31),
     Parameter("rate_hz", 100.0, "how often physics advance and joint states go out", low=10.0, high=250.0),
@@ -124,7 +125,9 @@ class TwinNode(Node):
         super().__init__("twin_node")
         self.values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
-        from skimo_sim.twins import make_twin  # a simulation is needed in this process only
+        # a simulation is needed in this process only
+        from skimo_sim.condition import load_condition
+        from skimo_sim.twins import make_twin
 
         setup = set_up(self.values)
         self.adapter, self.limits = setup.adapter, setup.limits
@@ -134,7 +137,8 @@ class TwinNode(Node):
         self._period_s = 1.0 / self.values["rate_hz"]
         factor = self.values["real_time_factor"]
         self._clock_s = TwinClock(lambda: now_s(self), factor, self._period_s * (factor or 1.0))
-        self.twin = make_twin(setup.domain, setup.limits, self.values["twin"])
+        condition = load_condition(self.values["condition"], setup.domain)
+        self.twin = make_twin(setup.domain, setup.limits, self.values["twin"], condition)
         self._simulated_s = self.twin.now_s()
         self._publish_to()
         self._serve()
@@ -146,7 +150,11 @@ class TwinNode(Node):
         self._thread = threading.Thread(target=self._physics, name="twin-physics", daemon=True)
         self._thread.start()
         kind, driver = type(self.twin).__name__, self.adapter.name
-        self.get_logger().info(f"{kind} of domain {setup.domain.name} ready under the names of {driver}")
+        self.get_logger().info(
+            f"{kind} of domain {setup.domain.name} ready under the names of {driver}, condition {condition.name}"
+        )
+        if (factor := condition.sensors.noise) != 1.0:
+            self.get_logger().info(f"the noise of condition {condition.name} is policy_node's: noise_factor {factor:g}")
 
     def at_rest(self) -> bool:
         """Whether the arm rests: its driver is the last to go."""

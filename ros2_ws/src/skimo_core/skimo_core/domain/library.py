@@ -1,7 +1,7 @@
-"""Where data files of domains, robots and cells are found: by name, by path, or through an entry point.
+"""Where data files of domains, robots, cells and conditions are found: by name, by path, or through an entry point.
 
     a name with a slash, or that ends in .yaml or .yml      the file at that path
-    else, one that the package ships                        domain/<kind>/<name>.yaml
+    else, one that the package ships                        <package>/<kind>/<name>.yaml
     else, an entry point of group skimo.<kind>              an installed package's own: it names a path of the file
 
     [project.entry-points."skimo.domains"]
@@ -18,6 +18,7 @@ from pathlib import Path
 from ..contract.errors import SpecError
 
 MAX_BYTES = 1024 * 1024
+HOME = "skimo_core.domain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,15 @@ class Source:
     folder: Path | None = None
 
 
-def known(kind: str) -> tuple[str, ...]:
-    """Names of kind "domains", "robots" or "cells": what ships, then what other packages bring."""
-    folder = resources.files("skimo_core.domain").joinpath(kind)
-    ships = sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+def shipped(kind: str, package: str = HOME) -> tuple[str, ...]:
+    """Names of the files of a kind that `package` ships."""
+    folder = resources.files(package).joinpath(kind)
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def known(kind: str, package: str = HOME) -> tuple[str, ...]:
+    """Names of a kind ("domains", "robots", "cells"): what ships, then what other packages bring."""
+    ships = shipped(kind, package)
     return (*ships, *(name for name in sorted(metadata.entry_points(group=f"skimo.{kind}").names) if name not in ships))
 
 
@@ -47,8 +53,8 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith((".yaml", ".yml"))
 
 
-def find(kind: str, name_or_path: str | Path) -> Source:
-    """The data file of that kind.
+def find(kind: str, name_or_path: str | Path, package: str = HOME) -> Source:
+    """The data file of that kind, `package` being the one that ships such files.
 
     Raises:
         SpecError: no such name (listing those that there are), or a file that can't be read.
@@ -56,13 +62,13 @@ def find(kind: str, name_or_path: str | Path) -> Source:
     name, singular = str(name_or_path), kind[:-1]
     if is_path(name):
         return _read(Path(name).expanduser(), f"{singular} {name}")
-    shipped = resources.files("skimo_core.domain").joinpath(kind, f"{name}.yaml")
-    if name and shipped.is_file():
-        return Source(text=shipped.read_text(encoding="utf-8"), where=f"{kind}/{name}.yaml")
+    ours = resources.files(package).joinpath(kind, f"{name}.yaml")
+    if name and ours.is_file():
+        return Source(text=ours.read_text(encoding="utf-8"), where=f"{kind}/{name}.yaml")
     for entry in metadata.entry_points(group=f"skimo.{kind}", name=name):
         return _read(_brought(entry), f"{singular} {name} of {entry.value}")
     raise SpecError(
-        f"no {singular} {name!r}; there are {', '.join(known(kind))}; a file of your own is given by its path "
+        f"no {singular} {name!r}; there are {', '.join(known(kind, package))}; a file of your own is given by its path "
         f"(with a slash, or ending in .yaml)"
     )
 

@@ -1,4 +1,4 @@
-"""Where an episode starts, drawn from a seed: the arm, the hand, the objects, and what is done already. Data of a domain.
+"""Where an episode starts, drawn from a seed: arm, hand, objects, and what is done already. Data of a domain.
 
     starts:
       arm_rad: 0.15                    deviation of each joint's normal, cut at twice that and at the arm's limits
