@@ -98,6 +98,11 @@ class EpisodeSet:
     def __len__(self) -> int:
         return len(self.steps_E)
 
+    def ranges(self) -> dict[str, list[float]]:
+        """The lowest and the highest value of each channel, in its unit."""
+        low, high = self.observations_RO.amin(0), self.observations_RO.amax(0)
+        return {"low": low.tolist(), "high": high.tolist()}
+
     def windows(self, steps: int) -> Tensor:
         """First rows of all windows of `steps` actions (and `steps` + 1 observations) that fit in an episode.
 

@@ -51,6 +51,7 @@ def train_run(
         "domain_digest": domain.digest,
         "domain_source": domain.source,
         "robot": asdict(episodes.robot),
+        "ranges": train.ranges(),
     }
     if can_resume(run):
         state = _checked(run, state)
@@ -60,7 +61,7 @@ def train_run(
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action),
         "correct": lambda: refine_policy(trainer.model, train, recipe.correct, domain.action),
-        "value": lambda: train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value),
+        "value": lambda: train_value(trainer.model, train, domain, recipe.value),
     }
     curves: dict[str, Any] = state.setdefault("curves", {})
     if not curves:
@@ -106,7 +107,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if any(found.get(name) != state[name] for name in ("dataset_digests", "robot")):
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "finished", "curves")
+    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "ranges", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 
