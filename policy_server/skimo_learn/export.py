@@ -29,15 +29,13 @@ from skimo_server.kinds import SKIMO
 from skimo_server.planner_config import PlannerConfig
 
 from .checkpoint import load_weights, part, read_checkpoint
-from .data import EpisodeSet
+from .data import PARITY_SEED
 from .graphs import bundle_graphs
 from .models.agent import SkillModel
 from .recipes import Recipe
 
 TOLERANCE = 1e-5
-PARITY_INPUTS = 1000
 RECORDED_INPUTS = 128  # of them go into the bundle
-PARITY_SEED = 0
 TOLERANCES = 0.05, 1.0  # of the recorded goals, in deviations
 
 Case = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -52,15 +50,6 @@ class TrainedRun:
     state: dict[str, Any]
     parity_observations_BHO: Tensor
     parity_actions_BHA: Tensor
-
-
-def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:
-    """Random held-out segments that a checkpoint keeps, so that exporting needs no data."""
-    starts = held_out.windows(horizon)
-    generator = torch.Generator().manual_seed(PARITY_SEED)
-    rows = starts[torch.randint(len(starts), (PARITY_INPUTS,), generator=generator)].unsqueeze(1)
-    rows = rows + torch.arange(horizon)
-    return {"observations": held_out.observations_RO[rows], "actions": held_out.actions_RA[rows]}
 
 
 def load_run(run: Path) -> TrainedRun:

@@ -26,8 +26,8 @@ from skimo_server.graphs import parse_graph
 from skimo_server.parity import PARITY_FILE, pack, read_arrays, recorded_inputs, unpack
 from skimo_server.vetting import answer
 
-from .data import EpisodeSet, check_widths
-from .export import PARITY_SEED, RECORDED_INPUTS, TOLERANCES, parity_inputs
+from .data import PARITY_SEED, EpisodeSet, check_widths, parity_inputs
+from .export import RECORDED_INPUTS, TOLERANCES
 
 MIN_DEVIATION = 0.02  # of a channel, in its unit, as in pre-training
 REFERENCE = "the graphs' own answers in ONNX Runtime, taken when the bundle was repacked"

@@ -55,7 +55,7 @@ def _starts(episodes: EpisodeSet, steps: int) -> Tensor:
 def action_errors(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """Root mean square error of replayed actions, and that of answering the mean action."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
     observations, actions = episodes.observations_RO[rows], episodes.actions_RA[rows]
     mean, _ = model.encode_skill(observations, actions)
     skill = torch.tanh(mean).unsqueeze(1).expand(-1, horizon, -1)
@@ -115,7 +115,7 @@ def _moved_errors(predicted: Tensor, now: Tensor, later: Tensor, subtasks: Mappi
 def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """KL divergences in nats, averaged over segments."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
     observations = episodes.observations_RO[rows]
     mean, std = model.encode_skill(observations, episodes.actions_RA[rows])
     prior_mean, prior_std = model.prior(model.encode(observations[:, 0]))

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from skimo_core.domain.domain import Domain
 
 from .data import EpisodeSet
+from .device import Repeated, make_adam
 from .hindsight import NEVER, Goals, GoalSource, draw_goals, goal_source, steps_until
 from .models.agent import SkillModel
 from .posterior import CHUNK_ROWS, posteriors
@@ -92,7 +93,7 @@ def rolled_out(model: SkillModel, data: ValueData, rows: Tensor, skills: int, no
 def discounted_times(data: ValueData, rows: Tensor, goals: Goals, offsets: list[int], config: ValueConfig) -> Tensor:
     """Targets [N, B] of the rows at these offsets from `rows`, UNKNOWN where the episode ends too soon to tell."""
     wait = steps_until(data.goals, rows, goals, offsets, data.longest)
-    left = data.goals.ends_R[rows] - rows - torch.tensor(offsets, device=rows.device).unsqueeze(1)
+    left = torch.stack([data.goals.ends_R[rows] - rows - offset for offset in offsets])
     never = torch.where(left >= config.censor_steps, 0.0, UNKNOWN)
     return torch.where(wait < NEVER, config.discount ** wait.clamp(max=data.longest).float(), never)
 
@@ -125,21 +126,33 @@ def value_loss(model: SkillModel, batch: ValueBatch) -> Tensor:
     return (error * known).sum() / known.sum().clamp(min=1)
 
 
-def train_value(model: SkillModel, episodes: EpisodeSet, domain: Domain, config: ValueConfig) -> list[dict[str, float]]:
-    """Train `model.value` in place, all else frozen; returns the curve (update, loss)."""
+def train_value(
+    model: SkillModel, episodes: EpisodeSet, domain: Domain, config: ValueConfig, *, capture: bool = True
+) -> list[dict[str, float]]:
+    """Train `model.value` in place, all else frozen, where it and the episodes are; returns the curve (update, loss).
+
+    Args:
+        capture: on CUDA, each update is one captured graph.
+    """
     data = prepare(model, episodes, domain)
     starts = episodes.windows(config.skills * model.config.horizon)
-    generator = torch.Generator().manual_seed(config.seed)
-    parameters = list(model.value.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-    curve: list[dict[str, float]] = []
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="goal value"):
-        anneal(optimizer, config.learning_rate, update / config.updates)
-        rows = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
+    device = starts.device
+    generator = torch.Generator(device=device).manual_seed(config.seed)
+    optimizer = make_adam(model.value.parameters(), config.learning_rate)
+
+    def once() -> Tensor:
+        rows = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
         loss = value_loss(model, value_batch(model, data, rows, config, generator))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        return loss.detach()
+
+    curve: list[dict[str, float]] = []
+    repeated = Repeated(once, generator, capture=capture)
+    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="goal value"):
+        anneal(optimizer, config.learning_rate, update / config.updates)
+        loss = repeated()
         if update % 100 == 99 or update + 1 == config.updates:
-            curve.append({"update": update + 1, "value_loss": float(loss.detach())})
+            curve.append({"update": update + 1, "value_loss": float(loss)})
     return curve

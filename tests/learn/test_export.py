@@ -20,16 +20,14 @@ from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_learn import cli
 from skimo_learn.checkpoint import CHECKPOINT, read_checkpoint
-from skimo_learn.data import EpisodeSet
+from skimo_learn.data import PARITY_INPUTS, EpisodeSet, parity_inputs
 from skimo_learn.export import (
-    PARITY_INPUTS,
     TOLERANCE,
     TrainedRun,
     export_bundle,
     load_run,
     measure_parity,
     parity_cases,
-    parity_inputs,
 )
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.models.agent import ModelConfig, SkillModel
