@@ -154,10 +154,13 @@ def summary(report: Mapping[str, Any]) -> str:
             )
     for goals in ("named", "hindsight"):
         for kind, entry in value[goals].items():
-            within = entry["within"]
             lines.append(
                 f"value of {goals} goals on {kind} latents: explained variance {entry['explained_variance']:.3f}, "
-                f"calibration gap {entry['calibration_gap']:.4f}; reached within {value['plan_steps']} steps: "
-                f"{within['share']:.0%}, AUC {within['auc']:.3f}, Brier {within['brier']:.3f}"
+                f"calibration gap {entry['calibration_gap']:.4f}"
             )
+            if (ahead := entry["ahead"])["count"]:
+                lines.append(
+                    f"  of goals not holding yet {ahead['share']:.0%} are reached within {value['plan_steps']} steps: "
+                    f"AUC {ahead['auc']:.3f}, Brier {ahead['brier']:.3f}"
+                )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ Of each, on encoded latents and on those predicted after the most skills trained
                  in ten bins of the value how often it came true, beside what the value implies of the probability p:
                  (v - g) / (1 - g) <= p <= v / g with g = discount^L, because g^(steps / L) lies between g and 1 where
                  the goal is reached in time, and between 0 and g where it isn't. `brier` is of the middle of the two.
+    ahead        the same of the states alone in which the goal doesn't hold already
 States whose episode ends too soon to tell are left out of each.
 
 Dimensions: B states, D latent, K sub-tasks.
@@ -107,7 +108,7 @@ def _chunks(rows: Tensor, goals: Goals) -> Iterator[tuple[Tensor, Goals]]:
 
 def _judged(asked: Asked, reach: float) -> dict[str, Any]:
     """`reach`: the value of a goal that is reached at the plan's very end."""
-    known = asked.targets_B != UNKNOWN
+    known, ahead = asked.targets_B != UNKNOWN, asked.targets_B != 1.0
     value, target = asked.value_B[known], asked.targets_B[known]
     bins = [
         {"predicted": float(value[chosen].mean()), "true": float(target[chosen].mean()), "count": int(chosen.sum())}
@@ -120,12 +121,15 @@ def _judged(asked: Asked, reach: float) -> dict[str, Any]:
         "calibration_gap": gap,
         "bins": bins,
         "within": reliability(asked.value_B, asked.within_B, reach),
+        "ahead": reliability(asked.value_B[ahead], asked.within_B[ahead], reach),
     }
 
 
 def reliability(value_B: Tensor, within_B: Tensor, reach: float) -> dict[str, Any]:
-    """How far values tell whether goals are reached in time; see the top of the file."""
+    """How far values tell whether goals are reached in time; see the top of the file. The count alone if it is 0."""
     known = within_B != UNKNOWN
+    if not known.any():
+        return {"count": 0}
     value, reached = value_B[known], within_B[known]
     low, high = ((value - reach) / (1.0 - reach)).clamp(0.0, 1.0), (value / reach).clamp(0.0, 1.0)
     bins = [
@@ -139,7 +143,8 @@ def reliability(value_B: Tensor, within_B: Tensor, reach: float) -> dict[str, An
         for chosen in _binned(value)
     ]
     brier = float(((low + high) / 2.0 - reached).square().mean())
-    return {"share": float(reached.mean()), "auc": auc(value, reached), "brier": brier, "bins": bins}
+    about = {"count": len(value), "share": float(reached.mean()), "auc": auc(value, reached), "brier": brier}
+    return {**about, "bins": bins}
 
 
 def auc(score_B: Tensor, true_B: Tensor) -> float:

@@ -103,13 +103,15 @@ def test_the_report_says_how_good_it_is_for_named_and_for_drawn_goals(
             within = entry["within"]
             assert 0.0 < within["share"] < 1.0 and 0.0 <= within["brier"] <= 1.0
             assert all(b["at_least"] <= b["at_most"] + 1e-6 for b in within["bins"])
+            assert 0 < entry["ahead"]["count"] < within["count"] == sum(b["count"] for b in within["bins"])
     assert value_report(model, episodes, data, config, plan_steps=30) == report
 
 
 def test_reliability_leaves_out_what_is_unknown_and_bounds_what_values_imply() -> None:
     value = torch.tensor([0.05, 0.05, 0.95, 0.95, 0.5])
     found = reliability(value, torch.tensor([0.0, 1.0, 1.0, 1.0, UNKNOWN]), 0.4)
-    assert found["share"] == pytest.approx(0.75)
+    assert found["share"] == pytest.approx(0.75) and found["count"] == 4
+    assert reliability(value[4:], torch.tensor([UNKNOWN]), 0.4) == {"count": 0}
     low, high = found["bins"]
     assert (low["count"], low["reached"], high["count"], high["reached"]) == (2, 0.5, 2, 1.0)
     assert (low["at_least"], low["at_most"]) == pytest.approx((0.0, 0.125))
