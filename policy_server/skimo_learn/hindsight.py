@@ -153,11 +153,12 @@ def draw_goals(source: GoalSource, rows_B: Tensor, horizon: int, config: ValueCo
     uniform = _Uniform(len(rows_B), rng)
     named = uniform() < (config.named if len(source.named_KO) else 0.0)
     foreign = uniform() < config.other / max(1.0 - config.named, 1e-9)
-    taken = torch.where(foreign, _elsewhere(source, rows_B, uniform), _later(source, rows_B, horizon, config, uniform))
-    channels = _channels(source, config, uniform)
-    tolerance = _tolerances(source, channels, config, uniform)
-    moved = tolerance * (2.0 * uniform(len(tolerance[0])) - 1.0) * config.jitter / _root_size(channels)
-    values, weights = (source.observations_RO[taken] + moved) * channels, channels / tolerance
+    values, weights = _recorded(source, rows_B, foreign, horizon, config, uniform)
+    for _ in range(config.redraws):
+        off = (source.observations_RO[rows_B] - values) * weights
+        holds = off.square().sum(1, keepdim=True) < 1.0
+        anew = _recorded(source, rows_B, foreign, horizon, config, uniform)
+        values, weights = torch.where(holds, anew[0], values), torch.where(holds, anew[1], weights)
     if len(source.named_KO):
         which = _below(uniform(), torch.full_like(rows_B, len(source.named_KO)))
         values = torch.where(named.unsqueeze(1), source.named_KO[which], values)
@@ -180,6 +181,18 @@ def steps_until(source: GoalSource, rows_B: Tensor, goals: Goals, offsets: Seque
     first = at.flip(1).cummin(1).values.flip(1)
     wait = torch.stack([first[:, offset] - offset for offset in offsets])
     return torch.where(wait < look_ahead, wait, NEVER)
+
+
+def _recorded(
+    source: GoalSource, rows_B: Tensor, foreign_B: Tensor, horizon: int, config: ValueConfig, uniform: _Uniform
+) -> tuple[Tensor, Tensor]:
+    """Values and weights [B, O] of goals that are some channels of a recorded row, of another episode or later."""
+    later = _later(source, rows_B, horizon, config, uniform)
+    taken = torch.where(foreign_B, _elsewhere(source, rows_B, uniform), later)
+    channels = _channels(source, config, uniform)
+    tolerance = _tolerances(source, channels, config, uniform)
+    moved = tolerance * (2.0 * uniform(len(tolerance[0])) - 1.0) * config.jitter / _root_size(channels)
+    return (source.observations_RO[taken] + moved) * channels, channels / tolerance
 
 
 class _Uniform:

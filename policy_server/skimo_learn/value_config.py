@@ -26,6 +26,7 @@ class ValueConfig:
         tolerance_low, tolerance_high: of goals not named, in deviations of the data: drawn log-uniformly between.
         tolerance_spread: and each channel's once more, between 1 over this and this times as much.
         tolerance_named: share of those goals that have the named sub-tasks' tolerances instead.
+        redraws: how often a goal not named that holds already is drawn anew: most objects stand still most of the time.
         jitter: by how much of its tolerance a goal is moved off the recorded row, at most.
     """
 
@@ -47,13 +48,14 @@ class ValueConfig:
     tolerance_high: float = 1.0
     tolerance_spread: float = 2.0
     tolerance_named: float = 0.25
+    redraws: int = 2
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.updates < 0 or self.batch < 1 or self.skills < 0 or self.near_skills < 1:
+        if self.updates < 0 or self.batch < 1 or min(self.skills, self.redraws) < 0 or self.near_skills < 1:
             raise SpecError(
                 f"value: updates {self.updates} (>= 0), batch {self.batch} (>= 1), skills {self.skills} (>= 0), "
-                f"near_skills {self.near_skills} (>= 1)"
+                f"redraws {self.redraws} (>= 0), near_skills {self.near_skills} (>= 1)"
             )
         if not 0 < self.discount < 1:
             raise SpecError(f"value: discount {self.discount} must lie in (0, 1)")

@@ -15,7 +15,7 @@ from skimo_learn.data import EpisodeSet
 from skimo_learn.hindsight import NEVER, Goals, GoalSource, channel_sets, draw_goals, goal_source, steps_until
 from skimo_learn.value_config import ValueConfig
 
-LATER = ValueConfig(named=0.0, other=0.0)
+LATER = ValueConfig(named=0.0, other=0.0, redraws=0)
 CHANNELS = {"joint 1": 0, "microwave": 22, "kettle.y": 24}
 
 
@@ -78,6 +78,16 @@ def test_a_later_row_reaches_its_goal_and_near_ones_soon(episodes: EpisodeSet, d
         rows, goals = drawn(source, replace(LATER, near=share, near_skills=2))
         wait = steps_until(source, rows, goals, [0], 81)[0]
         assert bound / 2 < int(wait.max()) <= bound
+
+
+def test_goals_that_hold_already_are_drawn_anew(episodes: EpisodeSet, domain: Domain) -> None:
+    source = source_of(episodes, domain)
+    held = []
+    for redraws in (0, 1, 3):
+        rows, goals = drawn(source, replace(LATER, redraws=redraws))
+        held.append(float((distances(source, rows, goals) < 1.0).float().mean()))
+        assert int(steps_until(source, rows, goals, [0], 81).max()) < NEVER  # still of the same episode
+    assert held[0] > held[1] + 0.05 > held[2] + 0.05 > 0.05
 
 
 def test_goals_come_in_the_shares_asked_for(episodes: EpisodeSet, domain: Domain) -> None:
@@ -176,6 +186,7 @@ def test_the_same_seed_draws_the_same_goals(episodes: EpisodeSet, domain: Domain
         {"named": 1.5},
         {"named": 0.8, "other": 0.3},
         {"near_skills": 0},
+        {"redraws": -1},
         {"tolerance_low": 0.0},
         {"tolerance_low": 2.0},
         {"tolerance_spread": 0.5},
