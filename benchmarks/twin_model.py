@@ -65,8 +65,8 @@ class TwinModel:
     def prior(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self._engine.prior(self._truly(latent_BD))
 
-    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
-        return self._engine.goal_value(self._truly(latent_BD), goal_BO, mask_BO)
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, weight_BO: FloatArray) -> FloatArray:
+        return self._engine.goal_value(self._truly(latent_BD), goal_BO, weight_BO)
 
     def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
         return self._engine.reward(self._truly(latent_BD), skill_BZ)

@@ -35,12 +35,12 @@ def save_checkpoint(
     Raises:
         SetupError: it can't be written; what was there is as it was.
     """
-    tensors: dict[str, Tensor] = {k: v.contiguous() for k, v in (extra or {}).items()}
+    tensors: dict[str, Tensor] = {k: v.cpu().contiguous() for k, v in (extra or {}).items()}
     for prefix, module in modules.items():
-        tensors |= {f"{prefix}/{k}": v.detach().contiguous().clone() for k, v in module.state_dict().items()}
+        tensors |= {f"{prefix}/{k}": v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
     if optimizer is not None:
         for index, entry in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{index}/{k}": torch.as_tensor(v).clone() for k, v in entry.items()}
+            tensors |= {f"adam/{index}/{k}": torch.as_tensor(v).cpu().clone() for k, v in entry.items()}
     tensors |= {f"rng/{name}": g.get_state() for name, g in generators.items()}
     temporary = run / f".{CHECKPOINT}.part"
     try:

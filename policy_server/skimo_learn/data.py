@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,12 @@ from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits, load_limits
-from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.fit import ACTION_SLACK, unnamed, why_unlike
 
 FloatArray = npt.NDArray[np.float32]
+PARITY_INPUTS = 1000
+PARITY_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,11 @@ class EpisodeSet:
     def __len__(self) -> int:
         return len(self.steps_E)
 
+    def ranges(self) -> dict[str, list[float]]:
+        """The lowest and the highest value of each channel, in its unit."""
+        low, high = self.observations_RO.amin(0), self.observations_RO.amax(0)
+        return {"low": low.tolist(), "high": high.tolist()}
+
     def windows(self, steps: int) -> Tensor:
         """First rows of all windows of `steps` actions (and `steps` + 1 observations) that fit in an episode.
 
@@ -114,7 +120,11 @@ class EpisodeSet:
                 f"the longest of {len(self)} episodes has {int(self.steps_E.max())} steps, a window needs {steps}; "
                 "use fewer skills per window or longer episodes"
             )
-        return torch.cat(fitting)
+        return torch.cat(fitting).to(self.observations_RO.device)
+
+    def to(self, device: torch.device) -> EpisodeSet:
+        """The same with observations and actions there; the tables stay where they are."""
+        return replace(self, observations_RO=self.observations_RO.to(device), actions_RA=self.actions_RA.to(device))
 
     def select(self, episodes: Sequence[int]) -> EpisodeSet:
         """A copy with some of the episodes."""
@@ -139,6 +149,15 @@ class EpisodeSet:
         return self.select(kept), self.select(test)
 
 
+def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:
+    """Random held-out segments that a checkpoint keeps, so that exporting needs no data."""
+    starts = held_out.windows(horizon)
+    generator = torch.Generator().manual_seed(PARITY_SEED)
+    rows = starts[torch.randint(len(starts), (PARITY_INPUTS,), generator=generator)].unsqueeze(1)
+    rows = rows + torch.arange(horizon)
+    return {"observations": held_out.observations_RO[rows], "actions": held_out.actions_RA[rows]}
+
+
 def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = None) -> EpisodeSet:
     """Episodes of folders of recordings, through their digest-checked array caches.
 
@@ -152,6 +171,8 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
         EpisodeError: nothing there, or something damaged or mis-shaped, or of another domain, robot, rate or other
             channels; names file, episode and field.
     """
+    from skimo_core.episodes.cache import load_folder  # reads recordings: training from arrays needs no MCAP
+
     robot = robot or load_limits(domain.robot)
     observations, actions, digests = [], [], {}
     made_with = UNKNOWN

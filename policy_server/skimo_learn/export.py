@@ -29,15 +29,14 @@ from skimo_server.kinds import SKIMO
 from skimo_server.planner_config import PlannerConfig
 
 from .checkpoint import load_weights, part, read_checkpoint
-from .data import EpisodeSet
+from .data import PARITY_SEED
 from .graphs import bundle_graphs
 from .models.agent import SkillModel
 from .recipes import Recipe
 
 TOLERANCE = 1e-5
-PARITY_INPUTS = 1000
 RECORDED_INPUTS = 128  # of them go into the bundle
-PARITY_SEED = 0
+TOLERANCES = 0.05, 1.0  # of the recorded goals, in deviations
 
 Case = tuple[dict[str, Tensor], dict[str, Tensor]]
 
@@ -53,20 +52,11 @@ class TrainedRun:
     parity_actions_BHA: Tensor
 
 
-def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:
-    """Random held-out segments that a checkpoint keeps, so that exporting needs no data."""
-    starts = held_out.windows(horizon)
-    generator = torch.Generator().manual_seed(PARITY_SEED)
-    rows = starts[torch.randint(len(starts), (PARITY_INPUTS,), generator=generator)].unsqueeze(1)
-    rows = rows + torch.arange(horizon)
-    return {"observations": held_out.observations_RO[rows], "actions": held_out.actions_RA[rows]}
-
-
 def load_run(run: Path) -> TrainedRun:
     """Read a run folder's checkpoint.
 
     Raises:
-        SpecError: none there, damaged, or its pre-training isn't finished.
+        SpecError: none there, damaged, of a version before goals had tolerances, or its training isn't finished.
     """
     tensors, state = read_checkpoint(run)
     recipe = Recipe.from_dict(state["recipe"])
@@ -75,6 +65,10 @@ def load_run(run: Path) -> TrainedRun:
         raise SpecError(
             f"{run.name}: stopped at update {state['update']} of {recipe.pretrain.updates}; "
             "run `skimo pretrain` again with the same --out to finish it"
+        )
+    if "ranges" not in state:
+        raise SpecError(
+            f"{run.name}: an older version trained it, whose goal value reads no tolerances; train it again"
         )
     model = SkillModel(recipe.model)
     load_weights(model, part(tensors, "model"), run)
@@ -134,6 +128,7 @@ def export_bundle(
         commit=run.state["commit"],
         domain=domain.named,
         robot=made_with,
+        ranges=run.state["ranges"],
         parent_id=parent_id,
     )
 
@@ -169,7 +164,7 @@ def recorded_answers(run: TrainedRun, cases: Mapping[str, Case]) -> dict[str, np
     """The first inputs of these graphs and torch's answers, by the names of `skimo_server.parity`."""
     asked = {port: value for inputs, _ in cases.values() for port, value in inputs.items()}
     found = {"observations": run.parity_observations_BHO}
-    ports = {"actions": "actions", "skills": "skill", "goals": "goal", "masks": "mask"}
+    ports = {"actions": "actions", "skills": "skill", "goals": "goal", "weights": "weight"}
     found |= {name: asked[port] for name, port in ports.items() if port in asked}
     found |= {f"{graph}.{port}": value for graph, (_, answers) in cases.items() for port, value in answers.items()}
     return {name: value[:RECORDED_INPUTS].numpy() for name, value in found.items()}
@@ -189,6 +184,9 @@ def parity_cases(run: TrainedRun) -> dict[str, Case]:
     prior_mean, prior_std = m.prior(latent)
     mask = (torch.rand(observation.shape, generator=generator) < 0.2).float()
     goal = observation[torch.randperm(len(observation), generator=generator)] * mask
+    low, high = TOLERANCES
+    tolerance = low * (high / low) ** torch.rand((len(goal), 1), generator=generator)
+    weight = mask / (tolerance * m.std_O)
     dynamics = {"next_latent": m.dynamics(latent, skill)}
     if m.config.members > 1:
         dynamics["disagreement"] = m.dynamics.disagreement(latent, skill)
@@ -197,7 +195,10 @@ def parity_cases(run: TrainedRun) -> dict[str, Case]:
         "prior": ({"latent": latent}, {"mean": prior_mean, "std": prior_std}),
         "dynamics": ({"latent": latent, "skill": skill}, dynamics),
         "decode": ({"latent": latent}, {"observation": m.decode(latent)}),
-        "goal_value": ({"latent": latent, "goal": goal, "mask": mask}, {"value": m.goal_value(latent, goal, mask)}),
+        "goal_value": (
+            {"latent": latent, "goal": goal, "weight": weight},
+            {"value": m.goal_value(latent, goal, weight)},
+        ),
         "skill_policy": ({"observation": observation, "skill": skill}, {"action": m.act(observation, skill)}),
         "skill_encoder": ({"observations": segments, "actions": actions}, {"mean": mean, "std": std}),
     }

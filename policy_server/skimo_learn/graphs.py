@@ -87,10 +87,13 @@ def _decode(model: SkillModel) -> bytes:
 
 def _goal_value(model: SkillModel) -> bytes:
     c = model.config
-    ports = {"latent": [c.latent], "goal": [c.observation], "mask": [c.observation]}
+    ports = {"latent": [c.latent], "goal": [c.observation], "weight": [c.observation]}
     g = NetworkBuilder(ports, fast_elu=True)
-    goal = g.op("Mul", _normalise(g, model, "goal"), "mask")
-    logit = g.mlp(g.op("Concat", "latent", goal, "mask", axis=1), model.value.net)
+    asked = g.op("Relu", g.op("Sign", "weight"))
+    goal = g.op("Mul", _normalise(g, model, "goal"), asked)
+    scaled = g.op("Relu", g.op("Mul", "weight", g.constant(model.std_O.numpy())))
+    precision = g.op("Log", g.op("Add", scaled, g.constant(1.0)))
+    logit = g.mlp(g.op("Concat", "latent", goal, precision, axis=1), model.value.net)
     g.output(g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1], np.int64))), "value")
     return g.build()
 

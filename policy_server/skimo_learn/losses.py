@@ -103,11 +103,13 @@ def skimo_loss(
     skill = torch.tanh(mean if generator is None else mean + std * _standard(mean, generator))
     seen, executed = segments, actions
     if config.policy_steps and generator is not None:
-        steps = torch.rand((len(segments), horizon), generator=generator).argsort(1)[:, : config.policy_steps]
-        rows = torch.arange(len(segments)).unsqueeze(1)
+        steps = torch.rand((len(segments), horizon), generator=generator, device=segments.device).argsort(1)[
+            :, : config.policy_steps
+        ]
+        rows = torch.arange(len(segments), device=segments.device).unsqueeze(1)
         seen, executed, features = segments[rows, steps], actions[rows, steps], features[rows, steps]
     if config.policy_noise and generator is not None:
-        spread = 2.0 * torch.rand(seen.shape, generator=generator) - 1.0
+        spread = 2.0 * torch.rand(seen.shape, generator=generator, device=seen.device) - 1.0
         features = model.features(seen + spread * (config.policy_noise * noise_O))
     action_error, metrics = _action_error(model, config, features, skill, executed)
     kl = normal.kl_standard(mean, std).mean()
@@ -181,4 +183,4 @@ def _decoder_error(model: SkillModel, config: LossConfig, latent: Tensor, states
 
 
 def _standard(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator)
+    return torch.randn(like.shape, generator=generator, device=like.device)

@@ -21,9 +21,10 @@ def posteriors(model: SkillModel, episodes: EpisodeSet) -> tuple[Tensor, Tensor,
     Where none fits, the mean is 0 and the deviation 1.
     """
     rows, horizon = len(episodes.observations_RO), model.config.horizon
-    means, stds = torch.zeros(rows, model.config.skill), torch.ones(rows, model.config.skill)
+    means = episodes.observations_RO.new_zeros(rows, model.config.skill)
+    stds = torch.ones_like(means)
     starts = episodes.windows(horizon)
     for chunk in starts.split(CHUNK_ROWS):
-        steps = chunk.unsqueeze(1) + torch.arange(horizon)
+        steps = chunk.unsqueeze(1) + torch.arange(horizon, device=chunk.device)
         means[chunk], stds[chunk] = model.encode_skill(episodes.observations_RO[steps], episodes.actions_RA[steps])
     return starts, means, stds

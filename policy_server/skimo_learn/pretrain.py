@@ -5,7 +5,8 @@ A run folder holds
     metrics.jsonl            one line per logged update and per evaluation on held-out episodes
     checkpoint.safetensors   everything needed to go on (checkpoint.py)
     report.json              what report.py measured at the end
-The same recipe, data and seed give the same curve on the same machine and thread count, whether interrupted or not.
+The same recipe, data and seed give the same curve on the same machine and thread count, whether interrupted or not. On
+another device the curve is another one, of the same quality.
 
 Dimensions: B windows, W states of a window, N skills, H skill horizon, R rows of all episodes, O observation, A action.
 """
@@ -29,6 +30,7 @@ from skimo_core.domain.domain import Domain
 
 from .checkpoint import CHECKPOINT, load_weights, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet
+from .device import Repeated, make_adam
 from .losses import Metrics, skimo_loss
 from .models.agent import SkillModel
 from .pretrain_config import PretrainConfig
@@ -51,33 +53,38 @@ class Windows:
 
     def gather(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised observations [B, W, O] and actions [B, N, H, A] of the chosen windows."""
-        rows = self.first_rows[chosen].unsqueeze(1) + torch.arange(self.skills * self.horizon + 1)
+        steps = torch.arange(self.skills * self.horizon + 1, device=chosen.device)
+        rows = self.first_rows[chosen].unsqueeze(1) + steps
         observations = self.observations_RO[rows]
         actions = self.actions_RA[rows[:, :-1]]
         return observations, actions.view(len(chosen), self.skills, self.horizon, -1)
 
 
 class Pretrainer:
-    """The training state and its one step; `run` below drives it."""
+    """The training state and its one step; `pretrain` below drives it. It runs where the episodes are."""
 
-    def __init__(self, recipe: Recipe, domain: Domain, train: EpisodeSet, held_out: EpisodeSet) -> None:
+    def __init__(
+        self, recipe: Recipe, domain: Domain, train: EpisodeSet, held_out: EpisodeSet, *, capture: bool = True
+    ) -> None:
+        """Args: capture: on CUDA, each update is one captured graph (device.py)."""
         self.recipe = recipe
+        self.device = device = train.observations_RO.device
         self.config: PretrainConfig = recipe.pretrain
         torch.set_num_threads(self.config.threads)
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.model = SkillModel(recipe.model)
-        self.model.fit_normalisation(train.observations_RO)
+        self.model.fit_normalisation(train.observations_RO.cpu())
+        self.model.to(device)
         self.target_encoder = copy.deepcopy(self.model.encoder).requires_grad_(False)
         self.parameters = [p for name, p in self.model.named_parameters() if not name.startswith("value.")]
-        self.optimizer = torch.optim.Adam(
-            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_eps, fused=True
-        )
-        self.generator = torch.Generator().manual_seed(self.config.seed)
-        self.noise_O = torch.from_numpy(domain.noise) / self.model.std_O
+        self.optimizer = make_adam(self.parameters, self.config.learning_rate, eps=self.config.adam_eps)
+        self.generator = torch.Generator(device=device).manual_seed(self.config.seed)
+        self.noise_O = torch.from_numpy(domain.noise).to(device) / self.model.std_O
         self.train, self.held_out = self._windows(train), self._windows(held_out)
         self.update = 0
         self.elapsed_s = 0.0
+        self._repeated = Repeated(self._update, self.generator, capture=capture)
 
     def _windows(self, episodes: EpisodeSet) -> Windows:
         c = self.config
@@ -92,24 +99,28 @@ class Pretrainer:
     def step(self, progress: float) -> Metrics:
         """One update; `progress` in 0..1 sets the learning rate."""
         self._set_learning_rate(progress)
-        chosen = torch.randint(len(self.train.first_rows), (self.config.batch,), generator=self.generator)
+        metrics = self._repeated()
+        self.update += 1
+        if self.update % self.config.target_every == 0:
+            slow, fast = ([p.detach() for p in net.parameters()] for net in (self.target_encoder, self.model.encoder))
+            torch._foreach_lerp_(slow, fast, 1.0 - self.config.target_keep)
+        return metrics
+
+    def _update(self) -> Metrics:
+        count = len(self.train.first_rows)
+        chosen = torch.randint(count, (self.config.batch,), generator=self.generator, device=self.device)
         loss, metrics = self._loss(self.train, chosen, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         metrics["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
-        self.update += 1
-        if self.update % self.config.target_every == 0:
-            online = [p.detach() for p in self.model.encoder.parameters()]
-            for slow, fast in zip(self.target_encoder.parameters(), online):
-                slow.lerp_(fast, 1.0 - self.config.target_keep)
         return metrics
 
     @torch.no_grad()
     def evaluate(self) -> Metrics:
         """The losses on held-out windows, evenly spread, with modes instead of samples."""
         count = len(self.held_out.first_rows)
-        chosen = torch.linspace(0, count - 1, min(EVALUATION_WINDOWS, count)).long()
+        chosen = torch.linspace(0, count - 1, min(EVALUATION_WINDOWS, count)).long().to(self.device)
         return self._loss(self.held_out, chosen, None)[1]
 
     def _loss(self, windows: Windows, chosen: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
@@ -135,12 +146,18 @@ class Pretrainer:
             modules={"model": self.model, "target": self.target_encoder},
             optimizer=self.optimizer,
             generators={"train": self.generator},
-            state={"update": self.update, "elapsed_s": self.elapsed_s, "recipe": self.recipe.to_dict(), **state},
+            state={
+                "update": self.update,
+                "elapsed_s": self.elapsed_s,
+                "device": self.device.type,
+                "recipe": self.recipe.to_dict(),
+                **state,
+            },
             extra=extra,
         )
 
     def load(self, run: Path) -> dict[str, Any]:
-        """Go on from a checkpoint; returns its JSON state.
+        """Go on from a checkpoint; returns its JSON state. Made on another device, it goes on with other draws.
 
         Raises:
             SpecError: it was made with another recipe, or by another version.
@@ -151,8 +168,11 @@ class Pretrainer:
         load_weights(self.model, part(tensors, "model"), run)
         load_weights(self.target_encoder, part(tensors, "target"), run)
         restore_adam(self.optimizer, tensors)
-        self.generator.set_state(tensors["rng/train"])
         self.update, self.elapsed_s = int(state["update"]), float(state["elapsed_s"])
+        if state["device"] == self.device.type:
+            self.generator.set_state(tensors["rng/train"])
+        else:
+            self.generator.manual_seed(self.config.seed + self.update)
         return state
 
 

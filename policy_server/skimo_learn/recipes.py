@@ -93,7 +93,7 @@ def compact() -> Recipe:
         loss=LossConfig(
             kl_weight=0.08, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False, policy_steps=3
         ),
-        pretrain=PretrainConfig(updates=18_000, threads=1),
+        pretrain=PretrainConfig(updates=18_000),
         refine=RefineConfig(updates=20_000, learning_rate=2e-3),
         correct=RefineConfig(updates=12_000, perturbation_rad=0.05),
         value=ValueConfig(updates=4_000),

@@ -25,6 +25,7 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.contract.specs import ActionSpec
 
 from .data import EpisodeSet
+from .device import Repeated, make_adam
 from .models.agent import SkillModel
 from .posterior import posteriors
 from .schedule import anneal
@@ -65,20 +66,24 @@ class RefineConfig:
 
 
 def refine_policy(
-    model: SkillModel, episodes: EpisodeSet, config: RefineConfig, action: ActionSpec
+    model: SkillModel, episodes: EpisodeSet, config: RefineConfig, action: ActionSpec, *, capture: bool = True
 ) -> list[dict[str, float]]:
-    """Train `model.skill_policy` in place; returns the curve (update, action_mse)."""
+    """Train `model.skill_policy` in place, where it and the episodes are; returns the curve (update, action_mse).
+
+    Args:
+        capture: on CUDA, each update is one captured graph.
+    """
     if not config.updates:
         return []
     starts, means_RZ, stds_RZ = posteriors(model, episodes)
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.Adam(model.skill_policy.parameters(), lr=config.learning_rate, fused=True)
-    curve: list[dict[str, float]] = []
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="skill policy"):
-        anneal(optimizer, config.learning_rate, update / config.updates)
-        start = starts[torch.randint(len(starts), (config.batch,), generator=generator)]
-        row = start + torch.randint(model.config.horizon, start.shape, generator=generator)
-        eps = torch.randn((config.batch, model.config.skill), generator=generator)
+    device = starts.device
+    generator = torch.Generator(device=device).manual_seed(config.seed)
+    optimizer = make_adam(model.skill_policy.parameters(), config.learning_rate)
+
+    def once() -> Tensor:
+        start = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
+        row = start + torch.randint(model.config.horizon, start.shape, generator=generator, device=device)
+        eps = torch.randn((config.batch, model.config.skill), generator=generator, device=device)
         skill = torch.tanh(means_RZ[start] + stds_RZ[start] * eps)
         seen, wanted = episodes.observations_RO[row], episodes.actions_RA[row]
         if config.perturbation_rad > 0:
@@ -89,8 +94,15 @@ def refine_policy(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        return loss.detach()
+
+    curve: list[dict[str, float]] = []
+    repeated = Repeated(once, generator, capture=capture)
+    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="skill policy"):
+        anneal(optimizer, config.learning_rate, update / config.updates)
+        loss = repeated()
         if update % 1000 == 999 or update + 1 == config.updates:
-            curve.append({"update": update + 1, "action_mse": float(loss.detach())})
+            curve.append({"update": update + 1, "action_mse": float(loss)})
     return curve
 
 
@@ -99,8 +111,8 @@ def perturb(
 ) -> tuple[Tensor, Tensor]:
     """Observations with some rows' joints moved, and the actions that lead back within `return_s` besides."""
     rows, joints = len(observations_BO), action.joints
-    moved = config.perturbation_rad * torch.randn((rows, joints), generator=generator)
-    moved *= torch.rand((rows, 1), generator=generator) < config.perturbed
+    moved = config.perturbation_rad * torch.randn((rows, joints), generator=generator, device=generator.device)
+    moved *= torch.rand((rows, 1), generator=generator, device=generator.device) < config.perturbed
     seen, wanted = observations_BO.clone(), actions_BA.clone()
     seen[:, :joints] += moved
     wanted[:, :joints] -= moved / (config.return_s * action.scale_rad_s)

@@ -3,12 +3,12 @@
     actions      the skill of a segment is encoded, then the skill policy is run along the recorded states
     prediction   1 ... N skills ahead, per object and only where it moved, against predicting no change
     skills       posterior KL to N(0, 1) and to the learned prior, nats
-    value        predicted against true discounted time, in bins, on encoded and on predicted latents
+    value        predicted against true discounted time, and what comes true of it (value_report.py)
 
 Averaged over all windows a model barely beats "no change", because most objects stand still most of the time: hence
 only what moved.
 
-Dimensions: B windows, N skills, H skill horizon, O observation, A action, Z skill, D latent, K sub-tasks.
+Dimensions: B windows, N skills, H skill horizon, O observation, A action, Z skill, D latent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.tasks import Subtask
@@ -25,27 +25,25 @@ from skimo_core.domain.tasks import Subtask
 from .data import EpisodeSet
 from .models import normal
 from .models.agent import SkillModel
-from .value import UNKNOWN, ValueData, prepare, rolled_out
+from .value import ValueData, prepare, rolled_out
 from .value_config import ValueConfig
+from .value_report import STRIDE, value_report
 
 MOVED = 0.05  # rad or m, distance over an object's channels
-STRIDE = 5  # control steps between windows
-BINS = 10
 
 
 @torch.no_grad()
 def held_out_report(
     model: SkillModel, episodes: EpisodeSet, domain: Domain, config: ValueConfig, *, skills: int
 ) -> dict[str, Any]:
-    """Everything above as plain JSON values."""
-    subtasks = list(domain.subtasks.values())
-    data = prepare(model, episodes, subtasks, config)
+    """Everything above as plain JSON values; `skills` is how many ahead, and how many a plan is taken to have."""
+    data = prepare(model, episodes, domain)
     report: dict[str, Any] = {
         "episodes": len(episodes),
         "actions": action_errors(model, episodes),
         "prediction": prediction_errors(model, episodes, data, domain.subtasks, skills),
         "skills": skill_divergences(model, episodes),
-        "value": value_calibration(model, episodes, data, config),
+        "value": value_report(model, episodes, data, config, plan_steps=skills * model.config.horizon),
     }
     return _rounded(report)
 
@@ -57,7 +55,7 @@ def _starts(episodes: EpisodeSet, steps: int) -> Tensor:
 def action_errors(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """Root mean square error of replayed actions, and that of answering the mean action."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
     observations, actions = episodes.observations_RO[rows], episodes.actions_RA[rows]
     mean, _ = model.encode_skill(observations, actions)
     skill = torch.tanh(mean).unsqueeze(1).expand(-1, horizon, -1)
@@ -117,7 +115,7 @@ def _moved_errors(predicted: Tensor, now: Tensor, later: Tensor, subtasks: Mappi
 def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """KL divergences in nats, averaged over segments."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon)
+    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
     observations = episodes.observations_RO[rows]
     mean, std = model.encode_skill(observations, episodes.actions_RA[rows])
     prior_mean, prior_std = model.prior(model.encode(observations[:, 0]))
@@ -126,39 +124,6 @@ def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, floa
         "prior_kl": float(normal.kl(mean, std, prior_mean, prior_std).mean()),
         "prior_mean_std": float(prior_std.mean()),
     }
-
-
-def value_calibration(model: SkillModel, episodes: EpisodeSet, data: ValueData, config: ValueConfig) -> dict[str, Any]:
-    """Calibration on latents encoded and predicted after the most skills, over all sub-tasks."""
-    rows = _starts(episodes, config.skills * model.config.horizon)
-    later = rows + config.skills * model.config.horizon
-    report = {"encoded": _calibration(model, data, data.latents_RD[later], later)}
-    if config.skills:
-        predicted = rolled_out(model, data, rows, config.skills, None)[-1]
-        report["predicted"] = _calibration(model, data, predicted, later)
-    return report
-
-
-def _calibration(model: SkillModel, data: ValueData, latents: Tensor, rows: Tensor) -> dict[str, Any]:
-    count = len(data.goals_KO)
-    values, targets = [], []
-    for k in range(count):
-        known = data.targets_RK[rows, k] != UNKNOWN
-        latent = latents[known]
-        goal, mask = (a[k].expand(len(latent), -1) for a in (data.goals_KO, data.masks_KO))
-        values.append(model.goal_value(latent, goal, mask))
-        targets.append(data.targets_RK[rows, k][known])
-    value, target = torch.cat(values), torch.cat(targets)
-    bins = []
-    for b in range(BINS):
-        chosen = (value >= b / BINS) & (value < (b + 1) / BINS) if b + 1 < BINS else value >= b / BINS
-        if chosen.any():
-            means = {"predicted": float(value[chosen].mean()), "true": float(target[chosen].mean())}
-            bins.append({**means, "count": int(chosen.sum())})
-    gap = sum(abs(b["predicted"] - b["true"]) * b["count"] for b in bins) / max(len(value), 1)
-    explained = 1.0 - float((value - target).square().mean() / target.var().clamp(min=1e-9))
-    loss = float(nn.functional.binary_cross_entropy(value, target))
-    return {"cross_entropy": loss, "explained_variance": explained, "calibration_gap": gap, "bins": bins}
 
 
 def _rounded(value: Any) -> Any:
@@ -187,9 +152,15 @@ def summary(report: Mapping[str, Any]) -> str:
                 f"prediction {k} skills ahead, objects that moved: {moved['model']:.4f}, no change "
                 f"{moved['no_change']:.4f}; arm {arm['model']:.3f}, no change {arm['no_change']:.3f} rad"
             )
-    for kind, entry in value.items():
-        lines.append(
-            f"value on {kind} latents: explained variance {entry['explained_variance']:.3f}, "
-            f"calibration gap {entry['calibration_gap']:.4f}"
-        )
+    for goals in ("named", "hindsight"):
+        for kind, entry in value[goals].items():
+            lines.append(
+                f"value of {goals} goals on {kind} latents: explained variance {entry['explained_variance']:.3f}, "
+                f"calibration gap {entry['calibration_gap']:.4f}"
+            )
+            if (ahead := entry["ahead"])["count"]:
+                lines.append(
+                    f"  of goals not holding yet {ahead['share']:.0%} are reached within {value['plan_steps']} steps: "
+                    f"AUC {ahead['auc']:.3f}, Brier {ahead['brier']:.3f}"
+                )
     return "\n".join(lines)

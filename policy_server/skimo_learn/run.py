@@ -21,8 +21,8 @@ from skimo_core.episodes.files import why_unusable
 from skimo_core.process.provenance import commit
 
 from .checkpoint import read_checkpoint
-from .data import EpisodeSet, check_widths
-from .export import parity_inputs
+from .data import EpisodeSet, check_widths, parity_inputs
+from .device import pick_device
 from .pretrain import Pretrainer, can_resume, pretrain
 from .recipes import Recipe, for_domain
 from .refine import refine_policy
@@ -31,26 +31,42 @@ from .value import train_value
 
 
 def train_run(
-    recipe: Recipe, domain: Domain, episodes: EpisodeSet, run: Path, *, minutes: float | None = None
+    recipe: Recipe,
+    domain: Domain,
+    episodes: EpisodeSet,
+    run: Path,
+    *,
+    minutes: float | None = None,
+    device: str = "auto",
+    capture: bool = True,
 ) -> dict[str, Any]:
     """Train, or go on where `run` stopped; returns the report, which is written beside the checkpoint.
+
+    Args:
+        minutes: of pre-training at most.
+        device: auto, cpu or cuda (device.py), for all parts.
+        capture: on CUDA, each update is one captured graph.
 
     Raises:
         EpisodeError: the episodes don't fit the domain.
         SpecError: `run` was begun with other settings or data, or the recipe's sizes are not the domain's.
-        SetupError: `run` can't be written to.
+        SetupError: `run` can't be written to, or there is no such device.
     """
+    place = pick_device(device)
     check_widths(episodes, domain.observation, domain.action)
     _check_sizes(recipe, domain)
     _check_folder(run)
-    train, held_out = episodes.split(recipe.pretrain.held_out)
-    trainer = Pretrainer(recipe, domain, train, held_out)
+    split = episodes.split(recipe.pretrain.held_out)
+    recorded = parity_inputs(split[1], recipe.model.horizon)
+    train, held_out = (part.to(place) for part in split)
+    trainer = Pretrainer(recipe, domain, train, held_out, capture=capture)
     state: dict[str, Any] = {
         "dataset_digests": dict(episodes.digests),
         "commit": commit(),
         "domain_digest": domain.digest,
         "domain_source": domain.source,
         "robot": asdict(episodes.robot),
+        "ranges": train.ranges(),
     }
     if can_resume(run):
         state = _checked(run, state)
@@ -58,9 +74,9 @@ def train_run(
         print(f"going on with {run} from update {trainer.update}")
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
-        "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action),
-        "correct": lambda: refine_policy(trainer.model, train, recipe.correct, domain.action),
-        "value": lambda: train_value(trainer.model, train, list(domain.subtasks.values()), recipe.value),
+        "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action, capture=capture),
+        "correct": lambda: refine_policy(trainer.model, train, recipe.correct, domain.action, capture=capture),
+        "value": lambda: train_value(trainer.model, train, domain, recipe.value, capture=capture),
     }
     curves: dict[str, Any] = state.setdefault("curves", {})
     if not curves:
@@ -70,10 +86,11 @@ def train_run(
             curves[name] = train_part()
             trainer.save(run, **state)
     state["finished"] = True
-    extra = {f"parity/{k}": v for k, v in parity_inputs(held_out, recipe.model.horizon).items()}
+    extra = {f"parity/{k}": v for k, v in recorded.items()}
     trainer.save(run, extra=extra, **state)
     report = held_out_report(trainer.model, held_out, domain, recipe.value, skills=max(recipe.pretrain.skills, 1))
     report |= {"updates": trainer.update, "elapsed_s": round(trainer.elapsed_s, 1), "threads": torch.get_num_threads()}
+    report["device"] = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
     _write_json(run / "report.json", report)
     print(summary(report))
     print(f"wrote {run}: checkpoint, metrics.jsonl, report.json")
@@ -106,7 +123,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if any(found.get(name) != state[name] for name in ("dataset_digests", "robot")):
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "finished", "curves")
+    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "ranges", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 

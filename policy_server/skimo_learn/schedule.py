@@ -18,4 +18,8 @@ def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, progress: flo
     """
     share = 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * (FINAL_SHARE + (1.0 - FINAL_SHARE) * share) * warm_up
+        rate = learning_rate * (FINAL_SHARE + (1.0 - FINAL_SHARE) * share) * warm_up
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

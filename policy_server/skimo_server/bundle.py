@@ -23,7 +23,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack
 from .planner_config import PlannerConfig, check_graphs
 from .vetting import vet
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 FORMAT_2_GRAPHS = ("decode", "dynamics", "encode", "goal_value", "prior", "skill_encoder", "skill_policy")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_SIZE = 4096  # of O, A, H, Z and D
+MAX_RANGE = 1e6  # of a channel's values, in its unit
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 
 JsonObject = Mapping[str, Any]
@@ -75,6 +76,8 @@ class Manifest:
         dataset_digests: by data set.
         domain: whose channels, actions, rate and horizon these are.
         robot: whose limits its data obeyed.
+        ranges: "low" and "high", the lowest and highest value of each channel in the training data, in its unit; empty
+            where that isn't known.
         commit: of the source that made it.
         parent_id: the bundle that it was fine-tuned from, or None.
     """
@@ -95,6 +98,7 @@ class Manifest:
     dataset_digests: Mapping[str, str] = field(default_factory=dict)
     domain: Named = UNKNOWN
     robot: Named = UNKNOWN
+    ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     commit: str = ""
     parent_id: str | None = None
     format_version: int = FORMAT_VERSION
@@ -114,6 +118,8 @@ class Manifest:
             bundle_id=self.bundle_id,
             domain=self.domain,
             robot=self.robot,
+            low_O=tuple(self.ranges.get("low", ())),
+            high_O=tuple(self.ranges.get("high", ())),
         )
 
     @property
@@ -161,6 +167,7 @@ def write_bundle(
     dataset_digests: Mapping[str, str] | None = None,
     domain: Named | None = None,
     robot: Named | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
     commit: str = "",
     parent_id: str | None = None,
 ) -> Manifest:
@@ -194,6 +201,7 @@ def write_bundle(
         dataset_digests=dataset_digests or {},
         domain=domain or UNKNOWN,
         robot=robot or UNKNOWN,
+        ranges=ranges or {},
         commit=commit,
         parent_id=parent_id,
     )
@@ -221,7 +229,8 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
     """Reads a bundle and checks hashes and manifest, but not its graphs: for what is not served.
 
     Args:
-        formats: versions that are read; one of format 2 names neither kind nor domain.
+        formats: versions that are read; one of format 2 names neither kind nor domain, one of formats 2 and 3 no
+            ranges, and its goal value reads a mask instead of weights.
 
     Raises:
         BundleError: anything missing, extra, changed, too large or not as declared; the message names the file.
@@ -332,6 +341,8 @@ def _parse_manifest(data: bytes, formats: tuple[int, ...], folder: str) -> Manif
     claimed, computed = raw.get("bundle_id"), _sha256(_json_bytes({k: v for k, v in raw.items() if k != "bundle_id"}))
     if version == 2:
         raw = _from_format_2(raw)
+    if version < 4:
+        raw = {**raw, "ranges": {}}
     wanted = {f.name for f in fields(Manifest)}
     if unknown := sorted(set(raw) ^ wanted):
         raise BundleError(f"{MANIFEST}: field {unknown[0]!r} is missing or unknown; export with this version")
@@ -396,9 +407,25 @@ def _check_body(raw: dict[str, Any]) -> None:
         value = raw[name]
         if type(value) is not int or not 1 <= value <= MAX_SIZE:
             raise BundleError(f"{MANIFEST}: {name} is {value!r}, must be a whole number of 1 to {MAX_SIZE}")
+    _check_ranges(raw["ranges"], raw["observation"])
     for text in _strings(raw):
         if _MACHINE_PATH.search(text):
             raise BundleError(f"{MANIFEST}: holds a path of a machine, {text!r}; write names or digests instead")
+
+
+def _check_ranges(ranges: dict[str, Any], observation: dict[str, Any]) -> None:
+    """Checks that there are none, or a lowest and a highest value per channel."""
+    if not ranges:
+        return
+    low, high, names = ranges.get("low"), ranges.get("high"), observation.get("names")
+    for bounds in (low, high):
+        listed = set(ranges) == {"low", "high"} and isinstance(bounds, list) and isinstance(names, list)
+        if not listed or len(bounds) != len(names):  # type: ignore[arg-type]
+            raise BundleError(f"{MANIFEST}: ranges must hold low and high, a number per channel; export again")
+        if not all(type(number) in (int, float) and abs(number) <= MAX_RANGE for number in bounds):  # type: ignore
+            raise BundleError(f"{MANIFEST}: ranges must be numbers of at most {MAX_RANGE:g} in size; export again")
+    if wrong := [i for i, (a, b) in enumerate(zip(low, high)) if a > b]:  # type: ignore[arg-type]
+        raise BundleError(f"{MANIFEST}: ranges of channel {wrong[0]}: lowest value above the highest; export again")
 
 
 def _check_types(raw: dict[str, Any]) -> None:
@@ -411,6 +438,7 @@ def _check_types(raw: dict[str, Any]) -> None:
         ("dataset_digests", dict),
         ("domain", dict),
         ("robot", dict),
+        ("ranges", dict),
         ("commit", str),
         ("parent_id", (str, type(None))),
         ("observation", dict),

@@ -84,8 +84,8 @@ class Engine:
     def decode(self, latent_BD: FloatArray) -> FloatArray:
         return self._run("decode", latent_BD)[0]
 
-    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
-        return self._run("goal_value", latent_BD, goal_BO, mask_BO)[0]
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, weight_BO: FloatArray) -> FloatArray:
+        return self._run("goal_value", latent_BD, goal_BO, weight_BO)[0]
 
     def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
         return self._run("reward", latent_BD, skill_BZ)[0]

@@ -72,7 +72,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "prior": _signature("latent BD", "mean BZ, std BZ"),
     "dynamics": _signature("latent BD, skill BZ", "next_latent BD, disagreement B?"),
     "decode": _signature("latent BD", "observation BO"),
-    "goal_value": _signature("latent BD, goal BO, mask BO", "value B"),
+    "goal_value": _signature("latent BD, goal BO, weight BO", "value B"),
     "skill_policy": _signature("observation BO, skill BZ", "action BA"),
     "skill_encoder": _signature("observations BHO, actions BHA", "mean BZ, std BZ"),
     "reward": _signature("latent BD, skill BZ", "reward B"),

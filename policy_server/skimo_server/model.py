@@ -46,8 +46,11 @@ class SkillModel(Protocol):
         """Observations [B, O] of latents, in the channels' units."""
         ...
 
-    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
-        """How near completion each goal is, [B] in 0..1 (discounted steps to completion)."""
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, weight_BO: FloatArray) -> FloatArray:
+        """How near completion each goal is, [B] in 0..1 (discounted steps to completion).
+
+        Weights are 1 over the tolerance per channel, 0 where it is no part of the goal (`Goals.precision_KO`).
+        """
         ...
 
     def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:

@@ -6,7 +6,8 @@ Promises, for a graph that `infer` accepts
   - No operator works across rows (no sum, slice, join or reshape over the batch axis) and none on constants alone, so
     nothing can be unfolded while the graph is loaded.
   - Elements and floating-point operations per row stay below the bounds here.
-  - Exp has a bounded argument, Sqrt one that can't be negative, Div a constant divisor away from zero.
+  - Exp has a bounded argument, Sqrt one that can't be negative, Log one that is away from zero, Div a constant divisor
+    that is.
 The list is what `skimo export` writes, and MatMul, Max and Neg besides. ONNX operator set 17. It never runs a graph.
 
 Dimensions: a batch dimension is written as -k, which stands for k times the rows B; others are positive.
@@ -208,6 +209,13 @@ def _sqrt(call: Call, values: list[Value]) -> tuple[float, float]:
     return 0.0, math.inf
 
 
+def _log(call: Call, values: list[Value]) -> tuple[float, float]:
+    del call
+    if values[0].low < MIN_DIVISOR:
+        raise BundleError(f"argument may be below {MIN_DIVISOR:g} and its result not finite; take it of 1 + Relu")
+    return math.log(values[0].low), math.inf
+
+
 def _clip(call: Call) -> Made:
     value = call.data()
     limits = []
@@ -358,6 +366,8 @@ RULES: Mapping[str, Rule] = {
     "Tanh": _bounded(-1.0, 1.0),
     "Sigmoid": _bounded(0.0, 1.0),
     "Exp": Rule(least=1, most=1, infer=_elementwise(_exp)),
+    "Sign": _bounded(-1.0, 1.0),
+    "Log": Rule(least=1, most=1, infer=_elementwise(_log)),
     "Sqrt": Rule(least=1, most=1, infer=_elementwise(_sqrt)),
     "Clip": Rule(least=3, most=3, infer=_clip),
     "Gemm": Rule(least=2, most=3, infer=_gemm, attributes=frozenset({"transA", "transB"})),

@@ -1,7 +1,7 @@
 """The recorded inputs of a bundle and what its networks answered to them: parity.npz.
 
     observations [N, H, O], actions [N, H, A]    segments of episodes
-    skills [N, Z], goals [N, O], masks [N, O]    under which the networks were asked
+    skills [N, Z], goals [N, O], weights [N, O]  under which the networks were asked; weights are 1 over a tolerance
     encode.latent, dynamics.next_latent, ...     each graph's outputs, as the exporter had them
 
 Observations are always there, of the other inputs those that the bundle's graphs read. Plain float32 arrays, stored
@@ -28,13 +28,14 @@ from .graphs import SIGNATURES
 PARITY_FILE = "parity.npz"
 MAX_PARITY_BYTES = 16 * 1024 * 1024
 MIN_ROWS, MAX_ROWS = 16, 1024
-RECORDED: Mapping[str, str] = {"observations": "BHO", "actions": "BHA", "skills": "BZ", "goals": "BO", "masks": "BO"}
+MAX_WEIGHT = 1e9
+RECORDED: Mapping[str, str] = {"observations": "BHO", "actions": "BHA", "skills": "BZ", "goals": "BO", "weights": "BO"}
 _SOURCES: Mapping[str, str] = {  # what a graph's input is fed, by port
     "observation": "observations",
     "latent": "encode.latent",
     "skill": "skills",
     "goal": "goals",
-    "mask": "masks",
+    "weight": "weights",
     "observations": "observations",
     "actions": "actions",
 }
@@ -70,10 +71,7 @@ def unpack(data: bytes, sizes: Mapping[str, int], graphs: Collection[str]) -> di
     wanted = {name: RECORDED[name] for name in recorded_inputs(graphs)}
     wanted |= {name: port.dims for name, port in outputs if not port.optional}
     optional = {name: port.dims for name, port in outputs if port.optional}
-    try:
-        arrays = read_arrays(data)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, SyntaxError) as error:
-        raise BundleError(f"{PARITY_FILE}: not a file of plain arrays ({error}); export the bundle again") from None
+    arrays = read_arrays(data)
     if wrong := sorted((set(wanted) - set(arrays)) | (set(arrays) - set(wanted) - set(optional))):
         raise BundleError(f"{PARITY_FILE}: {wrong[0]!r} is missing or unknown; export the bundle again")
     rows = len(arrays["observations"])
@@ -85,9 +83,9 @@ def unpack(data: bytes, sizes: Mapping[str, int], graphs: Collection[str]) -> di
             raise BundleError(
                 f"{PARITY_FILE}: {name} is {list(array.shape)}, must be finite {list(shape)}; export the bundle again"
             )
-    for name, low in (("skills", -1.0), ("actions", -1.0), ("masks", 0.0)):
-        if name in arrays and (arrays[name].min() < low - 1e-4 or arrays[name].max() > 1.0 + 1e-4):
-            raise BundleError(f"{PARITY_FILE}: {name} must lie within {low:g} and 1; export the bundle again")
+    for name, low, high in (("skills", -1.0, 1.0), ("actions", -1.0, 1.0), ("weights", 0.0, MAX_WEIGHT)):
+        if name in arrays and (arrays[name].min() < low - 1e-4 or arrays[name].max() > high + 1e-4):
+            raise BundleError(f"{PARITY_FILE}: {name} must lie within {low:g} and {high:g}; export the bundle again")
     return arrays
 
 
@@ -100,6 +98,18 @@ def feeds(graph: str, arrays: Arrays) -> dict[str, FloatArray]:
 
 
 def read_arrays(data: bytes) -> dict[str, FloatArray]:
+    """The arrays of a file by name, as they are.
+
+    Raises:
+        BundleError: not such a file, or compressed.
+    """
+    try:
+        return _read(data)
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, SyntaxError) as error:
+        raise BundleError(f"{PARITY_FILE}: not a file of plain arrays ({error}); export the bundle again") from None
+
+
+def _read(data: bytes) -> dict[str, FloatArray]:
     found: dict[str, FloatArray] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()

@@ -86,5 +86,5 @@ def goal_values(model: SkillModel, latents_BD: FloatArray, goals: Goals, done_B:
     """Goal value [B] of the sub-task open at each latent, of which `done_B` are complete; 0 where none is left."""
     K = len(goals.thresholds_K)
     open_B = np.minimum(done_B, K - 1)
-    value_B = model.goal_value(latents_BD, goals.values_KO[open_B], goals.masks_KO[open_B]).astype(np.float64)
+    value_B = model.goal_value(latents_BD, goals.values_KO[open_B], goals.precision_KO[open_B]).astype(np.float64)
     return np.where(done_B < K, value_B, 0.0)

@@ -102,7 +102,7 @@ def toy_graphs(
     g.mlp(["latent"], [D, hidden, hidden, O], to="observation")
     built[g.name] = g.build()
     g = graph("goal_value")
-    logit = g.mlp(["latent", "goal", "mask"], [D + 2 * O, *middle, 1], gain=0.3)
+    logit = g.mlp(["latent", "goal", "weight"], [D + 2 * O, *middle, 1], gain=0.3)
     g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1])), to="value")
     built[g.name] = g.build()
     g = graph("skill_policy")
@@ -148,7 +148,7 @@ def toy_recorded(graphs: dict[str, bytes], sizes: dict[str, int], *, seed: int =
         "actions": np.tanh(normal("BHA")),
         "skills": np.tanh(normal("BZ")),
         "goals": normal("BO") * masks,
-        "masks": masks,
+        "weights": masks / 0.3,
     }
     inputs = {name: value for name, value in inputs.items() if name in recorded_inputs(graphs)}
     return {**inputs, **answers(graphs, inputs)}

@@ -133,10 +133,10 @@ def _check_reference(trial: Trial, found: list[FloatArray], arrays: Arrays) -> N
 
 
 def _scaled(inputs: Mapping[str, FloatArray], scale: float) -> dict[str, FloatArray]:
-    """Observations, goals and latents scaled; what lives in [-1, 1] scaled and clipped."""
-    bounds = {"skill": -1.0, "actions": -1.0, "mask": 0.0}
+    """Observations, goals and latents scaled; what has bounds scaled and clipped."""
+    bounds = {"skill": (-1.0, 1.0), "actions": (-1.0, 1.0), "weight": (0.0, None)}
     return {
-        port: np.clip(value * scale, bounds[port], 1.0) if port in bounds else value * scale
+        port: np.clip(value * scale, *bounds[port]) if port in bounds else value * scale
         for port, value in ((port, np.asarray(value, np.float32)) for port, value in inputs.items())
     }
 

@@ -31,6 +31,8 @@ SPEC = PolicySpec(
     domain=DOMAIN.named,
     robot=Named(name="panda", digest="b" * 64),
     served_as="other",
+    low_O=tuple(-0.1 * i for i in range(30)),
+    high_O=tuple(0.1 * i for i in range(30)),
 )
 OBSERVATION_O = np.zeros(30, np.float32)
 SKILL_Z = np.zeros(10, np.float32)
@@ -294,9 +296,13 @@ HELLO_SPEC = str(protocol.hello_reply(SPEC, 1).fields["spec"])
         HELLO_SPEC.replace('"horizon": 10', '"horizon": 3.5'),
         HELLO_SPEC.replace('"dim": 10', '"dim": true'),
         HELLO_SPEC.replace('"rate_hz": 12.5', '"rate_hz": Infinity'),
+        HELLO_SPEC.replace('"ranges": [[', '"ranges": [[1.0, '),
+        HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[5.0'),
+        HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[NaN'),
+        HELLO_SPEC.replace('"ranges": ', '"ranges": 3, "r": '),
         HELLO_SPEC.replace('"limits": "', '"limits": ["').replace('b"', 'b"]'),
     ],
-    ids=range(8),
+    ids=range(12),
 )
 def test_a_hello_without_a_usable_spec_is_refused(spec: str) -> None:
     assert spec != HELLO_SPEC

@@ -104,7 +104,8 @@ def test_metres_and_radians_add_up_in_their_scales(tmp_path: Path) -> None:
     seen[7:] = 0.6 + 0.01, 0.25
     assert domain.subtasks["push"].distance(seen) == pytest.approx(np.hypot(0.5, 0.5), abs=1e-5)
     goals = domain.task().goals(0, domain.observation.size)
-    assert goals.weights_KO[0, 7:].tolist() == [50.0, 2.0] and goals.masks_KO[0].sum() == 2
+    assert goals.weights_KO[0, 7:].tolist() == [50.0, 2.0]
+    assert goals.precision_KO[0].tolist() == [*[0.0] * 7, *(goals.weights_KO[0, 7:] / goals.thresholds_K[0]).tolist()]
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,22 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_learn import cli
-from skimo_learn.data import EpisodeSet
+from skimo_learn.checkpoint import CHECKPOINT, read_checkpoint
+from skimo_learn.data import PARITY_INPUTS, EpisodeSet, parity_inputs
 from skimo_learn.export import (
-    PARITY_INPUTS,
     TOLERANCE,
     TrainedRun,
     export_bundle,
     load_run,
     measure_parity,
     parity_cases,
-    parity_inputs,
 )
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.models.agent import ModelConfig, SkillModel
@@ -36,8 +36,9 @@ from skimo_learn.recipes import Recipe
 from skimo_learn.repack import REFERENCE, repack
 from skimo_learn.run import train_run
 from skimo_server.bundle import FORMAT_2_GRAPHS, load_bundle
+from skimo_server.graphs import parse_graph
 from skimo_server.kinds import KINDS, SKIMO
-from skimo_server.parity import read_arrays
+from skimo_server.parity import pack, read_arrays
 from skimo_server.planner_config import PlannerConfig
 from skimo_server.testing import TASK_GRAPHS, TOY_GRAPHS, make_bundle
 
@@ -76,6 +77,9 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
     assert manifest.recipe["name"] == "smoke" and manifest.dataset_digests
     assert (manifest.domain, manifest.robot.name) == (load_domain().named, "panda") and manifest.robot.digest
     assert manifest.parity["reference"] == "torch"
+    spec = manifest.policy_spec
+    assert len(spec.low_O) == len(spec.high_O) == 30 and all(a <= b for a, b in zip(spec.low_O, spec.high_O))
+    assert spec.low_O[24] >= 0.3 and spec.high_O[24] > spec.low_O[24]
 
 
 @pytest.mark.parametrize(
@@ -166,32 +170,64 @@ def test_an_unfinished_or_absent_run_is_refused(
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
-def as_format_2(folder: Path) -> dict[str, Any]:
-    """Rewrites a bundle's manifest as format 2 had it and returns it."""
+def test_a_run_whose_value_knows_no_tolerances_is_not_exported(run: Path, tmp_path: Path) -> None:
+    tensors, state = read_checkpoint(run)
+    del state["ranges"]
+    save_file(tensors, run / CHECKPOINT, metadata={"state": json.dumps(state)})
+    with pytest.raises(SpecError, match="goal value reads no tolerances; train it again"):
+        load_run(run)
+
+
+def as_old(folder: Path, version: int) -> dict[str, Any]:
+    """Rewrites a bundle as an older format had it, its goal value reading a mask, and returns the manifest."""
     raw = json.loads((folder / "manifest.json").read_bytes())
-    for name in ("bundle_id", "kind", "graphs", "state", "domain"):
+    if "goal_value.onnx" in raw["files"]:
+        graph, arrays = parse_graph("goal_value", (folder / "goal_value.onnx").read_bytes()), files(folder)
+        graph.graph.input[2].name = "mask"
+        for node in graph.graph.node:
+            node.input[:] = ["mask" if name == "weight" else name for name in node.input]
+        (folder / "goal_value.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+        recorded = read_arrays(arrays["parity.npz"])
+        asked = {"latent": recorded["encode.latent"], "goal": recorded["goals"]}
+        recorded["masks"] = (recorded.pop("weights") > 0).astype(np.float32)
+        session = ort.InferenceSession((folder / "goal_value.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+        recorded["goal_value.value"] = np.asarray(session.run(None, {**asked, "mask": recorded["masks"]})[0])
+        (folder / "parity.npz").write_bytes(pack(recorded))
+    raw["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in raw["files"]}
+    for name in ("bundle_id", "ranges", *(("kind", "graphs", "state", "domain") if version == 2 else ())):
         del raw[name]
-    raw |= {"format_version": 2, "limits_digest": raw.pop("robot")["digest"]}
+    raw["format_version"] = version
+    if version == 2:
+        raw["limits_digest"] = raw.pop("robot")["digest"]
     raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
     (folder / "manifest.json").write_text(json.dumps(raw))
     return raw
 
 
-def test_an_old_bundle_is_written_anew_with_its_graphs(episodes: EpisodeSet, domain: Domain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_old_bundle_is_written_anew_with_its_graphs(
+    version: int, episodes: EpisodeSet, domain: Domain, tmp_path: Path
+) -> None:
     old, robot = Named(name="", digest="1" * 64), Named(name="panda", digest="2" * 64)
     make_bundle(tmp_path / "old", observation=domain.observation, action=domain.action, robot=old)
-    raw = as_format_2(tmp_path / "old")
-    with pytest.raises(BundleError, match=r"format version 2, .* `skimo export --repack old --out NEW`"):
+    raw = as_old(tmp_path / "old", version)
+    with pytest.raises(BundleError, match=rf"format version {version}, .* `skimo export --repack old --out NEW`"):
         load_bundle(tmp_path / "old")
     made = repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=robot)
     assert (made.kind, made.graphs, made.state) == (SKIMO, FORMAT_2_GRAPHS, {})
-    assert made.parent_id == raw["bundle_id"] and made.files == raw["files"]  # the recorded inputs too
+    anew = {"goal_value.onnx", "parity.npz"}  # which read masks
+    assert made.parent_id == raw["bundle_id"]
+    assert {name for name, digest in made.files.items() if digest != raw["files"][name]} == anew
+    before, after = (read_arrays((tmp_path / name / "parity.npz").read_bytes()) for name in ("old", "new"))
+    assert np.array_equal(before["masks"] > 0, after["weights"] > 0) and float(after["weights"].max()) > 1.0
+    assert all(np.array_equal(before[name], after[name]) for name in set(before) & set(after))
+    assert made.ranges == {} and made.policy_spec.low_O == ()
     assert (made.domain, made.robot) == (domain.named, robot)
     # once more, with other recorded inputs and for other limits
     made = repack(tmp_path / "old", tmp_path / "other", episodes=episodes, domain=domain, robot=robot)
     assert made.parity["reference"] == REFERENCE and made.parity["data"] == dict(episodes.digests)
-    changed = {name for name, digest in made.files.items() if digest != raw["files"][name]}
-    assert changed == {"parity.npz"}
+    assert {name for name, digest in made.files.items() if digest != raw["files"][name]} == anew
+    assert made.ranges == episodes.ranges()
     assert cli.export(["--repack", str(tmp_path / "other"), "--out", str(tmp_path / "newer")]) == 0
     newer = load_bundle(tmp_path / "newer").manifest
     assert newer.files == made.files and newer.parent_id == made.bundle_id
@@ -200,7 +236,7 @@ def test_an_old_bundle_is_written_anew_with_its_graphs(episodes: EpisodeSet, dom
 
 def test_a_format_2_bundle_without_one_of_its_graphs_is_refused(domain: Domain, tmp_path: Path) -> None:
     make_bundle(tmp_path / "old", names=[name for name in TOY_GRAPHS if name != "prior"])
-    as_format_2(tmp_path / "old")
+    as_old(tmp_path / "old", 2)
     with pytest.raises(BundleError, match="'files' must name exactly"):
         repack(tmp_path / "old", tmp_path / "new", episodes=None, domain=domain, robot=Named(name="", digest=""))
 

@@ -35,7 +35,7 @@ def test_a_run_interrupted_after_pre_training_goes_on_with_the_next_part(
     assert all(torch.equal(whole[name], broken_off[name]) for name in whole)
 
 
-def interrupt(*args: object) -> None:
+def interrupt(*args: object, **settings: object) -> None:
     raise KeyboardInterrupt
 
 

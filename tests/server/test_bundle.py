@@ -147,9 +147,14 @@ def test_missing_extra_linked_and_large_files_are_refused(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda m: m.update(format_version=4), "format version 4, this program reads 3; export with this version"),
+        (lambda m: m.update(format_version=5), "format version 5, this program reads 4; export with this version"),
         (lambda m: m.update(format_version=True), "format version True"),
+        (lambda m: m.update(format_version=3), "make it anew with `skimo export --repack copy --out NEW`"),
         (lambda m: m.update(format_version=2), "make it anew with `skimo export --repack copy --out NEW`"),
+        (lambda m: m.update(ranges={"low": [0.0] * 30}), "ranges must hold low and high, a number per channel"),
+        (lambda m: m.update(ranges={"low": [0.0] * 29, "high": [0.0] * 30}), "ranges must hold low and high"),
+        (lambda m: m.update(ranges={"low": [True] * 30, "high": [1.0] * 30}), "ranges must be numbers of at most"),
+        (lambda m: m.update(ranges={"low": [2.0] * 30, "high": [1.0] * 30}), "channel 0: lowest value above"),
         (lambda m: m.update(surplus=1), "'surplus' is missing or unknown"),
         (lambda m: m.pop("commit"), "'commit' is missing or unknown"),
         (lambda m: m["files"].pop("encode.onnx"), "must name exactly"),

@@ -52,8 +52,8 @@ class LinearModel:
     def decode(self, latent_BD: FloatArray) -> FloatArray:
         return latent_BD
 
-    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, mask_BO: FloatArray) -> FloatArray:
-        return np.exp(-np.linalg.norm((latent_BD - goal_BO) * mask_BO, axis=1)).astype(np.float32)
+    def goal_value(self, latent_BD: FloatArray, goal_BO: FloatArray, weight_BO: FloatArray) -> FloatArray:
+        return np.exp(-np.linalg.norm((latent_BD - goal_BO) * (weight_BO > 0), axis=1)).astype(np.float32)
 
     def reward(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> FloatArray:
         return 10.0 * latent_BD[:, 0] + skill_BZ[:, 0]

@@ -162,6 +162,10 @@ class SkillModel(nn.Module):
         """The skill policy's action [B, A] in (-1, 1)."""
         return torch.tanh(self.policy_n(self.features(self.normalise(observation_BO)), skill_BZ)[0])
 
-    def goal_value(self, latent_BD: Tensor, goal_BO: Tensor, mask_BO: Tensor) -> Tensor:
-        """Discounted time to a goal given in raw units, in (0, 1); [B]."""
-        return torch.sigmoid(self.value(latent_BD, self.normalise(goal_BO), mask_BO))
+    def goal_value(self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor) -> Tensor:
+        """Discounted time to a goal, in (0, 1); [B]. Goal and weight, 1 over a tolerance, are in raw units."""
+        return torch.sigmoid(self.goal_logits(latent_BD, goal_BO, weight_BO))
+
+    def goal_logits(self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor) -> Tensor:
+        """`goal_value` before the sigmoid."""
+        return self.value(latent_BD, self.normalise(goal_BO), weight_BO * self.std_O)

@@ -85,12 +85,13 @@ class Dynamics(nn.Module):
 
 
 class GoalValue(nn.Module):
-    """V(h, goal, mask) in (0, 1): the discounted time to a goal over some channels of the observation."""
+    """V(h, goal, weight) in (0, 1): the discounted time to a goal over some channels, each with its tolerance."""
 
     def __init__(self, latent: int, observation: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.net = mlp([latent + 2 * observation, *[hidden] * layers, 1])
 
-    def forward(self, latent_BD: Tensor, goal_BO: Tensor, mask_BO: Tensor) -> Tensor:
-        """Logits [B] of the value."""
-        return self.net(torch.cat([latent_BD, goal_BO * mask_BO, mask_BO], dim=-1)).squeeze(-1)
+    def forward(self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor) -> Tensor:
+        """Logits [B] of the value; weights are 1 over the normalised tolerance, 0 off the goal."""
+        asked = goal_BO * (weight_BO > 0)
+        return self.net(torch.cat([latent_BD, asked, torch.log1p(weight_BO)], dim=-1)).squeeze(-1)

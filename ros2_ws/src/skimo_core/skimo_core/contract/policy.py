@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
 FloatArray = npt.NDArray[np.float32]
+MIN_THRESHOLD = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,13 @@ class Goals:
     thresholds_K: FloatArray
 
     @property
-    def masks_KO(self) -> FloatArray:
-        """1 where a channel is part of the goal, else 0."""
-        return (self.weights_KO > 0).astype(np.float32)
+    def precision_KO(self) -> FloatArray:
+        """1 over the tolerance per channel, in its unit; 0 where it is no part of the goal.
+
+        A goal holds where the Euclidean norm of the differences times these is below 1. A threshold counts as at least
+        MIN_THRESHOLD here, so that they are finite.
+        """
+        return (self.weights_KO / np.maximum(self.thresholds_K, MIN_THRESHOLD)[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,8 @@ class PolicySpec:
         robot: whose limits its data obeyed (`RobotLimits.digest`); an empty digest where that isn't known.
         served_as: what its server was told to serve: a bundle's folder, or the name of one that ships; empty where
             nobody told it.
+        low_O, high_O: lowest and highest value of each channel in the data that it was trained on, in the channel's
+            unit; empty where that isn't known.
     """
 
     observation: ObservationSpec
@@ -80,6 +87,8 @@ class PolicySpec:
     domain: Named = UNKNOWN
     robot: Named = UNKNOWN
     served_as: str = ""
+    low_O: tuple[float, ...] = ()
+    high_O: tuple[float, ...] = ()
 
     def unfit_for(
         self, observation: ObservationSpec | None, action: ActionSpec | None, domain: Named | None = None

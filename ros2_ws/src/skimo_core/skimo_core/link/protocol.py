@@ -143,6 +143,7 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "domain": [spec.domain.name, spec.domain.digest],
         "robot": [spec.robot.name, spec.robot.digest],
         "served_as": spec.served_as,
+        "ranges": [list(spec.low_O), list(spec.high_O)],
     }
     fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
     return Message(op="hello", request_id=request_id, fields=fields)
@@ -153,6 +154,7 @@ def read_hello_reply(message: Message) -> PolicySpec:
     try:
         words: dict[str, Any] = json.loads(_scalar(message, "spec", (str,)))
         observation, action, skill = words["observation"], words["action"], words["skill"]
+        low_O, high_O = _ranges(words["ranges"], len(observation["names"]))
         return PolicySpec(
             observation=ObservationSpec(
                 names=_texts(observation["names"]),
@@ -171,6 +173,8 @@ def read_hello_reply(message: Message) -> PolicySpec:
             domain=_named(words["domain"]),
             robot=_named(words["robot"]),
             served_as=_texts([words["served_as"]])[0],
+            low_O=low_O,
+            high_O=high_O,
         )
     except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
         why = f"{type(error).__name__}: {error}"[:200]
@@ -186,6 +190,15 @@ def _texts(value: object) -> tuple[str, ...]:
 def _named(value: object) -> Named:
     name, digest = _texts(value)
     return Named(name=name, digest=digest)
+
+
+def _ranges(value: object, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(value, list) or not all(isinstance(bounds, list) for bounds in value):
+        raise ValueError("ranges must be two lists")
+    low, high = (tuple(_finite(number) for number in bounds) for bounds in value)
+    if len(low) != len(high) or len(low) not in (0, channels) or any(a > b for a, b in zip(low, high)):
+        raise ValueError(f"ranges must be none or {channels} lowest and as many highest values")
+    return low, high
 
 
 def _count(value: object) -> int:
