@@ -40,7 +40,7 @@ from .teleoperator import Teleoperator
 FloatArray = npt.NDArray[np.float32]
 
 SUBTASKS = (*HANDLES, "kettle")
-UNDOING = 0.3
+UNDOING = 0.45
 """How likely a script is chosen that is no sub-task, against one that is."""
 EXTENT = (0.4, 0.9)
 MISS_M = (0.03, 0.12)
