@@ -216,10 +216,11 @@ class Home(Script):
 
 
 BURNERS = {
-    "kettle at front left": (-0.25, 0.35),
-    "kettle at front right": (0.215, 0.36),
-    "kettle at back right": (0.215, 0.76),
+    "kettle at front left": ((-0.25, 0.35), -1.0, (-1.8, -1.3, 2.2, -2.0, 1.0, 2.6, 1.6)),
+    "kettle at front right": ((0.22, 0.37), -1.3, (-1.6, -1.0, 2.4, -2.6, 0.9, 3.2, 1.9)),
+    "kettle at back right": ((0.215, 0.76), -1.0, (-1.8, -1.3, 2.2, -2.0, 1.0, 2.6, 1.6)),
 }
+"""Where the kettle is drawn to, m; the hand's yaw and the arm's posture meanwhile."""
 
 SCRIPTS: dict[str, Pull | Push | Shove | Drag | Home] = {
     "microwave": Pull(
@@ -330,12 +331,12 @@ SCRIPTS |= {
     **{
         name: Drag(
             part="kettle",
-            yaw_rad=-1.0,
+            yaw_rad=yaw_rad,
             pitch_rad=-0.9,
-            posture_rad=(-1.8, -1.3, 2.2, -2.0, 1.0, 2.6, 1.6),
+            posture_rad=posture_rad,
             to_m=place,
         )
-        for name, place in BURNERS.items()
+        for name, (place, yaw_rad, posture_rad) in BURNERS.items()
     },
     "home": Home(part="arm", yaw_rad=0.0, pitch_rad=0.0, posture_rad=PANDA_START_Q_RAD, until=0.15),
 }

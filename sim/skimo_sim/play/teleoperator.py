@@ -32,6 +32,8 @@ A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
 SHOVED_FROM_M = 0.12
 """Further aside than this the kettle is not shoved to the back left burner, but drawn there."""
 HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
+HOOD_FRONT_M, HOOD_LOW_M = 0.58, 2.1
+"""Fingertips further in and lower than this are under the hood."""
 TURN_HZ = 2.5
 TURN_MAX_RAD_S = 1.6
 
@@ -127,10 +129,14 @@ class Teleoperator:
 
 
 def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
-    """On the way to something else: keep off the kettle's handle."""
+    """On the way to something else: out from under the hood first, and off the kettle's handle."""
+    if SCRIPTS[subtask].part == "kettle":
+        return wanted
+    if view.tip_m[1] > HOOD_FRONT_M and view.tip_m[2] < HOOD_LOW_M:
+        return replace(wanted, velocity_m_s=np.array([0.0, -0.5, 0.0]), q_rad=None)
     away = view.tip_m - (view.objects[KETTLE][:3] + np.array([0.0, 0.0, KETTLE_HANDLE_M]))
     near = 1.0 - float(np.linalg.norm(away)) / KETTLE_CLEAR_M
-    if SCRIPTS[subtask].part == "kettle" or near <= 0.0:
+    if near <= 0.0:
         return wanted
     push = 0.6 * near * away / max(float(np.linalg.norm(away)), 1e-6)
     return replace(wanted, velocity_m_s=wanted.velocity_m_s + push)
