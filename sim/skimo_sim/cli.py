@@ -12,7 +12,6 @@ import numpy as np
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 
 
@@ -76,9 +75,9 @@ def collect(argv: list[str]) -> int:
 
 
 def collect_kitchen(
-    *, out: Path | None = None, episodes: int = 600, seed: int = 0, workers: int = 2, check: int = 0
+    *, out: Path | None = None, episodes: int = 1000, seed: int = 0, workers: int = 2, check: int = 0
 ) -> None:
-    """Play the seven kitchen sub-tasks under noise, four and more to an episode of 280 steps.
+    """Play in the kitchen under noise, from drawn starts: sub-tasks, what undoes them, the kettle to other burners.
 
     Args:
         out: a new folder for the recordings and their training cache.
@@ -91,17 +90,18 @@ def collect_kitchen(
 
     from .play.collect import EVERY_PAIR, check_script
     from .play.collect import collect as make
+    from .play.scripts import SCRIPTS
 
     if episodes < 1 or workers < 1 or seed < 0 or check < 0:
         raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")
     if check:
-        print(f"{'script':<15} {'done':>6} {'in 60':>6}  steps: median  p95")
-        for name in load_domain("kitchen").subtasks:
+        print(f"{'script':<22} {'done':>6} {'in 60':>6}  steps: median  p95")
+        for name in SCRIPTS:
             trials = check_script(name, tries=check, seed=seed, workers=workers)
             steps = np.array([trial.steps for trial in trials])
             done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
             median, late = np.percentile(steps, [50, 95])
-            print(f"{name:<15} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
+            print(f"{name:<22} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
         return
     if out is None:
         raise SpecError("where to? give --out, a new folder for the recordings")

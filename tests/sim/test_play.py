@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
 from skimo_sim.play.geometry import HANDLES, handles
 from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
-from skimo_sim.play.player import Agenda, PlayConfig, Player
+from skimo_sim.play.player import Agenda, PlayConfig, Player, freely, in_order
+from skimo_sim.play.scripts import SCRIPTS, Style
 
 
 @pytest.fixture(scope="module")
@@ -99,22 +100,31 @@ def _disturbed(disturbance: Disturbance, action: npt.NDArray[np.float32]) -> npt
     return action
 
 
+def applies(name: str) -> bool:
+    return True
+
+
+def still_at_it(name: str, style: Style) -> bool:
+    return False
+
+
 def test_an_agenda_goes_on_when_a_script_is_over_and_gives_up_when_one_takes_too_long() -> None:
     config = PlayConfig(patience_steps=5, misjudged=0.0)
-    agenda = Agenda(("a", "b"), config, np.random.default_rng(0))
-    assert [agenda.current(step, lambda name: False) for step in range(4)] == ["a"] * 4
-    assert agenda.current(4, lambda name: name == "a") == "b"
-    assert agenda.finished == [("a", 4)]
-    assert agenda.current(9, lambda name: False) == "b" and not agenda.gave_up
-    assert agenda.current(10, lambda name: False) is None and agenda.gave_up
-    assert Agenda((), config, np.random.default_rng(0)).current(0, lambda name: False) is None
+    agenda = Agenda(in_order(("a", "b")), config, np.random.default_rng(0))
+    assert [agenda.current(step, still_at_it, applies) for step in range(4)] == ["a"] * 4
+    assert agenda.current(4, lambda name, style: name == "a", applies) == "b"
+    assert agenda.finished == [("a", 4)] and agenda.turned == 4
+    assert agenda.current(9, still_at_it, applies) == "b" and not agenda.gave_up
+    assert agenda.current(10, still_at_it, applies) is None and agenda.gave_up
+    assert Agenda(in_order(()), config, np.random.default_rng(0)).current(0, still_at_it, applies) is None
 
 
 def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long() -> None:
     config = PlayConfig(patience_steps=5, misjudged=1.0)
-    working, waiting = (Agenda(("a",), config, np.random.default_rng(0)) for _ in range(2))
+    working, waiting = (Agenda(in_order(("a",)), config, np.random.default_rng(0)) for _ in range(2))
     noticed = {}
     for name, agenda, engaged in (("working", working, True), ("waiting", waiting, False)):
+        assert agenda.current(0, still_at_it, applies) == "a"
         beside_m, short_m = agenda.style.miss_m
         assert 0.03 <= math.hypot(beside_m, short_m) <= 0.12 and short_m >= 0.0
         for step in range(60):
@@ -123,4 +133,27 @@ def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long
                 noticed[name] = step
                 break
     assert noticed["working"] < 10 < noticed["waiting"]
-    assert agenda.current(noticed["waiting"] + 5, lambda name: False) == "a"  # patience starts anew
+    assert waiting.current(noticed["waiting"] + 5, still_at_it, applies) == "a"  # patience starts anew
+
+
+def test_free_play_chooses_what_applies_and_subtasks_more_often() -> None:
+    chance = np.random.default_rng(0)
+    drawn = [freely(lambda name: name in ("kettle", "home"), chance) for _ in range(400)]
+    assert set(drawn) == {"kettle", "home"} and drawn.count("kettle") > 1.5 * drawn.count("home")
+    assert freely(lambda name: False, chance) is None
+
+
+@pytest.mark.parametrize("name", list(SCRIPTS))
+def test_a_script_applies_until_it_is_over(player: Player, name: str) -> None:
+    """At the papers' start every sub-task is to be done, nothing to be undone."""
+    teleoperator, start = player.teleoperator, player.twin.scene.start_qpos
+    seen = {"q_rad": start[:7], "objects": start[9:]}
+    to_do = name in player.domain.subtasks or name in ("kettle at front right", "kettle at back right")
+    assert teleoperator.applies(name, **seen) == to_do != teleoperator.over(name, Style(), **seen)
+
+
+def test_a_part_may_be_left_between() -> None:
+    slide = SCRIPTS["slide cabinet"]
+    assert slide.over(0.1, Style(extent=0.5)) and not slide.over(0.1, Style())
+    closed = SCRIPTS["slide cabinet closed"]
+    assert closed.over(0.02, Style(extent=0.5)) and not closed.over(0.1, Style(extent=0.5))

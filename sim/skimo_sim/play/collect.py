@@ -35,10 +35,10 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
-from .player import PlayConfig, Played, Player, freely
+from .player import SUBTASKS, PlayConfig, Played, Player, freely
 from .scripts import SCRIPTS
 
-EVERY_PAIR = tuple(itertools.permutations(SCRIPTS, 2))
+EVERY_PAIR = tuple(itertools.permutations(SUBTASKS, 2))
 LEAST_SCRIPTS = 4
 ATTEMPTS = 20
 """Replays of one episode before giving up: each succeeds more often than not."""
@@ -120,7 +120,7 @@ def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
     meta = EpisodeMeta(
         episode_id=f"play-{seed:07d}",
         source="play",
-        task=",".join(played.done),
+        task=",".join(name for name, _ in itertools.groupby(played.done)),
         rate_hz=domain.action.rate_hz,
         seed=seed,
         success=True,

@@ -123,8 +123,9 @@ class Player:
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
             done.note(step, plain.observe(robot, objects, now_s))
-            seen = (robot.q_rad, objects.values)
-            current = agenda.current(step, self.teleoperator, *seen)
+            seen = {"q_rad": robot.q_rad, "objects": objects.values}
+            over, applies = (partial(ask, **seen) for ask in (self.teleoperator.over, self.teleoperator.applies))
+            current = agenda.current(step, over, applies)
             if current is None or step == self.config.steps:
                 break
             view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
@@ -206,13 +207,18 @@ class Agenda:
         self.gave_up, self.turned = False, 0
         self.finished: list[tuple[str, int]] = []
 
-    def current(self, step: int, teleoperator: Teleoperator, q_rad: Array, objects: Array) -> str | None:
-        """The script to run at `step`; None when none is left, or one takes too long."""
-        while not self._begun or (self._name and teleoperator.over(self._name, q_rad, objects, self.style)):
+    def current(self, step: int, over: Callable[[str, Style], bool], applies: Callable[[str], bool]) -> str | None:
+        """The script to run at `step`; None when none is left, or one takes too long.
+
+        Args:
+            over: whether a script, done in a style, has nothing left to do.
+            applies: whether there is enough for a script to do.
+        """
+        while not self._begun or (self._name and over(self._name, self.style)):
             if self._begun and self._name:
                 self.finished.append((self._name, step - self._since))
             self._begun = True
-            self._name = self._choose(partial(teleoperator.applies, q_rad=q_rad, objects=objects), self._chance)
+            self._name = self._choose(applies, self._chance)
             self._turn(step)
         self.gave_up = bool(self._name) and step - self._since > self._config.patience_steps
         return None if self.gave_up else self._name

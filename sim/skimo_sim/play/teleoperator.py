@@ -74,7 +74,7 @@ class Teleoperator:
         fingers = np.full(self._action.size - self._action.joints, intent)
         return np.r_[velocities, fingers].astype(np.float32)
 
-    def over(self, name: str, q_rad: Array, objects: Array, style: Style) -> bool:
+    def over(self, name: str, style: Style, *, q_rad: Array, objects: Array) -> bool:
         """Whether the script has nothing left to do (a little further than the sub-task's threshold asks)."""
         script = SCRIPTS[name]
         if isinstance(script, Home):
@@ -83,7 +83,7 @@ class Teleoperator:
             return bool(np.linalg.norm(objects[KETTLE][:2] - script.to_m) < script.near_m)
         return script.over(self._value(script, objects), style)
 
-    def applies(self, name: str, q_rad: Array, objects: Array) -> bool:
+    def applies(self, name: str, *, q_rad: Array, objects: Array) -> bool:
         """Whether there is enough for the script to do."""
         script = SCRIPTS[name]
         if isinstance(script, Home):
