@@ -31,7 +31,7 @@ from skimo_core.domain.starts import Starts, parse_starts
 from skimo_core.domain.tables import Table, read_yaml
 
 KIND, PACKAGE = "conditions", "skimo_sim"
-DRAWN = "drawn"
+DRAWN, PAPERS = "drawn", "papers"
 """The condition that changes nothing."""
 EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0

@@ -1,4 +1,4 @@
-"""The kitchen's drawn starts: the same for the same seed, within limits, free of contact, at rest, passed by the gate."""
+"""The kitchen's drawn starts: the same for the same seed, in limits, free of contact, at rest, passed by the gate."""
 
 from __future__ import annotations
 
