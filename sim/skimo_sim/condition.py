@@ -32,7 +32,7 @@ from skimo_core.domain.tables import Table, read_yaml
 
 KIND, PACKAGE = "conditions", "skimo_sim"
 DRAWN, PAPERS = "drawn", "papers"
-"""The condition that changes nothing."""
+"""The condition that changes nothing, and that of the one start that the papers have."""
 EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0
 ENCODER_MAX_RAD = 0.2

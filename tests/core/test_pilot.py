@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from skimo_core.contract.errors import BackendError, DeadlineError, MissingError
+from skimo_core.contract.errors import BackendError, DeadlineError, MissingError, SpecError
 from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
 from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
@@ -539,3 +539,13 @@ def test_a_stop_while_the_arm_comes_to_rest_holds_the_episode_that_begins(world:
     world.pilot.note_verdict(Verdict.STOP, latched=True, reasons=("test: y",))
     world.run(2)
     assert world.pilot.state == "held" and "test: y" in world.pilot.report().reason and not world.sent
+
+
+def test_a_goal_beyond_what_the_policys_data_cover_is_refused_and_nothing_begins() -> None:
+    world = World()
+    size, task = DOMAIN.observation.size, DOMAIN.task("microwave=-2.0+-0.1")
+    world.policy.spec = replace(SPEC, low_O=(-1.0,) * size, high_O=(1.0,) * size)
+    episode = Episode(episode_id="e", task=task.name, subtasks=(task.subtasks[0].name,), seed=0, bundle_id="fake")
+    with pytest.raises(SpecError, match=r"microwave -2 rad is not within 0.1 of what the policy's data cover, -1 to 1"):
+        world.pilot.start(episode, task, 0.0)
+    assert world.pilot.state == "idle" and not world.news

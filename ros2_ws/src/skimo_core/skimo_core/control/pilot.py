@@ -128,9 +128,11 @@ class Pilot:
 
         Raises:
             BackendError: an episode is held, which an operator resumes or cancels first; or the gate is stopped.
+            SpecError: a goal lies beyond what the policy's data cover.
         """
         self._refuse_if_held()
         self._refuse_if_stopped()
+        self._domain.check_within(task, self._policy.spec.low_O, self._policy.spec.high_O)
         if self.episode is not None and self.state not in ("idle", "done"):
             self._finish("superseded by a new episode")
         self.episode, self.state, self._reason = episode, "resetting", ""
