@@ -58,10 +58,7 @@ def replay(engine: Engine, twin: Twin, episode: Episode, seed: int) -> np.ndarra
     actions = np.stack([episode.actions[s : s + horizon] for s in starts])
     skills = np.tanh(engine.encode_skill(windows, actions)[0])
     twin.reset("kitchen", seed)
-    if episode.meta.start_q_rad:
-        qpos = twin.data.qpos.copy()
-        qpos[:7] = np.array(episode.meta.start_q_rad) - twin.scene.arm.zero_rad
-        twin.set_state(qpos)
+    twin.set_state(start_of(episode, twin))
     rng = np.random.default_rng(seed)
     observer = Observer(domain.observation, max_age_s=domain.action.period_s, noise=domain.noise, rng=rng)
     actuator = Actuator(load_limits("panda"), domain.action)
@@ -76,6 +73,17 @@ def replay(engine: Engine, twin: Twin, episode: Episode, seed: int) -> np.ndarra
     return np.stack(seen)
 
 
+def start_of(episode: Episode, twin: Twin) -> np.ndarray:
+    """The twin's state [nq] where the episode began: the arm as noted, the rest as first observed."""
+    qpos = episode.observations[0].astype(np.float64)
+    arm_rad = np.array(episode.meta.start_q_rad) if episode.meta.start_q_rad else qpos[:7]
+    qpos[:7] = arm_rad - twin.scene.arm.zero_rad
+    qpos[7:9] = np.clip(qpos[7:9], *twin.model.jnt_range[7])
+    qpos[-4:] /= np.linalg.norm(qpos[-4:])
+    return qpos
+
+
 def completed(observations: np.ndarray) -> set[str]:
-    """Sub-tasks whose goal holds at some step of [T+1, O]."""
-    return {name for name, subtask in load_domain().subtasks.items() if subtask.complete(observations).any()}
+    """Sub-tasks whose goal comes to hold at some step of [T+1, O]."""
+    held = {name: subtask.complete(observations) for name, subtask in load_domain().subtasks.items()}
+    return {name for name, holds in held.items() if (~holds[:-1] & holds[1:]).any()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from skimo_core.contract.types import Array
 from skimo_core.control.actuate import Actuator
+from skimo_core.domain.starts import Starts
 
 from .scenes.physics import mujoco
 from .twin import Twin
@@ -90,7 +91,7 @@ def steps_per_second(twin: Twin, *, steps: int, seed: int) -> tuple[float, float
 
 def report(arm: str, *, episodes: int, steps: int, seed: int) -> dict[str, Any]:
     """Measure, and return plain numbers for a result file."""
-    twin = Twin(arm)
+    twin = Twin(arm, Starts())
     measured = sweep(twin, episodes=episodes, steps=steps, seed=seed)
     per_cpu, per_wall = steps_per_second(twin, steps=400, seed=seed)
     return {

@@ -18,6 +18,9 @@ from skimo_core.domain.tasks import Task
 
 from .hand import Hand
 
+START_STREAM = 5
+"""Which of a seed's streams of chance draws the start."""
+
 
 class KinematicTwin:
     """Implements skimo_core.contract.backend.SimulatedBackend."""
@@ -54,10 +57,9 @@ class KinematicTwin:
         )
 
     def read_objects(self) -> ObjectStates:
-        """The objects where the domain says that they begin."""
-        spec = self.domain.observation
-        values = self.domain.start[spec.joints + spec.fingers :].astype(np.float64)
-        return ObjectStates(stamp_s=self._now_s, names=spec.objects, values=values)
+        """The objects where they stood at the start."""
+        names = self.domain.observation.objects
+        return ObjectStates(stamp_s=self._now_s, names=names, values=self._objects.copy())
 
     def write(self, command: JointCommand) -> None:
         """Take a command; it replaces the one before.
@@ -84,11 +86,27 @@ class KinematicTwin:
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
     def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None:
-        """Return to the robot's home, the hand open; the same for every task and seed. Older commands are void."""
+        """Return to a start; older commands are void.
+
+        Where the domain's `starts` vary nothing that is the robot's home, the hand open, the objects where the domain
+        says that they begin.
+        """
         self.task, self.seed = self.domain.task(task), seed
         self._now_s, self._stopped = now_s, ""
-        self._follower.reset(self.limits.home_q_rad, now_s)
-        self._hand.reset(self.limits.hand_width_max_m, now_s)
+        spec, limits = self.domain.observation, self.limits
+        home = self.domain.start.astype(np.float64)
+        home[: spec.joints] = limits.home_q_rad[: spec.joints]
+        home[spec.joints : spec.joints + spec.fingers] = limits.hand_width_max_m / 2
+        asked = tuple(goal.name for goal in self.task.subtasks if goal.name in self.domain.subtasks)
+        rng = np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
+        bounds = limits.q_min_rad[: spec.joints], limits.q_max_rad[: spec.joints]
+        start = self.domain.starts.draw(home, spec, bounds, self.domain.subtasks, asked, rng)
+        q_rad = limits.home_q_rad.copy()
+        q_rad[: spec.joints] = start[: spec.joints]
+        fingers = start[spec.joints : spec.joints + spec.fingers]
+        self._objects = start[spec.joints + spec.fingers :]
+        self._follower.reset(q_rad, now_s)
+        self._hand.reset(2.0 * float(fingers.mean()) if fingers.size else limits.hand_width_max_m, now_s)
 
     def advance(self, dt_s: float) -> None:
         """Let `dt_s` of simulated time pass."""

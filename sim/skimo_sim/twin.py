@@ -29,6 +29,7 @@ from skimo_core.domain.tasks import Task
 
 from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
+from .kinematic import START_STREAM
 from .scenes.arm import FINGERS
 from .scenes.factors import multiply
 from .scenes.kitchen import Scene, build_kitchen
@@ -36,8 +37,6 @@ from .scenes.physics import mujoco
 
 CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
 """The first of the constraints' types that are contacts; they come last."""
-START_STREAM = 5
-"""Which of a seed's streams of chance draws the start."""
 TRIES = 50
 SETTLE_S = 0.2
 SHOVED = 0.03

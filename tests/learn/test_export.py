@@ -173,9 +173,9 @@ def test_an_unfinished_or_absent_run_is_refused(
 def test_a_run_whose_value_knows_no_tolerances_is_not_exported(run: Path, tmp_path: Path) -> None:
     tensors, state = read_checkpoint(run)
     del state["ranges"]
-    save_file(tensors, run / CHECKPOINT, metadata={"state": json.dumps(state)})
+    save_file(tensors, tmp_path / CHECKPOINT, metadata={"state": json.dumps(state)})
     with pytest.raises(SpecError, match="goal value reads no tolerances; train it again"):
-        load_run(run)
+        load_run(tmp_path)
 
 
 def as_old(folder: Path, version: int) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class Starts:
         Raises:
             SpecError: the distribution hardly holds such a start.
         """
+        if self == Starts():
+            return np.array(home_O, np.float64)
         for _ in range(TRIES):
             start = self._draw(np.array(home_O, np.float64), spec, joint_range_rad, subtasks, asked, rng)
             if not any(subtasks[name].complete(start) for name in asked):
