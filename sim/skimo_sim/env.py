@@ -169,7 +169,6 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         """What the gate said: its gravest word of this step, and what it passed on."""
         if decision.verdict > self._verdict:
             self._verdict, self._reasons = decision.verdict, "; ".join(decision.reasons)
-        self._commander.note(decision.verdict)
         if decision.command is not None:
             self._commander.confirm(decision.command.trajectory)
 

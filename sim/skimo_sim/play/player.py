@@ -157,7 +157,6 @@ class Player:
         return self.commander.applied(due_s)
 
     def _hear(self, decision: Decision) -> None:
-        self.commander.note(decision.verdict)
         if decision.command is not None:
             self.commander.confirm(decision.command.trajectory)
 

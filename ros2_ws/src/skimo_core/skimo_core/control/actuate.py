@@ -130,10 +130,6 @@ class Actuator:
         q, dq, _ = self._follower.at(now_s)
         return q, dq
 
-    def at_rest(self, now_s: float) -> bool:
-        """Whether the commanded path has come to its end."""
-        return now_s >= self._follower.end_s
-
     def command(self, action_A: npt.NDArray[np.float32], due_s: float, sent_s: float | None = None) -> JointCommand:
         """Return the command for an action [A] in [-1, 1] that was due at `due_s` and is sent then, or at `sent_s`.
 

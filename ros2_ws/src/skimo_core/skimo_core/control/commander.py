@@ -99,13 +99,7 @@ class Commander:
     # --- what goes out ----------------------------------------------------------------------------------------------
 
     def send(self, action_A: FloatArray, due_s: float) -> None:
-        """Send the command of an action [A] in [-1, 1] that is due at `due_s`; raises SpecError on any other.
-
-        Where the gate objected to the last one and the arm has come to rest elsewhere (what it was pressed against
-        gave way), the path goes on from there, as the gate's does.
-        """
-        if self._objected and self._actuator.at_rest(self._arm.clock()):
-            self.take_where_it_is()
+        """Send the command of an action [A] in [-1, 1] that is due at `due_s`; raises SpecError on any other."""
         command = self._actuator.command(action_A, due_s, self._arm.clock())
         self._objected = False
         self._sent_s = command.trajectory.start_s
