@@ -150,15 +150,14 @@ class Twin:
         Raises:
             SpecError: the distribution hardly holds a start free of contact.
         """
+        if self.starts == Starts():
+            self.set_state(self._start_qpos)
+            return
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, START_STREAM]))
         zero, spec = self.scene.arm.zero_rad, self.domain.observation
         home = self._start_qpos.copy()
         home[:JOINTS] += zero
-        if self.starts == Starts():
-            self.set_state(self._start_qpos)
-            return
         bounds = self.model.jnt_range[:JOINTS].T + zero + np.array([[LIMIT_MARGIN_RAD], [-LIMIT_MARGIN_RAD]])
-        asked = tuple(name for name in asked if name in self.domain.subtasks)
         for _ in range(TRIES):
             start = self.starts.draw(home, spec, (bounds[0], bounds[1]), self.domain.subtasks, asked, rng)
             start[:JOINTS] -= zero

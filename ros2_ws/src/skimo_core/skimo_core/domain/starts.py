@@ -69,40 +69,27 @@ class Starts:
         Args:
             joint_range_rad: lowest and highest joint positions [J] to start from.
             subtasks: of the domain.
-            asked: sub-tasks that must not be complete.
+            asked: goals that must not be complete; only those that are sub-tasks count.
 
         Raises:
             SpecError: the distribution hardly holds such a start.
         """
+        start = np.array(home_O, np.float64)
         if self == Starts():
-            return np.array(home_O, np.float64)
+            return start
+        asked = tuple(name for name in asked if name in subtasks)
+        joints, fingers = slice(0, spec.joints), slice(spec.joints, spec.joints + spec.fingers)
         for _ in range(TRIES):
-            start = self._draw(np.array(home_O, np.float64), spec, joint_range_rad, subtasks, asked, rng)
+            start[:] = home_O
+            start[joints] = self._joints(start[joints], joint_range_rad, rng)
+            if self.fingers_m is not None:
+                start[fingers] = rng.uniform(*self.fingers_m)
+            self._place(start, spec, asked, rng)
+            self._begin(start, subtasks, asked, rng)
+            self._shift(start, spec, rng)
             if not any(subtasks[name].complete(start) for name in asked):
                 return start
         raise SpecError(f"{TRIES} starts in a row complete one of {', '.join(asked)}; draw starts less wide")
-
-    def _draw(
-        self,
-        start: Array,
-        spec: ObservationSpec,
-        joint_range_rad: tuple[Array, Array],
-        subtasks: Mapping[str, Subtask],
-        asked: tuple[str, ...],
-        rng: np.random.Generator,
-    ) -> Array:
-        joints, fingers = slice(0, spec.joints), slice(spec.joints, spec.joints + spec.fingers)
-        start[joints] = self._joints(start[joints], joint_range_rad, rng)
-        if self.fingers_m is not None:
-            start[fingers] = rng.uniform(*self.fingers_m)
-        self._place(start, spec, asked, rng)
-        self._begin(start, subtasks, asked, rng)
-        for name, half in self.offsets.items():
-            start[spec.names.index(name)] += rng.uniform(-half, half)
-        for name, half in self.turns.items():
-            at = [spec.names.index(f"{name}.{part}") for part in POSE]
-            start[at] = turned(start[at], float(rng.uniform(-half, half)))
-        return start
 
     def _joints(self, home: Array, joint_range_rad: tuple[Array, Array], rng: np.random.Generator) -> Array:
         low, high = (np.clip(bound, home - CUT * self.arm_rad, home + CUT * self.arm_rad) for bound in joint_range_rad)
@@ -124,13 +111,17 @@ class Starts:
         """Sub-tasks begun or done; objects that have places of their own are left to them."""
         for name, subtask in subtasks.items():
             chance, share = rng.random(), rng.uniform()
-            if name in self.places or chance >= self.begun + self.done:
-                continue
-            way = share if chance < self.begun else 1.0
-            if name in asked and chance >= self.begun:
-                continue
-            channels = list(subtask.channels)
-            start[channels] += way * (np.array(subtask.goal) - start[channels])
+            likely = self.begun + (0.0 if name in asked else self.done)
+            if name not in self.places and chance < likely:
+                channels, way = list(subtask.channels), share if chance < self.begun else 1.0
+                start[channels] += way * (np.array(subtask.goal) - start[channels])
+
+    def _shift(self, start: Array, spec: ObservationSpec, rng: np.random.Generator) -> None:
+        for name, half in self.offsets.items():
+            start[spec.names.index(name)] += rng.uniform(-half, half)
+        for name, half in self.turns.items():
+            at = [spec.names.index(f"{name}.{part}") for part in POSE]
+            start[at] = turned(start[at], float(rng.uniform(-half, half)))
 
 
 def turned(quaternion: Array, angle_rad: float) -> Array:
