@@ -33,7 +33,7 @@ class DisturbanceConfig:
     shove_probability: float = 0.01
     shove: float = 0.16
     shove_steps: int = 4
-    slip_probability: float = 0.005
+    slip_probability: float = 0.002
     slip_steps: int = 3
 
 

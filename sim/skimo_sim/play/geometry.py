@@ -45,7 +45,9 @@ class Handle:
         if self.slides:
             return vector
         c, s = np.cos(value), np.sin(value)
-        return vector * c + np.cross(self.axis, vector) * s + self.axis * (self.axis @ vector) * (1 - c)
+        (a, b, d), (x, y, z) = self.axis, vector
+        across = np.array([b * z - d * y, d * x - a * z, a * y - b * x])  # np.cross takes ten times as long
+        return vector * c + across * s + self.axis * (self.axis @ vector) * (1 - c)
 
 
 HANDLES = {

@@ -21,6 +21,7 @@ from ..scenes.physics import mujoco
 
 FINGERTIP_M = 0.145
 """From the hand's frame to the middle of the fingertips, along the hand's axis."""
+ELBOW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class IkConfig:
         damping: of the least squares; larger is calmer near singularities.
         posture_gain_hz: how fast the redundancy goes to the posture.
         limit_margin_rad: distance from a joint limit at which motion towards it fades out.
+        fold_rad: the elbow (joint 4) is folded no further: forearm and upper arm come near each other there.
         speed_max_rad_s: the fastest joint; all are slowed together, so that the path stays.
         rotation_weight: of the angular part against the linear one.
     """
@@ -38,6 +40,7 @@ class IkConfig:
     damping: float = 0.03
     posture_gain_hz: float = 1.2
     limit_margin_rad: float = 0.20
+    fold_rad: float = -2.75
     speed_max_rad_s: float = 1.28
     rotation_weight: float = 0.35
 
@@ -58,8 +61,9 @@ class ArmKinematics:
         self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._hand = self._model.body("panda_hand").id
-        self._limits = limits
         self.config = config or IkConfig()
+        self._low_rad, self._high_rad = limits.q_min_rad.copy(), limits.q_max_rad
+        self._low_rad[ELBOW] = max(self._low_rad[ELBOW], self.config.fold_rad)
 
     def fingertips(self, q_rad: Array) -> tuple[Array, Array]:
         """Position [3] and rotation matrix [3, 3] of the fingertips at joint angles [7]."""
@@ -92,7 +96,7 @@ class ArmKinematics:
 
     def _freedom(self, q_rad: Array, dq_rad_s: Array) -> Array:
         """[7] 1 where a joint may move as asked, falling to 0 as it nears the limit that it moves towards."""
-        room = np.where(dq_rad_s > 0, self._limits.q_max_rad - q_rad, q_rad - self._limits.q_min_rad)
+        room = np.where(dq_rad_s > 0, self._high_rad - q_rad, q_rad - self._low_rad)
         return np.clip((room - 0.06) / self.config.limit_margin_rad, 0.0, 1.0)
 
 

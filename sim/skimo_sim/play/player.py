@@ -34,14 +34,16 @@ from ..twin import Twin
 from .disturbance import Disturbance, DisturbanceConfig
 from .geometry import HANDLES
 from .kinematics import ArmKinematics
-from .scripts import SCRIPTS, Style
+from .scripts import SCRIPTS, Pull, Style
 from .teleoperator import Teleoperator
 
 FloatArray = npt.NDArray[np.float32]
 
 SUBTASKS = (*HANDLES, "kettle")
 UNDOING = 0.45
-"""How likely a script is chosen that is no sub-task, against one that is."""
+GRIPS = 1.7
+"""How likely a script is chosen that is no sub-task, against one that is; and one that pulls, which takes more
+precision than a push and so more examples, against others."""
 EXTENT = (0.4, 0.9)
 MISS_M = (0.03, 0.12)
 NOTICED_STEPS = (3, 10)
@@ -64,7 +66,7 @@ class PlayConfig:
 
     steps: int = 280
     patience_steps: int = 60
-    misjudged: float = 0.3
+    misjudged: float = 0.15
     partial: float = 0.25
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
@@ -189,7 +191,9 @@ def in_order(names: Iterable[str]) -> Choose:
 def freely(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
     """Any that applies: sub-tasks rather than what undoes them."""
     names = [name for name in SCRIPTS if applies(name)]
-    weights = np.array([1.0 if name in SUBTASKS else UNDOING for name in names])
+    weights = np.array(
+        [(1.0 if n in SUBTASKS else UNDOING) * (GRIPS if isinstance(SCRIPTS[n], Pull) else 1.0) for n in names]
+    )
     return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
 
 
