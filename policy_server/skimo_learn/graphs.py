@@ -32,8 +32,20 @@ def _normalise(g: NetworkBuilder, model: SkillModel, x: str) -> str:
     return g.op("Div", g.op("Sub", x, g.constant(model.mean_O.numpy())), g.constant(model.std_O.numpy()))
 
 
-def _features(g: NetworkBuilder, model: SkillModel, x: str) -> str:
+def _seen(g: NetworkBuilder, model: SkillModel, x: str, axis: int) -> str:
+    """What a network reads of observations `x`, whose channels are on `axis`, the last."""
     n = _normalise(g, model, x)
+    if model.hand is None:
+        return n
+    joints = model.config.joints
+    scaled = g.op("Mul", g.slice(n, 0, joints), g.constant(model.std_O[:joints].numpy()))
+    pose = g.hand_pose(g.op("Add", scaled, g.constant(model.mean_O[:joints].numpy())), model.hand)
+    centred = g.op("Sub", pose, g.constant(model.mean_P.numpy()))
+    return g.op("Concat", n, g.op("Div", centred, g.constant(model.std_P.numpy())), axis=axis)
+
+
+def _features(g: NetworkBuilder, model: SkillModel, x: str) -> str:
+    n = _seen(g, model, x, 1)
     return n if model.low_encoder is None else g.mlp(n, model.low_encoder)
 
 
@@ -47,7 +59,7 @@ def _normal_outputs(g: NetworkBuilder, raw: str, skill: int) -> None:
 
 def _encode(model: SkillModel) -> bytes:
     g = NetworkBuilder({"observation": [model.config.observation]})
-    g.output(g.mlp(_normalise(g, model, "observation"), model.encoder), "latent", [model.config.latent])
+    g.output(g.mlp(_seen(g, model, "observation", 1), model.encoder), "latent", [model.config.latent])
     return g.build()
 
 
@@ -113,9 +125,10 @@ def _skill_policy(model: SkillModel) -> bytes:
 def _skill_encoder(model: SkillModel) -> bytes:
     c = model.config
     g = NetworkBuilder({"observations": [c.horizon, c.observation], "actions": [c.horizon, c.action]})
-    n = _normalise(g, model, "observations")
+    n = _seen(g, model, "observations", 2)
     if model.low_encoder is not None:
-        flat = g.mlp(g.op("Reshape", n, g.constant(np.array([-1, c.observation], np.int64))), model.low_encoder)
+        seen = model.low_encoder[0].in_features
+        flat = g.mlp(g.op("Reshape", n, g.constant(np.array([-1, seen], np.int64))), model.low_encoder)
         n = g.op("Reshape", flat, g.constant(np.array([-1, c.horizon, c.latent], np.int64)))
     last = g.lstm(g.op("Concat", n, "actions", axis=2), model.skill_encoder.lstm)
     _normal_outputs(g, g.mlp(last, model.skill_encoder.head), c.skill)

@@ -149,10 +149,10 @@ def model_error(
     model: SkillModel, target_encoder: nn.Module, config: LossConfig, states: Tensor, skills_BNZ: Tensor
 ) -> tuple[Tensor, Tensor, Metrics]:
     """Latents [B, N + 1, D] of the states, and the reconstruction and consistency losses."""
-    latents = model.encoder(states)
+    latents = model.encode_n(states)
     reconstruction = _decoder_error(model, config, latents, states)
     with torch.no_grad():
-        targets = target_encoder(states[:, 1:])
+        targets = target_encoder(model.with_hand(states[:, 1:]))
     members = len(model.dynamics.members)
     predicted = [latents[:, 0]] * members
     consistency = latents.new_zeros(())

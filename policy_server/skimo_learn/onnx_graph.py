@@ -14,6 +14,8 @@ from torch import nn
 
 from skimo_server.graph_builder import GraphBuilder
 
+from .models.hand import HandPose
+
 Array = npt.NDArray[np.float32]
 
 
@@ -48,6 +50,19 @@ class NetworkBuilder(GraphBuilder):
                 x, shift = self.op("Add", self.op("Relu", x), negative), 1.0
             else:
                 x = self.op("Elu", x)
+        return x
+
+    def hand_pose(self, q_rad: str, hand: HandPose) -> str:
+        """The hand's pose [..., P] at joint angles [..., J], as `HandPose.forward` reckons it."""
+        cos, sin = self.op("Cos", q_rad), self.op("Sin", q_rad)
+        x, turns_J3PP, offsets_JP = "", hand.turn_J3PP.numpy(), hand.offset_JP.numpy()
+        for joint in reversed(range(len(offsets_JP))):
+            if x:
+                turned = [self.op("MatMul", x, self.constant(turn)) for turn in turns_J3PP[joint]]
+            else:
+                turned = [self.constant(hand.tool_P.numpy() @ turn) for turn in turns_J3PP[joint]]
+            c, s = (self.op("Mul", self.slice(x, joint, joint + 1), t) for x, t in zip((cos, sin), turned))
+            x = self.op("Add", self.op("Add", self.op("Add", c, s), turned[2]), self.constant(offsets_JP[joint]))
         return x
 
     def lstm(self, x: str, net: nn.LSTM) -> str:

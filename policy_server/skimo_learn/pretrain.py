@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
 
 from .checkpoint import CHECKPOINT, load_weights, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet
@@ -74,6 +75,7 @@ class Pretrainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.model = SkillModel(recipe.model)
+        self.model.mount(load_limits(domain.robot))
         self.model.fit_normalisation(train.observations_RO.cpu())
         self.model.to(device)
         self.target_encoder = copy.deepcopy(self.model.encoder).requires_grad_(False)

@@ -87,6 +87,7 @@ def compact() -> Recipe:
             policy_layers=3,
             policy_layer_norm=True,
             low_level_encoder=False,
+            hand_pose=True,
             residual=True,
             members=3,
         ),
@@ -139,8 +140,14 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (compact, 
 
 def for_domain(recipe: Recipe, domain: Domain) -> Recipe:
     """The recipe with that domain's channels, actions and horizon."""
-    sizes = {"observation": domain.observation.size, "action": domain.action.size, "horizon": domain.horizon}
-    return replace(recipe, domain=domain.name, model=replace(recipe.model, **sizes))
+    model = replace(
+        recipe.model,
+        observation=domain.observation.size,
+        action=domain.action.size,
+        joints=domain.observation.joints,
+        horizon=domain.horizon,
+    )
+    return replace(recipe, domain=domain.name, model=model)
 
 
 def recipe(name: str) -> Recipe:

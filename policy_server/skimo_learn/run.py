@@ -99,7 +99,7 @@ def train_run(
 
 def _check_sizes(recipe: Recipe, domain: Domain) -> None:
     model, fitting = recipe.model, for_domain(recipe, domain).model
-    for name in ("observation", "action", "horizon"):
+    for name in ("observation", "action", "joints", "horizon"):
         its, wanted = getattr(model, name), getattr(fitting, name)
         if its != wanted:
             raise SpecError(

@@ -8,7 +8,7 @@ Promises, for a graph that `infer` accepts
   - Elements and floating-point operations per row stay below the bounds here.
   - Exp has a bounded argument, Sqrt one that can't be negative, Log one that is away from zero, Div a constant divisor
     that is.
-The list is what `skimo export` writes, and MatMul, Max and Neg besides. ONNX operator set 17. It never runs a graph.
+The list is what `skimo export` writes, and Max and Neg besides. ONNX operator set 17. It never runs a graph.
 
 Dimensions: a batch dimension is written as -k, which stands for k times the rows B; others are positive.
 """
@@ -365,6 +365,8 @@ RULES: Mapping[str, Rule] = {
     "Elu": _bounded(-1.0, math.inf),
     "Tanh": _bounded(-1.0, 1.0),
     "Sigmoid": _bounded(0.0, 1.0),
+    "Sin": _bounded(-1.0, 1.0),
+    "Cos": _bounded(-1.0, 1.0),
     "Exp": Rule(least=1, most=1, infer=_elementwise(_exp)),
     "Sign": _bounded(-1.0, 1.0),
     "Log": Rule(least=1, most=1, infer=_elementwise(_log)),

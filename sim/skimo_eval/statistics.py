@@ -44,6 +44,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "verdicts": dict(sum((Counter(r.verdicts) for r in results), Counter())),
         "late_plans": sum(r.late_plans for r in results),
         "errors": [r.error for r in results if r.error],
+        "doubted": doubted([(r.subtasks_done == len(r.task), r.doubts > 0) for r in results]),
         "plan_ms": _percentiles([p.plan_ms for p in plans]),
         "planned_against_realised": plan_audit(plans),
         "reliability": reliability([(p.success_probability, p.achieved) for p in plans]),
@@ -120,6 +121,15 @@ def share_interval(came: int, of: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = Z_95 / (1 + z2 / of) * np.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
     return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+
+def doubted(episodes: Sequence[tuple[bool, bool]]) -> dict[str, list[int]]:
+    """Of (whether all was done, whether plans were doubted): how many doubted, of how many, for either outcome."""
+    by_outcome = {"done": True, "not done": False}
+    return {
+        name: [sum(doubt for done, doubt in episodes if done is outcome), sum(done is outcome for done, _ in episodes)]
+        for name, outcome in by_outcome.items()
+    }
 
 
 def success_by_name(episodes: Sequence[tuple[Sequence[str], int]]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from skimo_core.control.commander import Arm
 from skimo_core.control.observe import Observer
 from skimo_core.control.pilot import Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
-from skimo_core.control.reports import Episode, StepRecord
+from skimo_core.control.reports import Episode, EpisodeNews, StepRecord
 from skimo_core.domain.cell import Cell
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
@@ -77,6 +77,7 @@ class EpisodeResult:
         task: its sub-tasks in order.
         completed_at: for each sub-task completed in order, the control step.
         steps, missed, late_plans: counts of the loop.
+        doubts: how often the plans' promises came to be doubted (skimo_core.control.doubt).
         verdicts: the gate's on commands other than PASS, by name; `stops` of them latched.
         plans: each plan against its outcome.
         error: why the episode ended early, if it did.
@@ -88,6 +89,7 @@ class EpisodeResult:
     steps: int = 0
     missed: int = 0
     late_plans: int = 0
+    doubts: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     stops: int = 0
     plans: list[PlanRecord] = field(default_factory=list)
@@ -142,7 +144,7 @@ class Trial:
             policy,
             ImmediatePlanning(policy, PLAN_DEADLINE_S),
             Arm(robot=self.arm.read, objects=self.arm.read_objects, send=self._send, clock=self.arm.now_s),
-            Audience(news=lambda news: None, record=lambda _, record: self.records.append(record)),
+            Audience(news=self._hear, record=lambda _, record: self.records.append(record)),
             noise=True,
         )
         self._real = Progress(task)
@@ -175,6 +177,9 @@ class Trial:
             self._end(str(error), held=True)
             return False
         return True
+
+    def _hear(self, news: EpisodeNews) -> None:
+        self.result.doubts += news.kind == "doubt"
 
     def _send(self, command: JointCommand) -> None:
         with suppress(BackendError):  # the gate's stop; the pilot hears of it at its next tick, as in its node

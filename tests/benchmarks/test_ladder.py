@@ -37,6 +37,6 @@ def test_the_ladder_runs_rung_by_rung_and_keeps_what_was_run_before(tmp_path: Pa
     assert (tmp_path / "ladder.md").read_text().count("\n") == 2 + 1 + 3
 
 
-@pytest.mark.parametrize("script", ["ladder.py", "open_loop.py"])
+@pytest.mark.parametrize("script", ["ladder.py", "open_loop.py", "typed_goals.py"])
 def test_a_script_explains_itself(script: str) -> None:
     assert "--out" in run(script, "--help").stdout

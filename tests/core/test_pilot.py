@@ -13,6 +13,7 @@ from skimo_core.contract.specs import SkillSpec
 from skimo_core.contract.types import JOINTS, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
 from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.clocks import JumpWatch
+from skimo_core.control.doubt import DoubtConfig
 from skimo_core.control.loop import StepKind
 from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
@@ -34,6 +35,7 @@ class FakePolicy:
 
     def __init__(self) -> None:
         self.failing = False
+        self.promise = 0.5
         self.action = np.full(DOMAIN.action.size, 0.2, np.float32)
 
     def plan(
@@ -54,7 +56,7 @@ class FakePolicy:
             warm_start_PZ=skills,
             value=0.0,
             predicted_PO=predicted,
-            success_probability=0.5,
+            success_probability=self.promise,
             bundle_id="fake",
         )
 
@@ -86,11 +88,15 @@ class World:
         self.finger_m = np.zeros(2)
         self.make_pilot(None)
 
-    def make_pilot(self, jumps: JumpWatch | None, config: ActuatorConfig | None = None) -> None:
+    def make_pilot(
+        self, jumps: JumpWatch | None, config: ActuatorConfig | None = None, doubt: DoubtConfig | None = None
+    ) -> None:
         arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
         audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
         planning = ImmediatePlanning(self.policy, 1.0)
-        self.pilot = Pilot(DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps, config=config)
+        self.pilot = Pilot(
+            DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps, config=config, doubt=doubt
+        )
 
     def robot(self) -> RobotState:
         q, dq, _ = (x[0] for x in self.follower.sample(np.array([self.now_s])))
@@ -533,6 +539,28 @@ def test_an_episode_whose_way_undoes_what_is_done_at_its_start_begins() -> None:
         world.run(1)
     assert [n.subtask for n in world.news if n.kind == "subtask"] == ["microwave=-0.4+-0.1", "microwave closed"]
     assert world.news[-1].kind == "end" and world.news[-1].success
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_plans_that_promise_little_are_said_once_and_hold_where_asked(hold: bool) -> None:
+    world = World()
+    world.make_pilot(None, doubt=DoubtConfig(hold=hold))
+    world.policy.promise = 0.1
+    world.start()
+    world.run(20)  # the third plan takes effect with the 21st step
+    assert world.pilot.report().doubt == ""
+    world.run(2)
+    doubt = "3 plans in a row promise microwave with at most 0.10 (bound 0.2)"
+    assert world.pilot.report().doubt == doubt and world.pilot.report().plan_index == 3
+    world.run(30)
+    assert [(n.subtask, n.detail) for n in world.news if n.kind == "doubt"] == [("microwave", doubt)]
+    assert world.pilot.state == ("held" if hold else "running")
+    if hold:
+        assert world.pilot.report().reason == f"in doubt: {doubt}" and world.speed == 0.0
+        world.policy.promise = 0.9
+        world.pilot.resume()
+        world.run(15)
+        assert world.pilot.state == "running" and world.pilot.report().doubt == ""
 
 
 def test_a_stop_while_the_arm_comes_to_rest_holds_the_episode_that_begins(world: World) -> None:

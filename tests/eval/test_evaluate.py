@@ -107,8 +107,9 @@ def test_plans_are_held_against_what_came_of_them() -> None:
 
 def test_success_counts_in_order() -> None:
     done = EpisodeResult(seed=0, task=("microwave", "kettle"), completed_at=[10])
-    none = EpisodeResult(seed=1, task=("microwave", "kettle"))
+    none = EpisodeResult(seed=1, task=("microwave", "kettle"), doubts=2)
     figures = summarise([done, none])
+    assert figures["doubted"] == {"done": [0, 0], "not done": [1, 2]}
     assert figures["subtasks_mean"] == 0.5
     assert figures["success_per_subtask"] == {"microwave": 0.5, "kettle": 0.0}
 

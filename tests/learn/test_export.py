@@ -87,6 +87,8 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
     [
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=True, decoder_std=True, policy_std=True),
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, residual=True, members=3),
+        ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, hand_pose=True),
+        ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=True, hand_pose=True),
     ],
 )
 def test_every_graph_of_every_variant_agrees_with_torch(
@@ -94,6 +96,7 @@ def test_every_graph_of_every_variant_agrees_with_torch(
 ) -> None:
     torch.manual_seed(0)
     model = SkillModel(config)
+    model.mount(load_limits("panda"))
     model.fit_normalisation(episodes.observations_RO)
     with torch.no_grad():
         for p in model.parameters():

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.kinematics import POINTS, arm_points, joint_frames
+from skimo_core.domain.robot import load_limits
 from skimo_learn.losses import LossConfig, skimo_loss
 from skimo_learn.models import normal
 from skimo_learn.models.agent import ModelConfig, SkillModel
+from skimo_learn.models.hand import HandPose
 
 SMALL = ModelConfig(latent=12, hidden=16, layers=2, lstm=16, policy_hidden=16, value_hidden=16)
 
@@ -34,6 +38,33 @@ def test_closed_form_divergence_equals_sampled_divergence_of_the_squashed_skills
     zero, one = torch.zeros(10), torch.ones(10)
     assert torch.allclose(normal.kl_standard(mean, std), normal.kl(mean, std, zero, one))
     assert float(normal.kl(mean, std, mean, std)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("robot", ["panda", "fr3"])
+def test_the_hands_pose_is_that_of_forward_kinematics(robot: str) -> None:
+    limits = load_limits(robot)
+    hand = HandPose(7)
+    hand.mount(limits)
+    q_rad = np.random.default_rng(0).uniform(limits.q_min_rad, limits.q_max_rad, (50, 7))
+    found = hand(torch.from_numpy(q_rad).float().view(5, 10, 7)).view(50, 9).numpy()
+    rotations, _ = joint_frames(limits, q_rad)
+    ahead = rotations[-1, :, :, 2]
+    opens = rotations[-1] @ [-np.sin(limits.hand_yaw_rad), np.cos(limits.hand_yaw_rad), 0.0]
+    np.testing.assert_allclose(found[:, :3], arm_points(limits, q_rad)[:, POINTS.index("tool")], atol=1e-5)
+    np.testing.assert_allclose(found[:, 3:6], ahead, atol=1e-5)
+    np.testing.assert_allclose(found[:, 6:], opens, atol=1e-5)
+
+
+def test_networks_read_the_hands_pose_beside_the_observation() -> None:
+    model = SkillModel(replace(SMALL, hand_pose=True, low_level_encoder=False))
+    model.mount(load_limits("panda"))
+    observations = torch.randn(200, 30, generator=torch.Generator().manual_seed(0))
+    model.fit_normalisation(observations)
+    seen = model.features(model.normalise(observations))
+    assert torch.equal(seen[:, :30], model.normalise(observations))
+    assert torch.allclose(seen.mean(0), torch.zeros(39), atol=1e-4)
+    assert torch.allclose(seen.std(0), torch.ones(39), atol=1e-3)
+    assert SkillModel(replace(SMALL, hand_pose=True, joints=0)).hand is None
 
 
 @pytest.mark.parametrize("skills", [3, 10])

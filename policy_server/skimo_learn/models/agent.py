@@ -3,6 +3,8 @@
 `SkillModel` takes raw observations at its border (`encode_skill`, `act`, `encode`, `decode`, ...) and normalised ones
 where a name ends in `_n`. Its state dict is what a checkpoint holds and what a bundle is exported from.
 
+With `hand_pose` encoder, skill encoder and skill policy read the hand's pose as well (hand.py), normalised alike.
+
 Normalisation: n = (o - mean) / std with std the deviation in the data but at least `std_floor`, so that the noise of a
 channel that never moves isn't blown up to unit size. The decoder's output is in the same unit: what stood still in the
 data can still be predicted to move.
@@ -18,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.robot import RobotLimits
 
 from ..models import normal
+from . import hand
 from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, mlp
 
 DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code
@@ -31,6 +35,7 @@ class ModelConfig:
 
     Attributes:
         observation, action: O and A.
+        joints: how many of the observation's channels, the first, are the arm's joints.
         horizon: H, control steps of a skill.
         skill: Z.
         latent: D.
@@ -43,6 +48,7 @@ class ModelConfig:
         value_hidden, value_layers: of the goal value.
         low_level_encoder: give skill encoder and skill policy a separate state encoder, as SkiMo's code has it; else
             they read the (normalised) observation itself.
+        hand_pose: those networks that read observations read the hand's pose besides (without joints: nothing more).
         normalise: normalise observations by the training data's mean and deviation.
         std_floor: smallest deviation used, in each channel's unit.
         residual: the dynamics predicts the change of the latent.
@@ -52,6 +58,7 @@ class ModelConfig:
 
     observation: int = 30
     action: int = 9
+    joints: int = 7
     horizon: int = 10
     skill: int = 10
     latent: int = 256
@@ -64,6 +71,7 @@ class ModelConfig:
     value_hidden: int = 128
     value_layers: int = 3
     low_level_encoder: bool = True
+    hand_pose: bool = False
     normalise: bool = True
     std_floor: float = 0.02
     residual: bool = False
@@ -75,6 +83,8 @@ class ModelConfig:
         for name in ("observation", "action", "horizon", "skill", "latent", "hidden", "layers", "lstm", "members"):
             if getattr(self, name) < 1:
                 raise SpecError(f"model {name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.joints <= self.observation:
+            raise SpecError(f"model joints is {self.joints}, must lie in 0 to {self.observation}, its observation")
         if self.std_floor <= 0:
             raise SpecError(f"model std_floor is {self.std_floor}, must be positive")
 
@@ -84,15 +94,23 @@ class SkillModel(nn.Module):
 
     mean_O: Tensor
     std_O: Tensor
+    mean_P: Tensor
+    std_P: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = c = config
         self.register_buffer("mean_O", torch.zeros(c.observation))
         self.register_buffer("std_O", torch.ones(c.observation))
-        features = c.latent if c.low_level_encoder else c.observation
-        self.low_encoder = mlp([c.observation, c.hidden, c.latent]) if c.low_level_encoder else None
-        self.encoder = mlp([c.observation, c.hidden, c.latent])
+        self.hand = hand.HandPose(c.joints) if c.hand_pose and c.joints else None
+        seen = c.observation
+        if self.hand is not None:
+            self.register_buffer("mean_P", torch.zeros(hand.WIDTH))
+            self.register_buffer("std_P", torch.ones(hand.WIDTH))
+            seen += hand.WIDTH
+        features = c.latent if c.low_level_encoder else seen
+        self.low_encoder = mlp([seen, c.hidden, c.latent]) if c.low_level_encoder else None
+        self.encoder = mlp([seen, c.hidden, c.latent])
         self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
         self.skill_encoder = SkillEncoder(features, c.action, c.lstm, c.skill)
         self.skill_policy = SkillPolicy(
@@ -112,17 +130,39 @@ class SkillModel(nn.Module):
         """Take mean and deviation from data (rows of raw observations); does nothing unless `normalise`."""
         if not self.config.normalise:
             return
-        std = observations_RO.double().std(0)
-        self.mean_O.copy_(observations_RO.double().mean(0))
-        self.std_O.copy_(std.clamp(min=self.config.std_floor))
+        self._fit(self.mean_O, self.std_O, observations_RO)
+        if self.hand is not None:
+            self._fit(self.mean_P, self.std_P, self.hand(observations_RO[:, : self.config.joints]))
+
+    def _fit(self, mean: Tensor, std: Tensor, rows: Tensor) -> None:
+        mean.copy_(rows.double().mean(0))
+        std.copy_(rows.double().std(0).clamp(min=self.config.std_floor))
 
     def normalise(self, observation: Tensor) -> Tensor:
         """Raw to normalised observations [..., O]."""
         return (observation - self.mean_O) / self.std_O
 
+    def mount(self, limits: RobotLimits) -> None:
+        """Take the geometry of the arm whose joints are observed; does nothing without `hand_pose`."""
+        if self.hand is not None:
+            self.hand.mount(limits)
+
+    def with_hand(self, observation_n: Tensor) -> Tensor:
+        """The normalised observation [..., O] with the hand's pose, normalised, after it; without, itself."""
+        if self.hand is None:
+            return observation_n
+        joints = self.config.joints
+        q_rad = observation_n[..., :joints] * self.std_O[:joints] + self.mean_O[:joints]
+        return torch.cat([observation_n, (self.hand(q_rad) - self.mean_P) / self.std_P], dim=-1)
+
     def features(self, observation_n: Tensor) -> Tensor:
         """What the skill encoder and the skill policy read [..., F]."""
-        return observation_n if self.low_encoder is None else self.low_encoder(observation_n)
+        seen = self.with_hand(observation_n)
+        return seen if self.low_encoder is None else self.low_encoder(seen)
+
+    def encode_n(self, observation_n: Tensor) -> Tensor:
+        """Latent [..., D] of a normalised observation."""
+        return self.encoder(self.with_hand(observation_n))
 
     def decode_n(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """Normalised observation [..., O] and its deviation, if the decoder has one."""
@@ -143,7 +183,7 @@ class SkillModel(nn.Module):
 
     def encode(self, observation_BO: Tensor) -> Tensor:
         """Latent [B, D] of a raw observation."""
-        return self.encoder(self.normalise(observation_BO))
+        return self.encode_n(self.normalise(observation_BO))
 
     def decode(self, latent_BD: Tensor) -> Tensor:
         """Raw observation [B, O] (its mean) of a latent."""

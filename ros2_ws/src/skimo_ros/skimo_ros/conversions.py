@@ -454,7 +454,12 @@ def from_hand_status(message: HandStatus) -> HandReport:
     )
 
 
-EVENT_KINDS = {"start": EpisodeEvent.START, "end": EpisodeEvent.END, "subtask": EpisodeEvent.SUBTASK}
+EVENT_KINDS = {
+    "start": EpisodeEvent.START,
+    "end": EpisodeEvent.END,
+    "subtask": EpisodeEvent.SUBTASK,
+    "doubt": EpisodeEvent.DOUBT,
+}
 
 
 def to_episode_event(news: EpisodeNews) -> EpisodeEvent:

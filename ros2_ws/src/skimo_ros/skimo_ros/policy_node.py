@@ -49,7 +49,7 @@ from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names
 from .parameters import SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
-from .settings import ACTUATOR, actuator_config
+from .settings import ACTUATOR, DOUBT, actuator_config, doubt_config
 
 PARAMETERS = (
     *SETUP,
@@ -65,6 +65,7 @@ PARAMETERS = (
     Parameter("clock_jump_max_s", 0.1, "a jump of the clock beyond this ends the episode", low=0.005, high=10.0),
     Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
     *ACTUATOR,
+    *DOUBT,
 )
 
 
@@ -184,6 +185,7 @@ class PolicyNode(LifecycleNode):
             noise=values["noise"],
             jumps=jumps,
             config=self._actuation,
+            doubt=doubt_config(values),
         )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")
 
@@ -291,7 +293,12 @@ class PolicyNode(LifecycleNode):
 
     def _tell_news(self, news: EpisodeNews) -> None:
         self._events.publish(convert.to_episode_event(news))
-        words = {"start": "begins", "end": f"ends: {news.detail or 'done'}", "subtask": f"{news.subtask} done"}
+        words = {
+            "start": "begins",
+            "end": f"ends: {news.detail or 'done'}",
+            "subtask": f"{news.subtask} done",
+            "doubt": news.detail,
+        }
         done = f"{news.subtasks_done}/{len(news.episode.subtasks)}"
         self.get_logger().info(f"episode {news.episode.episode_id} {words[news.kind]} ({done} at step {news.steps})")
 
@@ -342,7 +349,7 @@ class PolicyNode(LifecycleNode):
         self._listen()
         self._tell_status(always=True)
         report, skew = self._report(), self._state.skew
-        troubled = report.missed_ticks or skew.words()
+        troubled = report.missed_ticks or skew.words() or report.doubt
         level = "error" if report.state in ("held", "unconfigured") else "warn" if troubled else "ok"
         values: dict[str, object] = {
             "episode": report.episode_id,
@@ -357,7 +364,7 @@ class PolicyNode(LifecycleNode):
             values["worst_act_ms"] = self._pilot.timings.worst_act_ms
             values["objects_hidden"] = ", ".join(self._pilot.hidden_objects) or "none"
             values["driver_clock_behind_ms"] = "unknown" if skew.skew_s is None else 1e3 * skew.skew_s
-        text = report.reason or skew.words() or report.state
+        text = report.reason or skew.words() or report.doubt or report.state
         self._health.publish(convert.diagnostics(now_s(self), component(self, "policy"), level, text, values))
 
     # --- services ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""How strict the gate is and how much of the arm a policy may use, as ROS parameters: every setting, with its bounds.
+"""Every setting of gate, actuation and doubt as a ROS parameter, with its bounds.
 
-The defaults are those of `GateConfig` and `ActuatorConfig`; the bounds are how far a setting may be bent without
-another look at the code. What stands in the arm's cell (how hard it may work, `contact`) is the cell file's.
+How strict the gate is, how much of the arm a policy may use, when its promises are doubted. The defaults are those of
+`GateConfig`, `ActuatorConfig` and `DoubtConfig`; the bounds are how far a setting may be bent without another look at
+the code. What stands in the arm's cell (how hard it may work, `contact`) is the cell file's.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.control.actuate import ActuatorConfig
+from skimo_core.control.doubt import DoubtConfig
 from skimo_core.control.trajectory import SHORTEST_S
 from skimo_core.safety.situation import GateConfig
 
 from .conversions import MAX_POINTS
 from .parameters import Parameter
 
-_GATE, _ACTUATOR = GateConfig(), ActuatorConfig()
+_GATE, _ACTUATOR, _DOUBT = GateConfig(), ActuatorConfig(), DoubtConfig()
 CORNERS = ("workspace_low_m", "workspace_high_m")
 
 
@@ -68,6 +70,15 @@ ACTUATOR = (
 )
 """All of `ActuatorConfig`."""
 
+DOUBT = (
+    Parameter(
+        "doubt_bound", _DOUBT.bound, "a plan promises little below it, firmly above 1 less it", low=0.0, high=0.5
+    ),
+    Parameter("doubt_plans", _DOUBT.plans, "so many in a row promising little, or in vain, are said", low=1, high=1000),
+    Parameter("hold_in_doubt", _DOUBT.hold, "and hold the arm until an operator resumes the episode"),
+)
+"""All of `DoubtConfig`."""
+
 
 def gate_config(values: Mapping[str, Any]) -> GateConfig:
     """From the parameters `GATE`.
@@ -83,6 +94,11 @@ def gate_config(values: Mapping[str, Any]) -> GateConfig:
 def actuator_config(values: Mapping[str, Any]) -> ActuatorConfig:
     """From the parameters `ACTUATOR`; raises SpecError where they contradict one another."""
     return ActuatorConfig(**{p.name: values[p.name] for p in ACTUATOR})
+
+
+def doubt_config(values: Mapping[str, Any]) -> DoubtConfig:
+    """From the parameters `DOUBT`."""
+    return DoubtConfig(bound=values["doubt_bound"], plans=values["doubt_plans"], hold=values["hold_in_doubt"])
 
 
 def _corner(name: str, corner: list[float]) -> tuple[float, float, float] | None:

@@ -33,6 +33,7 @@ from ..domain.tasks import Task
 from .actuate import Actuator, ActuatorConfig
 from .clocks import JumpWatch
 from .commander import Arm, Commander
+from .doubt import Doubt, DoubtConfig
 from .loop import SkillLoop, Step, StepKind
 from .observe import Observer
 from .planning import PlanSource
@@ -86,6 +87,7 @@ class Pilot:
         noise: whether the domain's simulated sensor noise is added.
         jumps: notices when the clock jumps; None: nobody looks.
         config: how much of the robot's limits the policy may use; None: `ActuatorConfig`'s defaults.
+        doubt: when the policy's own promises are doubted, and what then; None: `DoubtConfig`'s defaults.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Pilot:
         noise: bool = False,
         jumps: JumpWatch | None = None,
         config: ActuatorConfig | None = None,
+        doubt: DoubtConfig | None = None,
     ) -> None:
         self.state = "idle"
         self.timings = Timings()
@@ -110,6 +113,7 @@ class Pilot:
         self._period_s = domain.action.period_s
         self._commander = Commander(limits, domain.action, arm, config)
         self._loop = SkillLoop(domain.task(), policy.spec.skill, self._act, planning, period_s=self._period_s)
+        self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)
         self._due_s = 0.0
         self._start_s = self._begun_s = 0.0
@@ -142,6 +146,7 @@ class Pilot:
         self._loop.start(seed=episode.seed, task=task)
         self._observer = self._make_observer(episode.seed)
         self.timings = Timings()
+        self._doubt.clear()
         self._plan, self._last = None, None
         self._plan_late, self._late_before = False, 0
 
@@ -161,6 +166,7 @@ class Pilot:
         self._refuse_if_stopped()
         self._commander.take_where_it_is()
         self._commander.forget_silence()
+        self._doubt.clear()
         self._loop.resume()
         self._reason, self.state = "", "running"
 
@@ -256,6 +262,7 @@ class Pilot:
             plan_index=loop.counts.plans,
             late_plans=loop.counts.late_plans,
             late=self._plan_late,
+            doubt=self._doubt.words,
             bundle_id=self._policy.spec.bundle_id,
             skill_Z=plan.skills_PZ[0] if plan else None,
             value=plan.value if plan else float("nan"),
@@ -384,6 +391,7 @@ class Pilot:
             self._plan = step.new_plan
             self._plan_late = self._loop.counts.late_plans > self._late_before
             self._late_before = self._loop.counts.late_plans
+            self._weigh(step.new_plan)
         if step.kind is not StepKind.PREPARE:
             index = self._loop.counts.steps - (0 if step.kind is StepKind.DONE else 1)
             self._last = StepRecord(
@@ -399,6 +407,14 @@ class Pilot:
             task = self._loop.task
             unfinished = "" if self._loop.progress.finished else f"the step limit {task.step_limit} was reached"
             self._finish(unfinished, success=self._loop.progress.finished)
+
+    def _weigh(self, plan: Plan) -> None:
+        """Say so where plans promise too little, or too much."""
+        current = self._loop.progress.current
+        if current is not None and self._doubt.note(current.name, plan):
+            self._tell("doubt", subtask=current.name, detail=self._doubt.words)
+            if self._doubt.config.hold:
+                self.hold(f"in doubt: {self._doubt.words}")
 
     def _record_last(self) -> None:
         """Record the step before: what the arm was told in it is read off the path, whatever the gate made of it."""

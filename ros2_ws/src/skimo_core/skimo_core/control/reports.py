@@ -26,7 +26,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeNews:
-    """Beginning ("start"), progress ("subtask") or end ("end") of an episode."""
+    """Beginning ("start"), progress ("subtask", and "doubt" whether there will be any) or end ("end") of an episode."""
 
     kind: str
     stamp_s: float
@@ -77,6 +77,7 @@ class PolicyReport:
     plan_index: int = 0
     late_plans: int = 0
     late: bool = False
+    doubt: str = ""
     bundle_id: str = ""
     skill_Z: FloatArray | None = None
     value: float = float("nan")
