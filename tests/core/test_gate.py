@@ -171,6 +171,44 @@ def test_each_fault_triggers_its_reason(check: str, verdict: Verdict, command: J
         assert decision.command is not command and gate.stopped
 
 
+PRESSED = 0.02
+"""How far joint 1 lies off where it was told to be, pressed there."""
+
+
+@pytest.mark.parametrize(
+    ("command", "torque", "verdict"),
+    [
+        (move(0, 0.1, 1.0), 1.1, Verdict.PASS),  # with the push
+        (move(0, -0.1, 1.0), 1.1, Verdict.HOLD),  # against it
+        (move(1, 0.05, 1.0), 1.1, Verdict.HOLD),  # it stays pressed
+        (move(0, 0.1, 1.0), 1.6, Verdict.STOP),
+    ],
+)
+def test_an_arm_held_for_what_it_presses_on_may_give_way(
+    command: JointCommand, torque: float, verdict: Verdict
+) -> None:
+    q_rad, tau_nm = LIMITS.home_q_rad.copy(), np.zeros(JOINTS)
+    q_rad[0] += PRESSED
+    tau_nm[0] = torque * LIMITS.reflex_tau_nm[0]
+    gate = Gate(LIMITS, cell=load_cell("open"))
+    gate.resync(state(), 0.0)
+    decision = gate.consider(command, state(q_rad=q_rad, tau_ext_nm=tau_nm), 0.0)
+    assert decision.verdict is verdict, decision.reasons
+
+
+def test_an_arm_that_presses_on_something_has_not_been_moved_by_somebody() -> None:
+    q_rad, tau_nm = LIMITS.home_q_rad.copy(), np.zeros(JOINTS)
+    q_rad[0] += 0.06
+    tau_nm[0] = 0.8 * LIMITS.reflex_tau_nm[0]
+    for pressing, moved in ((None, True), (tau_nm, False)):
+        gate = Gate(LIMITS, cell=load_cell("kitchen"))
+        gate.resync(state(), 0.0)
+        gate.watch(state(1.0, q_rad=q_rad, tau_ext_nm=pressing), 1.0)
+        # what begins where the arm was told to be jumps for a gate that has taken it where it is
+        decision = gate.consider(changed(GOOD, start_s=1.0), state(1.0, q_rad=q_rad, tau_ext_nm=pressing), 1.0)
+        assert (decision.verdict is Verdict.PASS) is not moved, decision.reasons
+
+
 def test_every_check_of_the_table_is_tried() -> None:
     """By the faults above, or by the sequences below: those that need a command before."""
     objecting: set[str] = set()

@@ -38,6 +38,9 @@ MEASURED_RESYNC_RAD = 0.05
 """An arm that came to rest where it was told to, and whose reference then lies this far from there, was moved by
 somebody else (a reset, a hand), and is taken where it is. Measured positions lag behind references, so theirs is the
 wider bound."""
+PRESSES_NM = 8.0
+"""An arm that feels more than this from outside lies where it does because it presses on something: its controller
+still wants it where it was told to be."""
 REST_S = 0.1
 STANDSTILL_RAD_S = 0.02
 """Measured joint speeds below this are standstill: encoder noise, and an arm that settles."""
@@ -344,6 +347,8 @@ class Gate:
         if robot.stamp_s <= self._told.now.end_s + REST_S or now_s <= self._told.now.end_s + REST_S:
             return False
         gap_rad = np.abs(robot.reference_q_rad - self._told.now.at(now_s)[0])
+        if robot.tau_ext_nm is not None and np.abs(robot.tau_ext_nm).max() > PRESSES_NM:
+            return False
         bound_rad = MEASURED_RESYNC_RAD if robot.desired_q_rad is None else RESYNC_RAD
         if gap_rad.max() <= bound_rad:
             self._arrived = True
