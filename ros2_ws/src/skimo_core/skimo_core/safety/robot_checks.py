@@ -6,6 +6,7 @@ One pure function per check (see `checks`). Units rad, rad/s, Nm, s.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..contract.types import Array, RobotMode, Verdict
 from ..domain.cell import FREE
@@ -126,7 +127,7 @@ def external_torque_is_within(s: Situation, limits: RobotLimits, config: GateCon
     if share[joint] <= contact.torque_hold_share:
         return None
     stop = share[joint] > contact.torque_stop_share
-    if not stop and _gives_way(s, share > contact.torque_hold_share):
+    if not stop and _gives_way(s, np.flatnonzero(share > contact.torque_hold_share)):
         return None
     bound_nm = reflex[joint] * (contact.torque_stop_share if stop else contact.torque_hold_share)
     reason = (
@@ -136,8 +137,8 @@ def external_torque_is_within(s: Situation, limits: RobotLimits, config: GateCon
     return Finding(check="external_torque", verdict=Verdict.STOP if stop else Verdict.HOLD, reason=reason)
 
 
-def _gives_way(s: Situation, pushed: Array) -> bool:
-    """Whether the command only relieves the joints that are `pushed` [7], which an arm held in a press must be able to.
+def _gives_way(s: Situation, pushed: npt.NDArray[np.intp]) -> bool:
+    """Whether the command only relieves the `pushed` joints (their numbers): an arm held in a press gets out so.
 
     A pressed joint lies off where it was told to be, on the side that it is pushed to: the told position has to go to
     that side and nowhere else. Where it hardly lies off, the side is not known.
