@@ -146,6 +146,7 @@ class Trial:
             Arm(robot=self.arm.read, objects=self.arm.read_objects, send=self._send, clock=self.arm.now_s),
             Audience(news=self._hear, record=lambda _, record: self.records.append(record)),
             noise=True,
+            lead_rad=lab.cell.contact.lead_rad,
         )
         self._real = Progress(task)
         episode = Episode(

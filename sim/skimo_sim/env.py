@@ -81,13 +81,16 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         limits = load_limits(self.domain.robot)
         self.twin = make_twin(self.domain, limits, twin, self.condition)
         self.arm: SimulatedBackend = self.twin
+        cell = load_cell(self.domain.cell)
         if gate:
-            self.arm = GatedBackend(self.twin, Gate(limits, cell=load_cell(self.domain.cell)), self._hear)
+            self.arm = GatedBackend(self.twin, Gate(limits, cell=cell), self._hear)
         self.render_mode = render_mode
         self._noise = noise
         self._camera = camera
         self._painter: Painter | None = None
-        self._commander = Commander(limits, self.domain.action, Arm.of(self.arm))
+        self._commander = Commander(
+            limits, self.domain.action, Arm.of(self.arm), lead_rad=cell.contact.lead_rad if gate else None
+        )
         self._truth = Observer(self.domain.observation, max_age_s=np.inf)
         self._progress = Progress(self.task)
         self._observer = self._truth

@@ -196,6 +196,18 @@ def test_an_arm_held_for_what_it_presses_on_may_give_way(
     assert decision.verdict is verdict, decision.reasons
 
 
+@pytest.mark.parametrize(
+    ("by_rad", "lies_off_rad", "verdict"),
+    [(0.1, 0.15, Verdict.PASS), (-0.1, 0.15, Verdict.HOLD), (0.1, -0.15, Verdict.HOLD), (0.1, 0.25, Verdict.STOP)],
+)
+def test_an_arm_that_is_pushed_off_its_path_may_give_way(by_rad: float, lies_off_rad: float, verdict: Verdict) -> None:
+    q_rad = LIMITS.home_q_rad.copy()
+    q_rad[0] += lies_off_rad
+    gate = Gate(LIMITS, cell=load_cell("open"))
+    gate.resync(state(), 0.0)
+    assert gate.consider(move(0, by_rad, 1.0), state(q_rad=q_rad), 0.0).verdict is verdict
+
+
 def test_an_arm_that_presses_on_something_has_not_been_moved_by_somebody() -> None:
     q_rad, tau_nm = LIMITS.home_q_rad.copy(), np.zeros(JOINTS)
     q_rad[0] += 0.06

@@ -37,6 +37,7 @@ from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.cell import load_cell
 from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
 from skimo_core.link.endpoint import endpoint_below
 from skimo_core.process.isolation import namespace_of
@@ -53,6 +54,7 @@ from .settings import ACTUATOR, DOUBT, actuator_config, doubt_config
 
 PARAMETERS = (
     *SETUP,
+    Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's"),
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server; local: that of this node's namespace"),
     Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
     Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),
@@ -88,6 +90,7 @@ class PolicyNode(LifecycleNode):
         self.failure = ""
         setup = set_up(self._values)
         self._adapter, self._domain, self._limits = setup.adapter, setup.domain, setup.limits
+        self._cell = load_cell(self._values["cell"] or setup.domain.cell)
         self._actuation = actuator_config(self._values)
         self._pilot: Pilot | None = None
         self._planning: BackgroundPlanning | None = None
@@ -186,6 +189,7 @@ class PolicyNode(LifecycleNode):
             jumps=jumps,
             config=self._actuation,
             doubt=doubt_config(values),
+            lead_rad=self._cell.contact.lead_rad,
         )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")
 

@@ -8,8 +8,10 @@
     by as much, in whatever state the arm is by then: late, it is not steeper;
   - a hand goal when the finger intent changes, with hysteresis and at most one per `gripper_interval_s`.
 Velocities are clipped to a fraction of the robot's limits, and the place where the tail comes to rest to the joint
-range less a margin. Where accelerations bound the change of velocity, all joints are held back alike, so that the
-fingertips keep their direction: an action may ask for any velocity and need not know the present one.
+range less a margin. A joint is not led further away from where it is than `lead` says, and gives way where something
+pushes it further: what is in the way would only be pressed the harder, and the way back be as long. Where
+accelerations bound the change of velocity, all joints are held back alike, so that the fingertips keep their direction:
+an action may ask for any velocity and need not know the present one.
 Collection, in-process runs and the full stack all use this.
 Pure: time is an argument. Units rad, s.
 """
@@ -33,6 +35,10 @@ AT_REST_RAD_S = 1e-3
 """A commanded velocity below this counts as rest."""
 STEADY_RAD_S2 = 1e-6
 """A commanded acceleration below this counts as none."""
+LEAD_FADES = 0.15
+"""Share of the greatest lead over which a joint is slowed down before it has it."""
+GIVE_HZ = 5.0
+"""How fast a joint gives way that lies further off than it may be led."""
 REACHED = -3
 """The point of a command's trajectory that has the wanted velocity first; the ends of grace and of braking follow."""
 
@@ -130,15 +136,24 @@ class Actuator:
         q, dq, _ = self._follower.at(now_s)
         return q, dq
 
-    def command(self, action_A: npt.NDArray[np.float32], due_s: float, sent_s: float | None = None) -> JointCommand:
+    def command(
+        self,
+        action_A: npt.NDArray[np.float32],
+        due_s: float,
+        sent_s: float | None = None,
+        lead: tuple[Array, Array] | None = None,
+    ) -> JointCommand:
         """Return the command for an action [A] in [-1, 1] that was due at `due_s` and is sent then, or at `sent_s`.
+
+        Args:
+            lead: by how much the told position leads the measured one, [7], and by how much it may, [7].
 
         Raises:
             SpecError: the action is not finite, out of bounds or of the wrong size.
         """
         self.spec.check(action_A)
         departure = self._departure(due_s, sent_s)
-        trajectory = self._trajectory(departure, self._reachable(departure, action_A), due_s)
+        trajectory = self._trajectory(departure, self._reachable(departure, action_A, lead), due_s)
         self._sent = copy.copy(self._follower)
         self._follower.set(trajectory, due_s)
         return JointCommand(trajectory=trajectory, gripper=self._gripper(action_A[self.spec.joints :], due_s))
@@ -184,7 +199,9 @@ class Actuator:
         via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
 
-    def _reachable(self, departure: _Departure, action_A: npt.NDArray[np.float32]) -> Array:
+    def _reachable(
+        self, departure: _Departure, action_A: npt.NDArray[np.float32], lead: tuple[Array, Array] | None
+    ) -> Array:
         """Clip a velocity [7] to what speed, acceleration and the room left before the joint limits allow.
 
         Velocity goes from (dq0, ddq0) to (dq, 0) on a cubic: its acceleration is the sum of a part that falls from
@@ -194,6 +211,8 @@ class Actuator:
         config, limits, period = self._config, self._limits, self.spec.period_s
         q0, dq0 = departure.q_rad, departure.dq_rad_s
         wanted_rad_s = action_A[: self.spec.joints].astype(np.float64) * self.spec.scale_rad_s
+        if lead is not None:
+            wanted_rad_s = _within_lead(wanted_rad_s, *lead)
         ramp_s = period - self._reaction_s
         dq_max = limits.dq_max_rad_s * config.velocity_fraction
         ddq_max = limits.ddq_max_rad_s2 * config.acceleration_fraction
@@ -244,6 +263,15 @@ class Actuator:
         if wants_open:
             return GripperCommand(kind="move", width_m=limits.hand_width_max_m, speed_m_s=limits.hand_speed_m_s)
         return GripperCommand(kind="grasp", width_m=0.0, speed_m_s=limits.hand_speed_m_s, force_n=limits.hand_force_n)
+
+
+def _within_lead(wanted_rad_s: Array, lead_rad: Array, most_rad: Array) -> Array:
+    """The wanted velocity [7], less where it leads a joint near the most that it may be led, and back from beyond."""
+    left = (most_rad - np.sign(wanted_rad_s) * lead_rad) / (LEAD_FADES * most_rad)
+    slowed = wanted_rad_s * np.clip(left, 0.0, 1.0)
+    back = GIVE_HZ * np.maximum(np.abs(lead_rad) - most_rad, 0.0)
+    giving = np.where(lead_rad > 0, np.minimum(slowed, -back), np.maximum(slowed, back))
+    return np.where(back > 0, giving, slowed)
 
 
 def _clear_of(knots_s: Array, leave_s: float) -> float:

@@ -71,18 +71,29 @@ class Commander:
 
     Args:
         config: how much of the robot's limits may be used; None: `ActuatorConfig`'s defaults.
+        lead_rad: how far the told position may lead the measured one, a number for each joint or one for all (the cell
+            says, `Contact.lead_rad`); None: any.
 
     Raises:
         SpecError: the actions are not those of an arm like this.
     """
 
-    def __init__(self, limits: RobotLimits, spec: ActionSpec, arm: Arm, config: ActuatorConfig | None = None) -> None:
+    def __init__(
+        self,
+        limits: RobotLimits,
+        spec: ActionSpec,
+        arm: Arm,
+        config: ActuatorConfig | None = None,
+        *,
+        lead_rad: Array | None = None,
+    ) -> None:
         if spec.joints != limits.joints:
             raise SpecError(
                 f"actions have {spec.joints} joints, robot {limits.name} has {limits.joints}: not its domain"
             )
         self._spec, self._arm = spec, arm
         self._actuator = Actuator(limits, spec, config)
+        self._lead_rad = None if lead_rad is None else np.broadcast_to(lead_rad, (limits.joints,))
         self.reset(limits.home_q_rad, -np.inf)
 
     def reset(self, q_rad: Array, now_s: float) -> None:
@@ -100,12 +111,20 @@ class Commander:
 
     def send(self, action_A: FloatArray, due_s: float) -> None:
         """Send the command of an action [A] in [-1, 1] that is due at `due_s`; raises SpecError on any other."""
-        command = self._actuator.command(action_A, due_s, self._arm.clock())
+        command = self._actuator.command(action_A, due_s, self._arm.clock(), self._lead())
         self._objected = False
         self._sent_s = command.trajectory.start_s
         self._reached_s = command.trajectory.start_s + float(command.trajectory.times_s[REACHED])
         self._fingers_A[self._spec.joints :] = action_A[self._spec.joints :]
         self._arm.send(command)
+
+    def _lead(self) -> tuple[Array, Array] | None:
+        """By how much the told position leads the measured one, and by how much it may."""
+        if self._lead_rad is None:
+            return None
+        robot = self._arm.robot()
+        told_rad, _ = self._actuator.commanded(robot.stamp_s)
+        return told_rad - robot.q_rad, self._lead_rad
 
     def brake(self) -> None:
         """Send a brake, if the arm isn't at rest."""

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..contract.errors import BackendError, DeadlineError, SkimoError, StaleError
 from ..contract.policy import FloatArray, Plan, SkillPolicy
-from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
+from ..contract.types import Array, JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
 from ..domain.tasks import Task
@@ -87,6 +87,7 @@ class Pilot:
         noise: whether the domain's simulated sensor noise is added.
         jumps: notices when the clock jumps; None: nobody looks.
         config: how much of the robot's limits the policy may use; None: `ActuatorConfig`'s defaults.
+        lead_rad: how far the arm may be led beyond where it is (`Commander`).
         doubt: when the policy's own promises are doubted, and what then; None: `DoubtConfig`'s defaults.
     """
 
@@ -103,6 +104,7 @@ class Pilot:
         jumps: JumpWatch | None = None,
         config: ActuatorConfig | None = None,
         doubt: DoubtConfig | None = None,
+        lead_rad: Array | None = None,
     ) -> None:
         self.state = "idle"
         self.timings = Timings()
@@ -111,7 +113,7 @@ class Pilot:
         self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
         self._jumps = jumps
         self._period_s = domain.action.period_s
-        self._commander = Commander(limits, domain.action, arm, config)
+        self._commander = Commander(limits, domain.action, arm, config, lead_rad=lead_rad)
         self._loop = SkillLoop(domain.task(), policy.spec.skill, self._act, planning, period_s=self._period_s)
         self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)

@@ -56,6 +56,10 @@ class Plane:
     exempt: tuple[str, ...]
 
 
+LEAD = 0.75
+"""Share of the gap at which the gate holds: a joint comes to rest a little beyond its greatest lead."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
     """How hard the arm may work against what stands in its cell.
@@ -70,6 +74,11 @@ class Contact:
     torque_stop_share: float
     tracking_hold_rad: Array
     tracking_stop_rad: Array
+
+    @property
+    def lead_rad(self) -> Array:
+        """How far a command may lead each joint beyond where it is: a little less than holds it, [7] or [1]."""
+        return LEAD * self.tracking_hold_rad
 
 
 FREE = Contact(
