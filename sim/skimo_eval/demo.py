@@ -19,7 +19,7 @@ from skimo_core.contract.errors import SkimoError
 from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
-from skimo_sim.condition import PAPERS
+from skimo_sim.condition import DRAWN
 
 from .full_stack import write_parameters
 from .pauses import audit_misses, describe
@@ -35,8 +35,8 @@ class Args:
         domain: what the tasks share: a domain's name, or a file.
         task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
             with values, as microwave=-0.4+-0.1; empty: the domain's first.
-        condition: what is different in the twin (skimo_sim.condition): a condition's name, or a file; papers: the
-            start that the bundle that ships was trained from; drawn: any.
+        condition: what is different in the twin (skimo_sim.condition): a condition's name, or a file; drawn: nothing,
+            beyond what the domain's starts draw; papers: the papers' one start.
         seed: draws the twin's start, sensor noise and the planner's dice.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
@@ -45,7 +45,7 @@ class Args:
     bundle: str = "kitchen"
     domain: str = DEFAULT
     task: str = ""
-    condition: str = PAPERS
+    condition: str = DRAWN
     seed: int = 0
     out: Path = Path("recordings")
     film: bool = True
