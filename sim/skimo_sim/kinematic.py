@@ -97,7 +97,7 @@ class KinematicTwin:
         home = self.domain.start.astype(np.float64)
         home[: spec.joints] = limits.home_q_rad[: spec.joints]
         home[spec.joints : spec.joints + spec.fingers] = limits.hand_width_max_m / 2
-        asked = tuple(goal.name for goal in self.task.subtasks)
+        asked = self.task.open_at_start(spec.joints + spec.fingers)
         rng = np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
         bounds = limits.q_min_rad[: spec.joints], limits.q_max_rad[: spec.joints]
         start = self.domain.starts.draw(home, spec, bounds, self.domain.subtasks, asked, rng)

@@ -25,7 +25,7 @@ from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
-from skimo_core.domain.tasks import Task
+from skimo_core.domain.tasks import Subtask, Task
 
 from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
@@ -136,16 +136,17 @@ class Twin:
         """Return to a start; older commands are void.
 
         Args:
-            task: what is about to be done; none of its sub-tasks is done at the start.
+            task: what is about to be done; none of its goals is done at the start.
             seed: draws the start, and for others sensor noise and the planner's dice.
             now_s: the clock's reading from here on.
         """
         self.task, self.seed = self.domain.task(task), seed
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
-        self.begin(tuple(subtask.name for subtask in self.task.subtasks), seed)
+        spec = self.domain.observation
+        self.begin(self.task.open_at_start(spec.joints + spec.fingers), seed)
 
-    def begin(self, asked: tuple[str, ...], seed: int, attempt: int = 0) -> None:
-        """Put the simulation at the start that `seed` draws, at rest; no sub-task that is `asked` for is done there.
+    def begin(self, asked: tuple[Subtask, ...], seed: int, attempt: int = 0) -> None:
+        """Put the simulation at the start that `seed` draws, at rest; no goal that is `asked` for is done there.
 
         Raises:
             SpecError: the distribution hardly holds a start free of contact.

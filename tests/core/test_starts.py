@@ -12,6 +12,7 @@ from skimo_core.contract.types import Array
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.starts import Places, Starts, parse_starts, turned
 from skimo_core.domain.tables import Table
+from skimo_core.domain.tasks import Subtask
 
 DOMAIN = load_domain("kitchen")
 NAMES = DOMAIN.observation.names
@@ -20,9 +21,12 @@ HOME[23:27] = -0.27, 0.35, 1.62, 1.0
 WIDE = np.full(7, -3.0), np.full(7, 3.0)
 
 
-def draw(starts: Starts, count: int = 300, asked: tuple[str, ...] = (), bounds: tuple[Array, Array] = WIDE) -> Array:
+def draw(
+    starts: Starts, count: int = 300, asked: tuple[str | Subtask, ...] = (), bounds: tuple[Array, Array] = WIDE
+) -> Array:
     rng = np.random.default_rng(0)
-    drawn = [starts.draw(HOME, DOMAIN.observation, bounds, DOMAIN.subtasks, asked, rng) for _ in range(count)]
+    goals = tuple(DOMAIN.subtasks[goal] if isinstance(goal, str) else goal for goal in asked)
+    drawn = [starts.draw(HOME, DOMAIN.observation, bounds, DOMAIN.subtasks, goals, rng) for _ in range(count)]
     return np.stack(drawn)
 
 
@@ -63,6 +67,12 @@ def test_subtasks_are_begun_and_done_as_often_as_said_but_never_done_where_asked
     assert (asked[:, NAMES.index("microwave")] < 0).any(), "begun it may be"
 
 
+def test_a_goal_that_undoes_does_not_hold_at_the_start_either() -> None:
+    (closed,) = DOMAIN.task("microwave closed").subtasks
+    asked = draw(Starts(begun=0.15, done=0.15), 300, asked=(closed,))
+    assert not closed.complete(asked).any() and DOMAIN.subtasks["microwave"].complete(asked).any()
+
+
 def test_an_object_stands_elsewhere_only_where_nobody_asks_for_it() -> None:
     starts = Starts(places={"kettle": Places(chance=0.5, at=({"kettle.x": 0.2}, {"kettle.x": 0.4, "kettle.y": 0.7}))})
     x = draw(starts)[:, 23]
@@ -75,7 +85,8 @@ def test_a_distribution_that_hardly_holds_such_a_start_is_refused() -> None:
     home = HOME.copy()
     home[NAMES.index("microwave")] = -0.75
     with pytest.raises(SpecError, match="starts in a row complete one of microwave"):
-        done.draw(home, DOMAIN.observation, WIDE, DOMAIN.subtasks, ("microwave",), np.random.default_rng(0))
+        asked = (DOMAIN.subtasks["microwave"],)
+        done.draw(home, DOMAIN.observation, WIDE, DOMAIN.subtasks, asked, np.random.default_rng(0))
 
 
 def test_the_kitchens_table_is_read_and_does_not_enter_the_digest() -> None:

@@ -164,7 +164,7 @@ class Player:
 
     def _start(self, asked: tuple[str, ...], seed: int, attempt: int) -> None:
         self.arm.reset("", seed)
-        self.twin.begin(asked, seed, attempt)
+        self.twin.begin(tuple(self.domain.subtasks[name] for name in asked), seed, attempt)
         self.put(self.twin.data.qpos.copy())
 
     def put(self, qpos: Array) -> None:

@@ -9,8 +9,8 @@
       done: 0.1                        chance that it is complete, where nobody asks for it
       places: {kettle: {chance: 0.3, at: [{kettle.x: 0.22, kettle.y: 0.34}]}}      where else it may stand, likewise
 
-What is drawn is an observation; whoever simulates puts itself there, and draws again where that can't be. No sub-task
-that the episode asks for is complete at its start. Units m, rad.
+What is drawn is an observation; whoever simulates puts itself there, and draws again where that can't be. No goal that
+the episode asks for is complete at its start. Units m, rad.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Starts:
         spec: ObservationSpec,
         joint_range_rad: tuple[Array, Array],
         subtasks: Mapping[str, Subtask],
-        asked: tuple[str, ...],
+        asked: tuple[Subtask, ...],
         rng: np.random.Generator,
     ) -> Array:
         """A start [O] near `home_O` [O], which is taken as the start where nothing varies.
@@ -69,7 +69,7 @@ class Starts:
         Args:
             joint_range_rad: lowest and highest joint positions [J] to start from.
             subtasks: of the domain.
-            asked: goals that must not be complete; only those that are sub-tasks count.
+            asked: goals that must not be complete, the domain's or typed.
 
         Raises:
             SpecError: the distribution hardly holds such a start.
@@ -77,19 +77,19 @@ class Starts:
         start = np.array(home_O, np.float64)
         if self == Starts():
             return start
-        asked = tuple(name for name in asked if name in subtasks)
+        names = tuple(goal.name for goal in asked)
         joints, fingers = slice(0, spec.joints), slice(spec.joints, spec.joints + spec.fingers)
         for _ in range(TRIES):
             start[:] = home_O
             start[joints] = self._joints(start[joints], joint_range_rad, rng)
             if self.fingers_m is not None:
                 start[fingers] = rng.uniform(*self.fingers_m)
-            self._place(start, spec, asked, rng)
-            self._begin(start, subtasks, asked, rng)
+            self._place(start, spec, names, rng)
+            self._begin(start, subtasks, names, rng)
             self._shift(start, spec, rng)
-            if not any(subtasks[name].complete(start) for name in asked):
+            if not any(goal.complete(start) for goal in asked):
                 return start
-        raise SpecError(f"{TRIES} starts in a row complete one of {', '.join(asked)}; draw starts less wide")
+        raise SpecError(f"{TRIES} starts in a row complete one of {', '.join(names)}; ask for less, or draw otherwise")
 
     def _joints(self, home: Array, joint_range_rad: tuple[Array, Array], rng: np.random.Generator) -> Array:
         low, high = (np.clip(bound, home - CUT * self.arm_rad, home + CUT * self.arm_rad) for bound in joint_range_rad)

@@ -80,19 +80,23 @@ class Task:
         thresholds = np.array([s.threshold for s in still_open], np.float32)
         return Goals(values_KO=values, weights_KO=weights, thresholds_K=thresholds)
 
-    def done_before(self, observation_O: Observation, arm: int) -> tuple[str, ...]:
-        """Names of the sub-tasks that hold in [O] before anything is done and that nothing on the way can undo.
+    def open_at_start(self, arm: int) -> tuple[Subtask, ...]:
+        """The sub-tasks that must not hold before anything is done, since nothing on the way can undo them.
 
         A door may be asked to be opened and closed again, the arm to return where it is: so none counts whose channels
         an earlier one has, or, where there is an earlier one, that are among the first `arm`, the arm's.
         """
-        found: list[str] = []
+        found: list[Subtask] = []
         moved: set[int] = set()
         for subtask in self.subtasks:
-            if not moved & set(subtask.channels) and subtask.complete(observation_O):
-                found.append(subtask.name)
+            if not moved & set(subtask.channels):
+                found.append(subtask)
             moved |= {*range(arm), *subtask.channels}
         return tuple(found)
+
+    def done_before(self, observation_O: Observation, arm: int) -> tuple[str, ...]:
+        """Names of those sub-tasks that hold in [O] all the same; `arm` as above."""
+        return tuple(subtask.name for subtask in self.open_at_start(arm) if subtask.complete(observation_O))
 
 
 class Progress:
