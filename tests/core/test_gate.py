@@ -221,6 +221,17 @@ def test_an_arm_that_presses_on_something_has_not_been_moved_by_somebody() -> No
         assert (decision.verdict is Verdict.PASS) is not moved, decision.reasons
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["by its reference", "far off"])
+def test_an_arm_that_was_put_elsewhere_is_taken_there_whatever_it_felt_last(told: bool) -> None:
+    q_rad, tau_nm = LIMITS.home_q_rad.copy(), np.zeros(JOINTS)
+    q_rad[0] += 0.06 if told else 1.0
+    tau_nm[0] = 0.8 * LIMITS.reflex_tau_nm[0]  # an older message than the position's
+    gate = Gate(LIMITS, cell=load_cell("kitchen"))
+    gate.resync(state(), 0.0)
+    there = state(1.0, q_rad=q_rad, tau_ext_nm=tau_nm, desired_q_rad=q_rad if told else None)
+    assert gate.watch(there, 1.0).verdict is Verdict.PASS
+
+
 def test_every_check_of_the_table_is_tried() -> None:
     """By the faults above, or by the sequences below: those that need a command before."""
     objecting: set[str] = set()

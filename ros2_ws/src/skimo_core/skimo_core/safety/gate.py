@@ -25,7 +25,7 @@ from ..contract.errors import SpecError
 from ..contract.types import Array, GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
 from ..control.braking import braking_trajectory
 from ..control.trajectory import TrajectoryFollower, quintics
-from ..domain.cell import Cell, load_cell
+from ..domain.cell import FREE, Cell, load_cell
 from ..domain.robot import RobotLimits
 from .bounds import control_values
 from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
@@ -347,13 +347,17 @@ class Gate:
         if robot.stamp_s <= self._told.now.end_s + REST_S or now_s <= self._told.now.end_s + REST_S:
             return False
         gap_rad = np.abs(robot.reference_q_rad - self._told.now.at(now_s)[0])
-        if robot.tau_ext_nm is not None and np.abs(robot.tau_ext_nm).max() > PRESSES_NM:
-            return False
         bound_rad = MEASURED_RESYNC_RAD if robot.desired_q_rad is None else RESYNC_RAD
         if gap_rad.max() <= bound_rad:
             self._arrived = True
             return False
-        return self._arrived
+        return self._arrived and not self._presses(robot, gap_rad)
+
+    def _presses(self, robot: RobotState, gap_rad: Array) -> bool:
+        """Whether an arm that tells no reference lies `gap_rad` [7] off because it presses on something."""
+        contact = self.config.contact or FREE
+        felt = robot.tau_ext_nm is not None and bool(np.abs(robot.tau_ext_nm).max() > PRESSES_NM)
+        return felt and robot.desired_q_rad is None and bool((gap_rad <= contact.tracking_stop_rad).all())
 
     def _moving(self, robot: RobotState | None, now_s: float) -> str:
         """Why the arm does not count as at rest; empty if it does."""
