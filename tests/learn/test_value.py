@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.domain.tasks import Subtask
 from skimo_learn.data import EpisodeSet
 from skimo_learn.hindsight import Goals
@@ -27,6 +28,7 @@ def named(data: object, rows: torch.Tensor, k: int = 0) -> Goals:
 def fitted(recipe: Recipe, episodes: EpisodeSet) -> SkillModel:
     torch.manual_seed(0)
     model = SkillModel(recipe.model)
+    model.mount(load_limits("panda"))
     model.fit_normalisation(episodes.observations_RO)
     return model
 
@@ -73,7 +75,7 @@ def test_it_learns_from_play_and_leaves_the_rest_alone(recipe: Recipe, domain: D
     batch = value_batch(model, data, rows, config, torch.Generator().manual_seed(5))
     at_first = float(value_loss(model, batch).detach())
     assert train_value(model, episodes, domain, config)[-1]["update"] == 300
-    assert float(value_loss(model, batch).detach()) < 0.6 * at_first
+    assert float(value_loss(model, batch).detach()) < 0.65 * at_first
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
     rows = torch.arange(len(data.latents_RD))
     microwave = named(data, rows, list(domain.subtasks).index("microwave"))

@@ -60,10 +60,10 @@ def test_an_episode_says_what_it_did_and_holds_no_held_out_order() -> None:
 
 def test_the_recorded_actions_make_the_recorded_path_again(player: Player) -> None:
     held = player.arm.gate.counts.by_verdict[Verdict.HOLD]
-    played = player.play(in_order(("microwave", "slide cabinet")), 2)
+    played = player.play(in_order(("microwave", "slide cabinet")), 3)
     assert player.arm.gate.counts.by_verdict[Verdict.HOLD] == held, "what the gate holds back is not executed"
-    player.arm.reset("", 2)
-    player.twin.begin((), 2)
+    player.arm.reset("", 3)
+    player.twin.begin((), 3)
     player.put(player.twin.data.qpos.copy())
     assert player.twin.read().q_rad.tolist() == list(played.start_q_rad)
     path = [player.twin.read().q_rad]
