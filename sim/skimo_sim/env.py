@@ -81,16 +81,16 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         limits = load_limits(self.domain.robot)
         self.twin = make_twin(self.domain, limits, twin, self.condition)
         self.arm: SimulatedBackend = self.twin
-        cell = load_cell(self.domain.cell)
+        lead_rad = None
         if gate:
+            cell = load_cell(self.domain.cell)
             self.arm = GatedBackend(self.twin, Gate(limits, cell=cell), self._hear)
+            lead_rad = cell.contact.lead_rad
         self.render_mode = render_mode
         self._noise = noise
         self._camera = camera
         self._painter: Painter | None = None
-        self._commander = Commander(
-            limits, self.domain.action, Arm.of(self.arm), lead_rad=cell.contact.lead_rad if gate else None
-        )
+        self._commander = Commander(limits, self.domain.action, Arm.of(self.arm), lead_rad=lead_rad)
         self._truth = Observer(self.domain.observation, max_age_s=np.inf)
         self._progress = Progress(self.task)
         self._observer = self._truth

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skimo_core.domain.kinematics import joint_offsets
+from skimo_core.domain.kinematics import joint_offsets, joint_turns
 from skimo_core.domain.robot import RobotLimits
 
 WIDTH = 9
@@ -42,17 +42,12 @@ class HandPose(nn.Module):
 
     def mount(self, limits: RobotLimits) -> None:
         """Take the geometry of an arm (of as many joints)."""
-        ca, sa, no = np.cos(limits.dh_alpha_rad), np.sin(limits.dh_alpha_rad), np.zeros(limits.joints)
-        one = np.ones(limits.joints)
-        columns = {  # what a point's x, y and z become, before and after the twist alpha
-            "cos": [(one, no, no), (no, ca, sa), (no, no, no)],
-            "sin": [(no, ca, sa), (-one, no, no), (no, no, no)],
-            "rest": [(no, no, no), (no, no, no), (no, -sa, ca)],
-        }
-        for k, rows in enumerate(columns.values()):
-            block_J33 = np.stack([np.stack(row, axis=-1) for row in rows], axis=1)
-            for joint, block in enumerate(block_J33):
-                self.turn_J3PP[joint, k] = torch.from_numpy(np.kron(np.eye(3), block)).float()
+        angles_rad = np.outer([0.0, np.pi / 2, np.pi], np.ones(limits.joints))
+        still, quarter, half = joint_turns(limits, angles_rad).swapaxes(0, 1)
+        rest = (still + half) / 2
+        for k, part_J33 in enumerate(((still - half) / 2, quarter - rest, rest)):
+            blocks = np.stack([np.kron(np.eye(3), part.T) for part in part_J33])
+            self.turn_J3PP[:, k] = torch.from_numpy(blocks)
         self.offset_JP.zero_()
         self.offset_JP[:, :3] = torch.from_numpy(joint_offsets(limits)).float()
         opens = -np.sin(limits.hand_yaw_rad), np.cos(limits.hand_yaw_rad), 0.0

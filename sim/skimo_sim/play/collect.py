@@ -2,7 +2,7 @@
 
 Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
-  - Three attempts in ten first misjudge where the part is and work beside it in vain: without failures in the data
+  - Three attempts in twenty first misjudge where the part is and work beside it in vain: without failures in the data
     a model predicts that every attempt succeeds. A quarter leave the part somewhere between.
   - Every episode starts as the domain's `starts` draw it, and holds at least four scripts; while time is left the
     teleoperator plays on with others: sub-tasks, what undoes them, the kettle to another burner, the arm home.

@@ -42,7 +42,7 @@ from .company import Company
 from .ending import AFTER_POLICY
 from .gripper_client import GripperClient
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, component, now_s, only_one, run
-from .parameters import SETUP, Parameter, declare
+from .parameters import CELL, SETUP, Parameter, declare
 from .reports import GateReport
 from .robots import set_up
 from .settings import GATE, gate_config
@@ -50,7 +50,7 @@ from .settings import GATE, gate_config
 PARAMETERS = (
     *SETUP,
     *GATE,
-    Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's"),
+    CELL,
     Parameter(
         "settle_s", 1.0, "how long after the start nothing moves, so that others are discovered", low=0.0, high=30.0
     ),

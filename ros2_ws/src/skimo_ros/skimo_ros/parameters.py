@@ -87,3 +87,5 @@ SETUP = (
     Parameter("robot", "", "robot whose limits hold: a name, or a file's path; empty: the domain's, or the driver's"),
 )
 """What every node declares that judges, makes or is an arm's motion (`robots.set_up`)."""
+
+CELL = Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's")

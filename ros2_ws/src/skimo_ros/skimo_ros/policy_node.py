@@ -47,14 +47,14 @@ from .arm_state import ArmState
 from .beat import Beat
 from .guarded import Complaints, publishers_of
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, component, now_s, only_one, run
-from .parameters import SETUP, Parameter, declare
+from .parameters import CELL, SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
 from .settings import ACTUATOR, DOUBT, actuator_config, doubt_config
 
 PARAMETERS = (
     *SETUP,
-    Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's"),
+    CELL,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server; local: that of this node's namespace"),
     Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
     Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),

@@ -41,14 +41,14 @@ from .definitions import full_definition, type_name
 from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
 from .nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names, component, now_s, only_one, run
-from .parameters import SETUP, Parameter, declare
+from .parameters import CELL, SETUP, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .recording import Channel, Sample
 from .robots import set_up
 
 PARAMETERS = (
     *SETUP,
-    Parameter("cell", "", "what stands around the arm, as the gate's parameter of that name"),
+    CELL,
     Parameter("directory", "recordings", "folder for the recordings; made if it is not there"),
     Parameter("queue", 2000, "messages that may wait for the disk", low=10, high=100000),
     Parameter("group_readable", False, "whether the folder's group may read recordings (else their owner alone)"),

@@ -65,14 +65,11 @@ class Doubt:
         if self._little >= wanted:
             worst = max(p for p, _ in self._promised[-wanted:])
             self.words = f"{wanted} plans in a row promise {subtask} with at most {worst:.2f} (bound {bound:g})"
-        elif len(over := self._over()) >= wanted and all(p >= 1.0 - bound for p, _ in over[-wanted:]):
-            self.words = (
-                f"{wanted} plans in a row promised {subtask} with at least {min(p for p, _ in over[-wanted:]):.2f}, "
-                "and it is not done"
-            )
+        elif len(over := self._over()[-wanted:]) == wanted and min(over) >= 1.0 - bound:
+            self.words = f"{wanted} plans in a row promised {subtask} with at least {min(over):.2f}, and it is not done"
         return bool(self.words) and not before
 
-    def _over(self) -> list[tuple[float, int]]:
+    def _over(self) -> list[float]:
         """The promises whose skills are over, as far as one skill of each plan is run: the older, the earlier."""
         count = len(self._promised)
-        return [p for k, p in enumerate(self._promised) if k + p[1] < count]
+        return [promise for k, (promise, skills) in enumerate(self._promised) if k + skills < count]

@@ -33,7 +33,7 @@ def points_in(limits: RobotLimits, frames: Frames) -> Array:
 def joint_frames(limits: RobotLimits, q_rad: Array) -> Frames:
     """The frames at joint positions [K, J]."""
     count, joints = q_rad.shape
-    turns, offsets = _turns(limits, q_rad), joint_offsets(limits)
+    turns, offsets = joint_turns(limits, q_rad), joint_offsets(limits)
     rotations, origins = np.empty((joints + 1, count, 3, 3)), np.empty((joints + 1, count, 3))
     rotations[0], origins[0] = np.eye(3), 0.0
     for joint in range(joints):
@@ -48,7 +48,7 @@ def joint_offsets(limits: RobotLimits) -> Array:
     return np.stack([a, -np.sin(alpha) * d, np.cos(alpha) * d], axis=1)
 
 
-def _turns(limits: RobotLimits, q_rad: Array) -> Array:
+def joint_turns(limits: RobotLimits, q_rad: Array) -> Array:
     """Rotation [J, K, 3, 3] of each joint's frame in the frame before it."""
     ca, sa = np.cos(limits.dh_alpha_rad)[:, None], np.sin(limits.dh_alpha_rad)[:, None]
     c, s = np.cos(q_rad).T, np.sin(q_rad).T

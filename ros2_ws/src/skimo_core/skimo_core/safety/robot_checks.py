@@ -104,7 +104,8 @@ def arm_follows(s: Situation, limits: RobotLimits, config: GateConfig) -> Findin
     gap = np.abs(s.robot.q_rad - s.expected_q_rad)
     contact = config.contact or FREE
     hold, stop = (np.broadcast_to(b, gap.shape) for b in (contact.tracking_hold_rad, contact.tracking_stop_rad))
-    if not (gap > stop).any() and (gap > hold).any() and _gives_way(s, np.flatnonzero(gap > hold)):
+    pushed = np.flatnonzero(gap > hold)
+    if pushed.size and not (gap > stop).any() and _gives_way(s, pushed):
         return None
     if s.rested_s > config.arrival_s:
         stop = hold
