@@ -24,6 +24,7 @@ class PretrainArgs:
     Attributes:
         data: folders of recordings.
         out: the run's folder.
+        start_from: another run's folder: its weights are begun with, e.g. to learn from corrections besides.
         domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
         robot: whose limits the data obeyed: a name, or a file; where none is named, the domain's.
         recipe: compact, paper, released or smoke.
@@ -41,6 +42,7 @@ class PretrainArgs:
 
     data: tuple[Path, ...]
     out: Path
+    start_from: Path | None = None
     domain: str = DEFAULT
     robot: str = ""
     recipe: str = "compact"
@@ -144,7 +146,16 @@ def _pretrain(args: PretrainArgs) -> None:
         chosen = replace(chosen, loss=replace(chosen.loss, kl_weight=args.kl_weight))
     chosen = with_settings(chosen, args.set)
     episodes = load_episodes(*args.data, domain=domain, robot=load_limits(args.robot or domain.robot))
-    train_run(chosen, domain, episodes, args.out, minutes=args.minutes, device=args.device, capture=args.capture)
+    train_run(
+        chosen,
+        domain,
+        episodes,
+        args.out,
+        start_from=args.start_from,
+        minutes=args.minutes,
+        device=args.device,
+        capture=args.capture,
+    )
 
 
 def _export(args: ExportArgs) -> None:

@@ -42,6 +42,7 @@ class EpisodeSet:
     Attributes:
         observations_RO: float32, T + 1 rows an episode.
         actions_RA: float32, as many rows; the last of each episode is zero.
+        shown_R: whether an action shows how it is done; others, a policy's own, tell only what came of them.
         starts_E, steps_E: first row and T of each episode.
         digests: of the data sets it was made of, by name.
         robot: whose limits the data obeyed, as far as it says.
@@ -49,6 +50,7 @@ class EpisodeSet:
 
     observations_RO: Tensor
     actions_RA: Tensor
+    shown_R: Tensor
     starts_E: Tensor
     steps_E: Tensor
     digests: Mapping[str, str]
@@ -60,11 +62,12 @@ class EpisodeSet:
         observations: Sequence[npt.NDArray[np.generic]],
         actions: Sequence[npt.NDArray[np.generic]],
         *,
+        shown: Sequence[npt.NDArray[np.bool_]] = (),
         source: str = "arrays",
         digests: Mapping[str, str] | None = None,
         robot: Named = UNKNOWN,
     ) -> EpisodeSet:
-        """Build from one [T + 1, O] and one [T, A] array per episode.
+        """Build from one [T + 1, O] and one [T, A] array per episode; all is shown where no [T] array says what is.
 
         Raises:
             EpisodeError: an array of another rank, width, length or type, or a non-finite element.
@@ -87,9 +90,11 @@ class EpisodeSet:
                 )
         steps = np.array([len(a) for a in actions], np.int64)
         flat_o, flat_a = np.concatenate(rows_o), np.concatenate(rows_a)
+        flat_s = np.concatenate([np.append(row, True) for row in shown or [np.ones(len(a), bool) for a in actions]])
         return cls(
             observations_RO=torch.from_numpy(flat_o),
             actions_RA=torch.from_numpy(flat_a),
+            shown_R=torch.from_numpy(flat_s),
             starts_E=torch.from_numpy(np.concatenate([[0], np.cumsum(steps + 1)[:-1]])),
             steps_E=torch.from_numpy(steps),
             digests=digests or {source: hashlib.sha256(flat_o.tobytes() + flat_a.tobytes()).hexdigest()},
@@ -104,11 +109,14 @@ class EpisodeSet:
         low, high = self.observations_RO.amin(0), self.observations_RO.amax(0)
         return {"low": low.tolist(), "high": high.tolist()}
 
-    def windows(self, steps: int) -> Tensor:
+    def windows(self, steps: int, *, shown: bool = False) -> Tensor:
         """First rows of all windows of `steps` actions (and `steps` + 1 observations) that fit in an episode.
 
+        Args:
+            shown: only those in which every action shows how it is done.
+
         Raises:
-            EpisodeError: no episode is that long.
+            EpisodeError: no episode is that long, or none shows that much.
         """
         fitting = [
             torch.arange(int(start), int(start) + int(length) - steps + 1)
@@ -120,11 +128,19 @@ class EpisodeSet:
                 f"the longest of {len(self)} episodes has {int(self.steps_E.max())} steps, a window needs {steps}; "
                 "use fewer skills per window or longer episodes"
             )
-        return torch.cat(fitting).to(self.observations_RO.device)
+        starts = torch.cat(fitting).to(self.observations_RO.device)
+        if not shown:
+            return starts
+        unseen = torch.cumsum(~torch.cat([torch.ones_like(self.shown_R[:1]), self.shown_R]), 0)
+        starts = starts[unseen[starts + steps] == unseen[starts]]
+        if not len(starts):
+            raise EpisodeError(f"nobody shows {steps} steps in a row in {len(self)} episodes; add play or corrections")
+        return starts
 
     def to(self, device: torch.device) -> EpisodeSet:
         """The same with observations and actions there; the tables stay where they are."""
-        return replace(self, observations_RO=self.observations_RO.to(device), actions_RA=self.actions_RA.to(device))
+        rows = {name: getattr(self, name).to(device) for name in ("observations_RO", "actions_RA", "shown_R")}
+        return replace(self, **rows)
 
     def select(self, episodes: Sequence[int]) -> EpisodeSet:
         """A copy with some of the episodes."""
@@ -133,6 +149,7 @@ class EpisodeSet:
         return EpisodeSet(
             observations_RO=torch.cat([self.observations_RO[r] for r in rows]),
             actions_RA=torch.cat([self.actions_RA[r] for r in rows]),
+            shown_R=torch.cat([self.shown_R[r] for r in rows]),
             starts_E=torch.cumsum(steps + 1, 0) - (steps + 1),
             steps_E=steps,
             digests=self.digests,
@@ -174,7 +191,7 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
     from skimo_core.episodes.cache import load_folder  # reads recordings: training from arrays needs no MCAP
 
     robot = robot or load_limits(domain.robot)
-    observations, actions, digests = [], [], {}
+    observations, actions, shown, digests = [], [], [], {}
     made_with = UNKNOWN
     for folder in folders:
         if not folder.is_dir():
@@ -185,9 +202,10 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
         ends_o, ends_a = np.cumsum(cache.lengths + 1)[:-1], np.cumsum(cache.lengths)[:-1]
         observations += np.split(cache.observations, ends_o)
         actions += np.split(cache.actions, ends_a)
+        shown += np.split(cache.shown, ends_a)
         digests[folder.name] = cache.digest
     source = ", ".join(digests)
-    return EpisodeSet.from_arrays(observations, actions, source=source, digests=digests, robot=made_with)
+    return EpisodeSet.from_arrays(observations, actions, shown=shown, source=source, digests=digests, robot=made_with)
 
 
 def _of_robot(metas: Sequence[EpisodeMeta], name: str, domain: Domain, robot: RobotLimits) -> bool:

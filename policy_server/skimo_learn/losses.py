@@ -7,6 +7,8 @@
     prior   KL( stop_gradient(q_i) || prior(encoder(s_i)) )
 
 Where the paper and its code differ, or where we add something, there is a named option. Observations are normalised.
+Segments in which a policy acted, and nobody showed how it is done, teach the model and the skill encoder what comes of
+them: neither the skill policy nor the prior learns from those.
 
 Dimensions: B windows, N skills, H skill horizon, W = N H + 1 states, O observation, A action, Z skill, D latent.
 """
@@ -83,6 +85,7 @@ def skimo_loss(
     config: LossConfig,
     observations_BWO: Tensor,
     actions_BNHA: Tensor,
+    shown_BN: Tensor,
     *,
     noise_O: Tensor,
     generator: torch.Generator | None,
@@ -91,6 +94,7 @@ def skimo_loss(
 
     Args:
         observations_BWO: normalised.
+        shown_BN: whether every action of a segment shows how it is done.
         noise_O: half widths of the observation noise, normalised.
         generator: of all noise; None takes the modes instead (for evaluation).
     """
@@ -111,7 +115,8 @@ def skimo_loss(
     if config.policy_noise and generator is not None:
         spread = 2.0 * torch.rand(seen.shape, generator=generator, device=seen.device) - 1.0
         features = model.features(seen + spread * (config.policy_noise * noise_O))
-    action_error, metrics = _action_error(model, config, features, skill, executed)
+    shown = shown_BN.reshape(-1).float()
+    action_error, metrics = _action_error(model, config, features, skill, executed, shown)
     kl = normal.kl_standard(mean, std).mean()
 
     states = observations_BWO[:, ::horizon]
@@ -124,7 +129,7 @@ def skimo_loss(
     prior_mean, prior_std = normal.split(
         model.prior_net(known if config.joint and config.prior_trains_encoder else known.detach())
     )
-    prior_kl = normal.kl(mean.detach(), std.detach(), prior_mean, prior_std).mean()
+    prior_kl = _mean_of(normal.kl(mean.detach(), std.detach(), prior_mean, prior_std), shown)
 
     total = config.policy_weight * action_error + config.kl_weight * kl + config.prior_weight * prior_kl
     total = total + (world_error / skills if config.share_by_skills else world_error)
@@ -132,17 +137,22 @@ def skimo_loss(
     return total, metrics
 
 
+def _mean_of(values_S: Tensor, shown_S: Tensor) -> Tensor:
+    """The mean over the segments that are shown."""
+    return (values_S * shown_S).sum() / shown_S.sum().clamp(min=1.0)
+
+
 def _action_error(
-    model: SkillModel, config: LossConfig, features: Tensor, skill: Tensor, actions: Tensor
+    model: SkillModel, config: LossConfig, features: Tensor, skill: Tensor, actions: Tensor, shown_S: Tensor
 ) -> tuple[Tensor, Metrics]:
     mean, std = model.policy_n(features, skill.unsqueeze(1).expand(-1, features.shape[1], -1))
-    squared = (torch.tanh(mean) - actions).square().mean()
+    squared = _mean_of((torch.tanh(mean) - actions).square().mean((1, 2)), shown_S)
     metrics = {"action_mse": squared.detach()}
     if config.action_loss == "mse":
         return squared, metrics
     assert std is not None, "action_loss nll needs policy_std"
     before_tanh = torch.atanh(actions.clamp(-ACTION_BOUND, ACTION_BOUND))
-    return -normal.log_density(mean, std, before_tanh).mean(), metrics
+    return -_mean_of(normal.log_density(mean, std, before_tanh).mean(1), shown_S), metrics
 
 
 def model_error(

@@ -48,17 +48,17 @@ class Windows:
 
     observations_RO: Tensor  # normalised
     actions_RA: Tensor
+    shown_R: Tensor
     first_rows: Tensor
     skills: int
     horizon: int
 
-    def gather(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised observations [B, W, O] and actions [B, N, H, A] of the chosen windows."""
+    def gather(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised observations [B, W, O] and actions [B, N, H, A] of the chosen windows; [B, N] whether shown."""
         steps = torch.arange(self.skills * self.horizon + 1, device=chosen.device)
         rows = self.first_rows[chosen].unsqueeze(1) + steps
-        observations = self.observations_RO[rows]
-        actions = self.actions_RA[rows[:, :-1]]
-        return observations, actions.view(len(chosen), self.skills, self.horizon, -1)
+        segments = rows[:, :-1].view(len(chosen), self.skills, self.horizon)
+        return self.observations_RO[rows], self.actions_RA[segments], self.shown_R[segments].all(-1)
 
 
 class Pretrainer:
@@ -82,17 +82,22 @@ class Pretrainer:
         self.parameters = [p for name, p in self.model.named_parameters() if not name.startswith("value.")]
         self.optimizer = make_adam(self.parameters, self.config.learning_rate, eps=self.config.adam_eps)
         self.generator = torch.Generator(device=device).manual_seed(self.config.seed)
-        self.noise_O = torch.from_numpy(domain.noise).to(device) / self.model.std_O
-        self.train, self.held_out = self._windows(train), self._windows(held_out)
+        self._noise_O, self._episodes = torch.from_numpy(domain.noise).to(device), (train, held_out)
+        self._normalise()
         self.update = 0
         self.elapsed_s = 0.0
         self._repeated = Repeated(self._update, self.generator, capture=capture)
+
+    def _normalise(self) -> None:
+        self.noise_O = self._noise_O / self.model.std_O
+        self.train, self.held_out = (self._windows(episodes) for episodes in self._episodes)
 
     def _windows(self, episodes: EpisodeSet) -> Windows:
         c = self.config
         return Windows(
             observations_RO=self.model.normalise(episodes.observations_RO),
             actions_RA=episodes.actions_RA,
+            shown_R=episodes.shown_R,
             first_rows=episodes.windows(c.skills * self.recipe.model.horizon),
             skills=c.skills,
             horizon=self.recipe.model.horizon,
@@ -126,13 +131,14 @@ class Pretrainer:
         return self._loss(self.held_out, chosen, None)[1]
 
     def _loss(self, windows: Windows, chosen: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
-        observations, actions = windows.gather(chosen)
+        observations, actions, shown = windows.gather(chosen)
         return skimo_loss(
             self.model,
             self.target_encoder,
             self.recipe.loss,
             observations,
             actions,
+            shown,
             noise_O=self.noise_O,
             generator=generator,
         )
@@ -157,6 +163,23 @@ class Pretrainer:
             },
             extra=extra,
         )
+
+    def start_from(self, run: Path) -> None:
+        """Begin with the weights, and the normalisation, of another run instead of random ones.
+
+        Raises:
+            SpecError: it has other networks.
+        """
+        tensors, state = read_checkpoint(run)
+        mine, its = self.recipe.to_dict()["model"], state["recipe"]["model"]
+        if unlike := [name for name in mine if its.get(name) != mine[name]]:
+            name = unlike[0]
+            raise SpecError(
+                f"{run.name}: model {name} is {its.get(name)}, this recipe has {mine[name]}; use its recipe"
+            )
+        load_weights(self.model, part(tensors, "model"), run)
+        load_weights(self.target_encoder, part(tensors, "target"), run)
+        self._normalise()
 
     def load(self, run: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns its JSON state. Made on another device, it goes on with other draws.

@@ -75,7 +75,8 @@ def refine_policy(
     """
     if not config.updates:
         return []
-    starts, means_RZ, stds_RZ = posteriors(model, episodes)
+    _, means_RZ, stds_RZ = posteriors(model, episodes)
+    starts = episodes.windows(model.config.horizon, shown=True)
     device = starts.device
     generator = torch.Generator(device=device).manual_seed(config.seed)
     optimizer = make_adam(model.skill_policy.parameters(), config.learning_rate)

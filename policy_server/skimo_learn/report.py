@@ -48,14 +48,16 @@ def held_out_report(
     return _rounded(report)
 
 
-def _starts(episodes: EpisodeSet, steps: int) -> Tensor:
-    return episodes.windows(steps)[::STRIDE]
+def _starts(episodes: EpisodeSet, steps: int, *, shown: bool = False) -> Tensor:
+    return episodes.windows(steps, shown=shown)[::STRIDE]
 
 
 def action_errors(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """Root mean square error of replayed actions, and that of answering the mean action."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
+    rows = _starts(episodes, horizon, shown=True).unsqueeze(1) + torch.arange(
+        horizon, device=episodes.observations_RO.device
+    )
     observations, actions = episodes.observations_RO[rows], episodes.actions_RA[rows]
     mean, _ = model.encode_skill(observations, actions)
     skill = torch.tanh(mean).unsqueeze(1).expand(-1, horizon, -1)
@@ -115,7 +117,9 @@ def _moved_errors(predicted: Tensor, now: Tensor, later: Tensor, subtasks: Mappi
 def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """KL divergences in nats, averaged over segments."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon).unsqueeze(1) + torch.arange(horizon, device=episodes.observations_RO.device)
+    rows = _starts(episodes, horizon, shown=True).unsqueeze(1) + torch.arange(
+        horizon, device=episodes.observations_RO.device
+    )
     observations = episodes.observations_RO[rows]
     mean, std = model.encode_skill(observations, episodes.actions_RA[rows])
     prior_mean, prior_std = model.prior(model.encode(observations[:, 0]))

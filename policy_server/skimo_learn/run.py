@@ -36,6 +36,7 @@ def train_run(
     episodes: EpisodeSet,
     run: Path,
     *,
+    start_from: Path | None = None,
     minutes: float | None = None,
     device: str = "auto",
     capture: bool = True,
@@ -43,6 +44,7 @@ def train_run(
     """Train, or go on where `run` stopped; returns the report, which is written beside the checkpoint.
 
     Args:
+        start_from: another run, whose weights to begin with.
         minutes: of pre-training at most.
         device: auto, cpu or cuda (device.py), for all parts.
         capture: on CUDA, each update is one captured graph.
@@ -72,6 +74,8 @@ def train_run(
         state = _checked(run, state)
         trainer.load(run)
         print(f"going on with {run} from update {trainer.update}")
+    elif start_from is not None:
+        trainer.start_from(start_from)
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action, capture=capture),

@@ -14,8 +14,8 @@ from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.specs import UNKNOWN, Named
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
-from skimo_core.episodes.cache import from_episodes
-from skimo_core.episodes.episode import Episode, EpisodeMeta
+from skimo_core.episodes.cache import digest, from_episodes, load_folder
+from skimo_core.episodes.episode import INTERVENE, Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 from skimo_learn.data import EpisodeSet, check_widths, load_episodes
 
@@ -37,6 +37,31 @@ def test_every_window_lies_in_one_episode_and_none_is_missing() -> None:
         rows = torch.arange(start, start + 7)
         assert np.array_equal(episodes.observations_RO[rows], observations[owner][offset : offset + 7])
         assert np.array_equal(episodes.actions_RA[rows[:-1]], actions[owner][offset : offset + 6])
+
+
+def test_windows_that_are_shown_hold_no_step_of_the_policy() -> None:
+    observations, actions = arrays((5, 12))
+    shown = [np.ones(5, bool), np.ones(12, bool)]
+    shown[1][6] = False
+    episodes = EpisodeSet.from_arrays(observations, actions, shown=shown)
+    assert (episodes.windows(5, shown=True) - 6).tolist() == [-6, 0, 1, 7]  # the second begins at row 6
+    assert episodes.windows(5).tolist() == [0, *range(6, 14)]
+    assert episodes.select([1]).windows(5, shown=True).tolist() == [0, 1, 7]
+    with pytest.raises(EpisodeError, match="nobody shows 8 steps in a row in 2 episodes"):
+        episodes.windows(8, shown=True)
+
+
+def test_of_a_policys_recording_only_what_a_person_did_is_shown(tmp_path: Path, domain: Domain) -> None:
+    observations, actions = arrays((5, 12))
+    kinds = np.array([*["act"] * 7, *[INTERVENE] * 5, "done"])
+    for o, a, source, k in zip(observations, actions, ("play", "policy"), (None, kinds)):
+        meta = EpisodeMeta(episode_id=source, source=source)
+        write_episode(tmp_path / f"{source}.mcap", Episode(observations=o, actions=a, meta=meta, kinds=k))
+    for _ in range(2):  # from the recordings, then from the cache that they left
+        episodes = load_episodes(tmp_path, domain=domain)
+        assert episodes.shown_R.tolist() == [True] * 6 + [False] * 7 + [True] * 6
+    shown = load_folder(tmp_path)[0]
+    assert digest(shown.observations, shown.actions, ~shown.shown, shown.lengths) != shown.digest
 
 
 def test_splitting_keeps_whole_episodes_and_shares_none() -> None:

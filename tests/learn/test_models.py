@@ -20,10 +20,12 @@ from skimo_learn.models.hand import HandPose
 SMALL = ModelConfig(latent=12, hidden=16, layers=2, lstm=16, policy_hidden=16, value_hidden=16)
 
 
-def batch(skills: int = 3, windows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(skills: int = 3, windows: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Observations, actions, and that all of them are shown."""
     generator = torch.Generator().manual_seed(0)
     observations = torch.randn(windows, skills * 10 + 1, 30, generator=generator)
-    return observations, torch.rand(windows, skills, 10, 9, generator=generator) * 1.8 - 0.9
+    actions = torch.rand(windows, skills, 10, 9, generator=generator) * 1.8 - 0.9
+    return observations, actions, torch.ones(windows, skills, dtype=torch.bool)
 
 
 def test_closed_form_divergence_equals_sampled_divergence_of_the_squashed_skills() -> None:
@@ -90,10 +92,10 @@ def test_dynamics_train_the_skill_encoder_only_if_joint(joint: bool) -> None:
     config = LossConfig(
         policy_weight=0.0, kl_weight=0.0, prior_weight=0.0, reconstruction_weight=0.0, decoder_loss="mse", joint=joint
     )
-    observations, actions = batch()
+    data = batch()
     generator = torch.Generator().manual_seed(1)
     target = copy.deepcopy(model.encoder)
-    loss, _ = skimo_loss(model, target, config, observations, actions, noise_O=torch.zeros(30), generator=generator)
+    loss, _ = skimo_loss(model, target, config, *data, noise_O=torch.zeros(30), generator=generator)
     loss.backward()
     gradient = model.skill_encoder.lstm.weight_ih_l0.grad
     assert (gradient is not None and bool(gradient.abs().max() > 0)) is joint
@@ -103,7 +105,7 @@ def test_dynamics_train_the_skill_encoder_only_if_joint(joint: bool) -> None:
 def test_the_prior_never_trains_the_skill_encoder() -> None:
     torch.manual_seed(0)
     model = SkillModel(SMALL)
-    observations, actions = batch()
+    data = batch()
     for through, config in ((True, LossConfig(decoder_loss="mse")), (False, LossConfig(prior_trains_encoder=False))):
         config = replace(
             config, policy_weight=0.0, kl_weight=0.0, reconstruction_weight=0.0, consistency_weight=0.0,
@@ -111,24 +113,43 @@ def test_the_prior_never_trains_the_skill_encoder() -> None:
         )  # fmt: skip
         model.zero_grad(set_to_none=True)
         generator = torch.Generator().manual_seed(1)
-        loss, _ = skimo_loss(
-            model, model.encoder, config, observations, actions, noise_O=torch.zeros(30), generator=generator
-        )
+        loss, _ = skimo_loss(model, model.encoder, config, *data, noise_O=torch.zeros(30), generator=generator)
         loss.backward()
         lstm, encoder = model.skill_encoder.lstm.weight_ih_l0.grad, model.encoder[0].weight.grad
         assert lstm is None or float(lstm.abs().max()) == 0.0
         assert (encoder is not None and bool(encoder.abs().max() > 0)) is through
 
 
+def test_what_only_a_policy_did_trains_the_model_and_not_what_proposes_or_acts() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(SMALL)
+    config = LossConfig(decoder_loss="mse")
+    observations, actions, shown = batch()
+
+    def gradients(shown: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        generator = torch.Generator().manual_seed(1)
+        loss, _ = skimo_loss(
+            model, model.encoder, config, observations, actions, shown, noise_O=torch.zeros(30), generator=generator
+        )
+        loss.backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    all_shown, none_shown = gradients(shown), gradients(torch.zeros_like(shown))
+    for name, gradient in none_shown.items():
+        learns = not name.startswith(("skill_policy", "prior_net"))
+        assert bool(gradient.abs().max() > 0) is learns, name
+        if name.startswith(("dynamics", "decoder")):
+            torch.testing.assert_close(gradient, all_shown[name])
+
+
 def test_paper_variant_with_likelihoods_and_low_level_encoder_runs() -> None:
     torch.manual_seed(0)
     model = SkillModel(replace(SMALL, low_level_encoder=True, decoder_std=True, policy_std=True, members=2))
     config = LossConfig(decoder_loss="nll", action_loss="nll", policy_noise=1.0)
-    observations, actions = batch()
+    data = batch()
     generator = torch.Generator().manual_seed(1)
-    loss, metrics = skimo_loss(
-        model, model.encoder, config, observations, actions, noise_O=torch.full((30,), 0.1), generator=generator
-    )
+    loss, metrics = skimo_loss(model, model.encoder, config, *data, noise_O=torch.full((30,), 0.1), generator=generator)
     loss.backward()
     assert all(torch.isfinite(v) for v in metrics.values())
     for name, p in model.named_parameters():
@@ -138,14 +159,14 @@ def test_paper_variant_with_likelihoods_and_low_level_encoder_runs() -> None:
 def test_few_policy_steps_estimate_the_error_over_all() -> None:
     torch.manual_seed(0)
     model = SkillModel(SMALL)
-    observations, actions = batch()
+    data = batch()
     errors = {}
     for steps in (0, 2):
         config, generator = LossConfig(decoder_loss="mse", policy_steps=steps), torch.Generator().manual_seed(1)
         draws = [
-            skimo_loss(
-                model, model.encoder, config, observations, actions, noise_O=torch.zeros(30), generator=generator
-            )[1]["action_mse"]
+            skimo_loss(model, model.encoder, config, *data, noise_O=torch.zeros(30), generator=generator)[1][
+                "action_mse"
+            ]
             for _ in range(50)
         ]
         errors[steps] = torch.stack(draws)

@@ -35,6 +35,22 @@ def test_a_run_interrupted_after_pre_training_goes_on_with_the_next_part(
     assert all(torch.equal(whole[name], broken_off[name]) for name in whole)
 
 
+def test_a_run_begins_with_anothers_weights_and_normalisation(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path
+) -> None:
+    train_run(recipe, domain, episodes, tmp_path / "first")
+    still = replace(recipe, pretrain=replace(recipe.pretrain, updates=1, learning_rate=1e-9))
+    moved = replace(episodes, observations_RO=episodes.observations_RO + 0.1)
+    train_run(still, domain, moved, tmp_path / "second", start_from=tmp_path / "first")
+    first, second = (load_run(tmp_path / name).model.state_dict() for name in ("first", "second"))
+    for name in ("mean_O", "std_O"):
+        assert torch.equal(first[name], second[name]), name
+    torch.testing.assert_close(first["encoder.0.weight"], second["encoder.0.weight"])
+    other = replace(recipe, model=replace(recipe.model, latent=8))
+    with pytest.raises(SpecError, match=r"first: model latent is \d+, this recipe has 8; use its recipe"):
+        train_run(other, domain, episodes, tmp_path / "third", start_from=tmp_path / "first")
+
+
 def interrupt(*args: object, **settings: object) -> None:
     raise KeyboardInterrupt
 

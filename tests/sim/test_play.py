@@ -17,6 +17,8 @@ from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
 from skimo_sim.play.player import Agenda, PlayConfig, Player, freely, in_order
 from skimo_sim.play.scripts import SCRIPTS, Style
 
+SEEN_O = np.zeros(30, np.float32)
+
 
 @pytest.fixture(scope="module")
 def player() -> Player:
@@ -111,12 +113,12 @@ def still_at_it(name: str, style: Style) -> bool:
 def test_an_agenda_goes_on_when_a_script_is_over_and_gives_up_when_one_takes_too_long() -> None:
     config = PlayConfig(patience_steps=5, misjudged=0.0)
     agenda = Agenda(in_order(("a", "b")), config, np.random.default_rng(0))
-    assert [agenda.current(step, still_at_it, applies) for step in range(4)] == ["a"] * 4
-    assert agenda.current(4, lambda name, style: name == "a", applies) == "b"
+    assert [agenda.current(step, still_at_it, applies, SEEN_O) for step in range(4)] == ["a"] * 4
+    assert agenda.current(4, lambda name, style: name == "a", applies, SEEN_O) == "b"
     assert agenda.finished == [("a", 4)] and agenda.turned == 4
-    assert agenda.current(9, still_at_it, applies) == "b" and not agenda.gave_up
-    assert agenda.current(10, still_at_it, applies) is None and agenda.gave_up
-    assert Agenda(in_order(()), config, np.random.default_rng(0)).current(0, still_at_it, applies) is None
+    assert agenda.current(9, still_at_it, applies, SEEN_O) == "b" and not agenda.gave_up
+    assert agenda.current(10, still_at_it, applies, SEEN_O) is None and agenda.gave_up
+    assert Agenda(in_order(()), config, np.random.default_rng(0)).current(0, still_at_it, applies, SEEN_O) is None
 
 
 def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long() -> None:
@@ -124,7 +126,7 @@ def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long
     working, waiting = (Agenda(in_order(("a",)), config, np.random.default_rng(0)) for _ in range(2))
     noticed = {}
     for name, agenda, engaged in (("working", working, True), ("waiting", waiting, False)):
-        assert agenda.current(0, still_at_it, applies) == "a"
+        assert agenda.current(0, still_at_it, applies, SEEN_O) == "a"
         beside_m, short_m = agenda.style.miss_m
         assert 0.03 <= math.hypot(beside_m, short_m) <= 0.12 and short_m >= 0.0
         for step in range(60):
@@ -133,7 +135,50 @@ def test_a_misjudged_attempt_is_noticed_after_work_in_vain_or_when_it_takes_long
                 noticed[name] = step
                 break
     assert noticed["working"] < 10 < noticed["waiting"]
-    assert waiting.current(noticed["waiting"] + 5, still_at_it, applies) == "a"  # patience starts anew
+    assert waiting.current(noticed["waiting"] + 5, still_at_it, applies, SEEN_O) == "a"  # patience starts anew
+
+
+class Drives:
+    """A driver that acts for some steps, and then gives up; `there` says when it takes itself to be."""
+
+    def __init__(self, steps: int, there: bool = False) -> None:
+        self.steps, self.there, self.begun = steps, there, list[str]()
+
+    def begin(self, script: str, chance: np.random.Generator) -> None:
+        self.begun.append(script)
+        self.left = self.steps
+
+    def reached(self, observation_O: np.ndarray) -> bool:
+        return self.there and self.left < self.steps
+
+    def act(self, observation_O: np.ndarray) -> np.ndarray | None:
+        self.left -= 1
+        return np.zeros(9, np.float32) if self.left >= 0 else None
+
+
+def test_a_driver_has_every_script_until_it_gives_up_or_is_there() -> None:
+    config = PlayConfig(patience_steps=5, misjudged=0.0)
+    gives_up, arrives = Drives(20), Drives(20, there=True)
+    agenda = Agenda(in_order(("a", "b")), config, np.random.default_rng(0), gives_up)
+    acted = []
+    for step in range(40):
+        if agenda.current(step, still_at_it, applies, SEEN_O) is None:
+            break
+        acted.append(agenda.driven(step, SEEN_O) is not None)
+    assert acted == [True] * 20 + [False] * 6 and agenda.gave_up  # patience counts from the handing over
+    agenda = Agenda(in_order(("a", "b")), config, np.random.default_rng(0), arrives)
+    for step in range(3):
+        agenda.current(step, still_at_it, applies, SEEN_O)
+        agenda.driven(step, SEEN_O)
+    assert agenda.finished == [("a", 1), ("b", 1)] and arrives.begun == ["a", "b"]
+
+
+def test_what_a_driver_leaves_undone_the_teleoperator_does_from_there() -> None:
+    player = Player(PlayConfig(misjudged=0.0, partial=0.0), Drives(5))
+    played = player.play(in_order(("slide cabinet",)), 3, asked=("slide cabinet",))
+    assert played.driven.tolist() == [True] * 5 + [False] * (len(played.actions) - 5)
+    assert played.done == ("slide cabinet",) and not played.gave_up
+    assert np.abs(played.actions[:5, :7]).max() < 0.01 < np.abs(played.actions[5:, :7]).max()
 
 
 def test_free_play_chooses_what_applies_and_subtasks_more_often() -> None:

@@ -32,7 +32,7 @@ from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.cache import load_folder
-from skimo_core.episodes.episode import Episode, EpisodeMeta
+from skimo_core.episodes.episode import INTERVENE, Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
 from .player import SUBTASKS, PlayConfig, Played, Player, freely
@@ -48,13 +48,22 @@ CHECK_PATIENCE_STEPS = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What a collection gave: episodes, control steps, digest over the arrays, sub-tasks per episode, pair counts."""
+    """What a collection gave: episodes, control steps and how many of them show how it is done, digest over the arrays,
+    sub-tasks per episode, pair counts.
+    """
 
     episodes: int
     steps: int
+    shown_steps: int
     digest: str
     subtasks_mean: float
     pairs: Counter[tuple[str, str]]
+
+
+def make_episode(seed: int) -> Episode:
+    """The episode of play of `seed`; raises EpisodeError if no attempt gave a whole one."""
+    player = _player()
+    return as_episode(whole_play(player, seed), seed, player.domain)
 
 
 def collect(
@@ -63,11 +72,13 @@ def collect(
     episodes: int,
     seed: int,
     workers: int,
+    make: Callable[[int], Episode] = make_episode,
     progress: Callable[[Iterator[Episode]], Iterable[Episode]] = iter,
 ) -> Collected:
     """Make `episodes` recordings and their training cache in the folder `out`.
 
     Args:
+        make: the episode of a seed.
         progress: wraps the iteration, e.g. to draw a bar.
 
     Raises:
@@ -78,35 +89,35 @@ def collect(
     out.mkdir(parents=True, exist_ok=True)
     done = []
     with mapped(workers) as each:
-        for episode in progress(each(make_episode, range(seed, seed + episodes))):
+        for episode in progress(each(make, range(seed, seed + episodes))):
             write_episode(out / f"{episode.meta.episode_id}.mcap", episode)
             done.append(episode.meta.task.split(","))
     cache, _ = load_folder(out)
     return Collected(
         episodes=len(cache),
         steps=int(cache.lengths.sum()),
+        shown_steps=int(cache.shown.sum()),
         digest=cache.digest,
         subtasks_mean=float(np.mean([len(names) for names in done])),
         pairs=Counter(pair for names in done for pair in itertools.pairwise(names)),
     )
 
 
-def make_episode(seed: int) -> Episode:
-    """The episode of `seed`.
+def whole_play(player: Player, seed: int, *, least_scripts: int = LEAST_SCRIPTS) -> Played:
+    """What is played for `seed`, attempt after attempt, until it holds so many scripts and no held-out order.
 
     Raises:
-        EpisodeError: no attempt gave a whole episode.
+        EpisodeError: no attempt did.
     """
-    player = _player()
     for attempt in range(ATTEMPTS):
         try:
             played = player.play(freely, seed, attempt=attempt)
         except SimulationError:
             continue
-        if len(played.scripts) >= LEAST_SCRIPTS and not held_out(played.done, player.domain):
-            return as_episode(played, seed, player.domain)
+        if len(played.scripts) >= least_scripts and not held_out(played.done, player.domain):
+            return played
     raise EpisodeError(
-        f"seed {seed}: none of {ATTEMPTS} attempts ran {LEAST_SCRIPTS} scripts; look at `skimo collect --check`"
+        f"seed {seed}: none of {ATTEMPTS} attempts ran {least_scripts} scripts; look at `skimo collect --check`"
     )
 
 
@@ -115,14 +126,15 @@ def held_out(done: tuple[str, ...], domain: Domain) -> bool:
     return any(_within(order, done) for order in domain.orders.values())
 
 
-def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
-    """An episode with its metadata."""
+def as_episode(played: Played, seed: int, domain: Domain, *, source: str = "play", bundle_id: str = "") -> Episode:
+    """An episode with its metadata; what was played beside a driver says who acted when."""
     meta = EpisodeMeta(
-        episode_id=f"play-{seed:07d}",
-        source="play",
+        episode_id=f"{source}-{seed:07d}",
+        source=source,
         task=",".join(name for name, _ in itertools.groupby(played.done)),
         rate_hz=domain.action.rate_hz,
         seed=seed,
+        bundle_id=bundle_id,
         success=True,
         channels=domain.observation.names,
         domain=domain.named,
@@ -130,7 +142,8 @@ def as_episode(played: Played, seed: int, domain: Domain) -> Episode:
         cell=load_cell(domain.cell).named,
         start_q_rad=played.start_q_rad,
     )
-    return Episode(observations=played.observations, actions=played.actions, meta=meta)
+    kinds = np.append(np.where(played.driven, "act", INTERVENE), "done") if bundle_id else None
+    return Episode(observations=played.observations, actions=played.actions, meta=meta, kinds=kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,8 @@
 """Plays one episode: a teleoperator, its disturbances and the twin, through the policy's own action interface.
 
+Somebody else may drive (`Driver`), such as a policy that is to be corrected: the teleoperator then looks on, and takes
+over what the driver gives up (Kelly et al., "HG-DAgger: Interactive Imitation Learning with Human Experts", 2019).
+
 Promises
   - An episode depends on its seed, its attempt and how its scripts are chosen alone.
   - Every action, disturbance included, goes through skimo_core.control.commander and the gate into the twin, and what
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +75,29 @@ class PlayConfig:
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
+class Driver(Protocol):
+    """Who drives while the teleoperator looks on."""
+
+    def begin(self, script: str, chance: np.random.Generator) -> None:
+        """Somebody wants what that script does."""
+        ...
+
+    def reached(self, observation_O: FloatArray) -> bool:
+        """Whether that is done, as far as the driver can see."""
+        ...
+
+    def act(self, observation_O: FloatArray) -> FloatArray | None:
+        """The next action [A]; None to give up."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
     """One episode as it was recorded.
 
     Attributes:
         observations: [T+1, O], with sensor noise. actions: [T, A], executed.
+        driven: [T], whether a driver acted, and not the teleoperator.
         done: sub-tasks in the order in which their goals were reached, those left out that were at the start.
         scripts: (sub-task, control steps) of each script that ran to its end, in order, from when its place was
             judged right.
@@ -86,6 +107,7 @@ class Played:
 
     observations: FloatArray
     actions: FloatArray
+    driven: npt.NDArray[np.bool_]
     done: tuple[str, ...]
     scripts: tuple[tuple[str, int], ...]
     gave_up: bool
@@ -93,14 +115,20 @@ class Played:
 
 
 class Player:
-    """Plays episodes in one twin."""
+    """Plays episodes in one twin.
 
-    def __init__(self, config: PlayConfig | None = None) -> None:
-        self.config = config or PlayConfig()
+    Args:
+        driver: drives every script first, and the arm is led no further than a policy may lead it.
+    """
+
+    def __init__(self, config: PlayConfig | None = None, driver: Driver | None = None) -> None:
+        self.config, self.driver = config or PlayConfig(), driver
         self.twin = Twin()
         self.domain: Domain = self.twin.domain
-        self.arm = GatedBackend(self.twin, Gate(self.twin.limits, cell=load_cell(self.domain.cell)), self._hear)
-        self.commander = Commander(self.twin.limits, self.domain.action, Arm.of(self.arm))
+        cell = load_cell(self.domain.cell)
+        lead_rad = cell.contact.lead_rad if driver else None
+        self.arm = GatedBackend(self.twin, Gate(self.twin.limits, cell=cell), self._hear)
+        self.commander = Commander(self.twin.limits, self.domain.action, Arm.of(self.arm), lead_rad=lead_rad)
         base = self.twin.data.body("panda_link0")
         kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
         self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
@@ -119,22 +147,25 @@ class Player:
         plain = Observer(domain.observation, max_age_s=np.inf)
         disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
         start = tuple(float(q) for q in twin.read().q_rad)
-        observations, actions = [], []
-        agenda, done = Agenda(choose, self.config, chance), Done(domain)
+        observations, actions, driven = [], [], []
+        agenda, done = Agenda(choose, self.config, chance, self.driver), Done(domain)
         for step in range(self.config.steps + 1):
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
             done.note(step, plain.observe(robot, objects, now_s))
             seen = {"q_rad": robot.q_rad, "objects": objects.values}
             over, applies = (partial(ask, **seen) for ask in (self.teleoperator.over, self.teleoperator.applies))
-            current = agenda.current(step, over, applies)
+            current = agenda.current(step, over, applies, observations[-1])
             if current is None or step == self.config.steps:
                 break
-            view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
-            wanted = self.teleoperator.aim(current, view, agenda.style)
-            agenda.note(step, wanted.engaged)
-            action = self.teleoperator.action(current, robot.q_rad, view, wanted)
-            disturbance.apply(action, domain.action.joints)
+            action = agenda.driven(step, observations[-1])
+            driven.append(action is not None)
+            if action is None:
+                view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
+                wanted = self.teleoperator.aim(current, view, agenda.style)
+                agenda.note(step, wanted.engaged)
+                action = self.teleoperator.action(current, robot.q_rad, view, wanted)
+                disturbance.apply(action, domain.action.joints)
             actions.append(self.execute(action))
             if self.arm.gate.stopped:
                 break
@@ -143,6 +174,7 @@ class Player:
         return Played(
             observations=np.stack(observations[: kept + 1]),
             actions=np.array(actions[:kept], np.float32).reshape(-1, domain.action.size),
+            driven=np.array(driven[:kept], bool),
             done=done.until(kept),
             scripts=tuple(agenda.finished),
             gave_up=gave_up,
@@ -200,32 +232,56 @@ def freely(applies: Callable[[str], bool], chance: np.random.Generator) -> str |
 class Agenda:
     """Which script runs since which step (`turned`), and in which style.
 
-    A misjudged attempt is noticed after a few steps of work in vain, or when it has taken long enough.
+    A misjudged attempt is noticed after a few steps of work in vain, or when it has taken long enough. A driver has
+    every script first, until it gives up.
     """
 
-    def __init__(self, choose: Choose, config: PlayConfig, chance: np.random.Generator) -> None:
-        self._choose, self._config, self._chance = choose, config, chance
+    def __init__(
+        self, choose: Choose, config: PlayConfig, chance: np.random.Generator, driver: Driver | None = None
+    ) -> None:
+        self._choose, self._config, self._chance, self._driver = choose, config, chance, driver
+        self._drives = False
         self._name: str | None = None
         self._begun = False
         self.style = Style()
         self.gave_up, self.turned = False, 0
         self.finished: list[tuple[str, int]] = []
 
-    def current(self, step: int, over: Callable[[str, Style], bool], applies: Callable[[str], bool]) -> str | None:
+    def current(
+        self,
+        step: int,
+        over: Callable[[str, Style], bool],
+        applies: Callable[[str], bool],
+        observation_O: FloatArray,
+    ) -> str | None:
         """The script to run at `step`; None when none is left, or one takes too long.
 
         Args:
             over: whether a script, done in a style, has nothing left to do.
             applies: whether there is enough for a script to do.
+            observation_O: what a driver sees.
         """
-        while not self._begun or (self._name and over(self._name, self.style)):
+        while not self._begun or (self._name and (over(self._name, self.style) or self._driven_there(observation_O))):
             if self._begun and self._name:
                 self.finished.append((self._name, step - self._since))
             self._begun = True
             self._name = self._choose(applies, self._chance)
             self._turn(step)
-        self.gave_up = bool(self._name) and step - self._since > self._config.patience_steps
+        self.gave_up = bool(self._name) and not self._drives and step - self._since > self._config.patience_steps
         return None if self.gave_up else self._name
+
+    def driven(self, step: int, observation_O: FloatArray) -> FloatArray | None:
+        """The driver's action [A] at `step`; None where the teleoperator acts."""
+        if not self._drives:
+            return None
+        assert self._driver is not None
+        action = self._driver.act(observation_O)
+        if action is None:
+            self._drives, self._since = False, step
+        return action
+
+    def _driven_there(self, observation_O: FloatArray) -> bool:
+        return self._drives and self._driver is not None and self._driver.reached(observation_O)
 
     def note(self, step: int, engaged: bool) -> None:
         """Tell whether the hand works at `step` where it takes the part to be."""
@@ -240,6 +296,9 @@ class Agenda:
         self._in_vain = 0
         self.style = draw_style(self._chance, self._config)
         self._notices_after = int(self._chance.integers(*NOTICED_STEPS))
+        self._drives = self._driver is not None and self._name is not None
+        if self._driver is not None and self._name is not None:
+            self._driver.begin(self._name, self._chance)
 
 
 class Done:

@@ -341,6 +341,15 @@ SCRIPTS |= {
     "home": Home(part="arm", yaw_rad=0.0, pitch_rad=0.0, posture_rad=PANDA_START_Q_RAD, until=0.15),
 }
 
+GOALS = {
+    "slide cabinet closed": "slide closed",
+    "hinge cabinet closed": "hinge closed",
+    "kettle at front left": "kettle at start",
+    "kettle at front right": "kettle bottom right",
+    "kettle at back right": "kettle top right",
+}
+"""What a script does as a goal of the domain, where its name isn't that goal's."""
+
 
 def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
     """A velocity that closes `offset_m` [3], no faster than `speed_m_s`."""

@@ -1,7 +1,8 @@
 """The training cache: a folder of recordings as a few contiguous .npy files, checked by a digest.
 
     observations.npy  float32 [sum(T+1), O]     actions.npy  float32 [sum(T), A]
-    lengths.npy       int64 [E], T of each      meta.json    digest, channels, and each episode's metadata
+    lengths.npy       int64 [E], T of each      shown.npy    bool [sum(T)], whether the action shows how it is done
+    meta.json         digest, channels, and each episode's metadata
 
 The digest is SHA-256 over the arrays alone, so the same episodes give the same digest wherever and whenever they are
 written. A cache whose arrays do not give its digest, or whose metadata does not give its checksum, is refused. Files
@@ -30,8 +31,8 @@ from .seal import check_seal, sealed
 
 Listing = Sequence[tuple[str, str]]
 """Name and SHA-256 of recordings."""
-NAMES = ("observations", "actions", "lengths")
-FORMAT = 2
+NAMES = ("observations", "actions", "shown", "lengths")
+FORMAT = 3
 META = "meta.json"
 BLOCK_BYTES = 1 << 20
 
@@ -43,13 +44,15 @@ class EpisodeCache:
     Attributes:
         observations: [sum(T+1), O].
         actions: [sum(T), A].
+        shown: [sum(T)], of each action whether it shows how it is done (`Episode.shown_T`).
         lengths: [E], T of each episode.
         metas: of each episode.
-        digest: over the three arrays.
+        digest: over the arrays.
     """
 
     observations: FloatArray
     actions: FloatArray
+    shown: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64]
     metas: tuple[EpisodeMeta, ...]
     digest: str
@@ -68,10 +71,13 @@ class EpisodeCache:
         return len(self.lengths)
 
 
-def digest(observations: FloatArray, actions: FloatArray, lengths: npt.NDArray[np.int64]) -> str:
-    """SHA-256 over shapes and little-endian contents of the arrays."""
+def digest(
+    observations: FloatArray, actions: FloatArray, shown: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]
+) -> str:
+    """SHA-256 over shapes and little-endian contents of the arrays; of `shown` only where not all is shown."""
     sha = hashlib.sha256()
-    for array, kind in ((observations, "<f4"), (actions, "<f4"), (lengths, "<i8")):
+    arrays = [(observations, "<f4"), (actions, "<f4"), (lengths, "<i8")] + ([] if shown.all() else [(shown, "|b1")])
+    for array, kind in arrays:
         sha.update(str(array.shape).encode())
         sha.update(np.ascontiguousarray(array, dtype=kind).tobytes())
     return sha.hexdigest()
@@ -97,12 +103,14 @@ def from_episodes(episodes: Sequence[Episode], where: str = "episodes") -> Episo
     observations = np.concatenate([e.observations for e in episodes])
     actions = np.concatenate([e.actions for e in episodes])
     lengths = np.array([e.steps for e in episodes], np.int64)
+    shown = np.concatenate([e.shown_T for e in episodes])
     return EpisodeCache(
         observations=observations,
         actions=actions,
+        shown=shown,
         lengths=lengths,
         metas=tuple(e.meta for e in episodes),
-        digest=digest(observations, actions, lengths),
+        digest=digest(observations, actions, shown, lengths),
     )
 
 
@@ -142,7 +150,7 @@ def read_cache(folder: Path) -> EpisodeCache:
         arrays = {name: _array(folder / f"{name}.npy") for name in NAMES}
         metas = tuple(EpisodeMeta.from_json(json.dumps(entry)) for entry in about["episodes"])
         wanted = str(about["digest"])
-        found = digest(arrays["observations"], arrays["actions"], arrays["lengths"])
+        found = digest(**arrays)
     except (*_DAMAGE, EpisodeError) as error:
         raise EpisodeError(f"{folder}: cache can't be read ({error}); {_REMEDY}") from None
     if found != wanted:

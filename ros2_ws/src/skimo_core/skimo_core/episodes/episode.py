@@ -20,8 +20,10 @@ from ..contract.errors import EpisodeError, SpecError
 from ..contract.specs import UNKNOWN, ArraySpec, Named
 
 FloatArray = npt.NDArray[np.float32]
-KINDS = ("prepare", "act", "missed", "hold", "done")
-"""What may be decided for a control step: the values of `control.loop.StepKind`; a test holds the two together."""
+INTERVENE = "intervene"
+KINDS = ("prepare", "act", "missed", "hold", "done", INTERVENE)
+"""What may be decided for a control step: the values of `control.loop.StepKind` (a test holds the two together), and
+that a person acted in the policy's place."""
 NAMED = ("domain", "robot", "cell")
 
 
@@ -151,6 +153,14 @@ class Episode:
     @property
     def steps(self) -> int:
         return len(self.actions)
+
+    @property
+    def shown_T(self) -> npt.NDArray[np.bool_]:
+        """Whether an action shows how it is done: all of play, teleoperation and imports; of a policy's episode those
+        of a person who intervened."""
+        if self.meta.source != "policy":
+            return np.ones(self.steps, bool)
+        return np.zeros(self.steps, bool) if self.kinds is None else self.kinds[:-1] == INTERVENE
 
 
 def check_episode(episode: Episode, where: str) -> Episode:

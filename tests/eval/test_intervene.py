@@ -1,0 +1,41 @@
+"""Corrections: a bundle drives, the teleoperator does what it leaves, and the recording says who acted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skimo_core.domain.domain import load_domain
+from skimo_core.episodes.cache import load_folder
+from skimo_core.episodes.episode import INTERVENE
+from skimo_core.episodes.recording import read_episode
+from skimo_eval.intervene import main
+from skimo_sim.play.scripts import GOALS, SCRIPTS
+
+
+def test_every_script_has_a_goal_of_the_domain() -> None:
+    domain = load_domain()
+    for script in SCRIPTS:
+        assert len(domain.task(GOALS.get(script, script)).subtasks) == 1
+
+
+def test_a_recording_says_who_acted_and_only_the_teleoperator_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(tmp_path / "fixes"), "--episodes", "1", "--seed", "7", "--workers", "1"]) == 0
+    (path,) = (tmp_path / "fixes").glob("*.mcap")
+    episode = read_episode(path)
+    assert episode.meta.source == "policy" and len(episode.meta.bundle_id) == 64 and episode.kinds is not None
+    assert set(episode.kinds[:-1]) == {"act", INTERVENE} and episode.kinds[0] == "act" and episode.kinds[-1] == "done"
+    cache, _ = load_folder(tmp_path / "fixes")
+    np.testing.assert_array_equal(cache.shown, episode.kinds[:-1] == INTERVENE)
+    assert f"{cache.shown.mean():.0%} of them by the teleoperator" in capsys.readouterr().out
+
+
+def test_a_bundle_that_isn_t_there_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(tmp_path / "fixes"), "--bundle", "nothing"]) == 1
+    assert "skimo intervene: " in capsys.readouterr().err and not (tmp_path / "fixes").exists()
