@@ -19,7 +19,7 @@ from skimo_core.episodes import recording
 from skimo_core.episodes.cache import from_episodes, load_folder, read_cache
 from skimo_core.episodes.cli import repair
 from skimo_core.episodes.definitions import EPISODE_STEP, SEPARATOR
-from skimo_core.episodes.episode import KINDS, Episode, EpisodeMeta, check_episode
+from skimo_core.episodes.episode import INTERVENE, KINDS, Episode, EpisodeMeta, check_episode
 from skimo_core.episodes.recording import EpisodeWriter, read_episode, write_episode
 
 MESSAGE = Path(__file__).parents[2] / "ros2_ws" / "src" / "skimo_msgs" / "msg" / "EpisodeStep.msg"
@@ -216,7 +216,7 @@ def test_what_is_not_known_of_a_step_stays_unknown(tmp_path: Path) -> None:
 
 
 def test_the_kinds_are_the_loops() -> None:
-    assert set(KINDS) == {kind.value for kind in StepKind}
+    assert set(KINDS) == {kind.value for kind in StepKind} | {INTERVENE}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import INTERVENE, Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
-from .player import SUBTASKS, PlayConfig, Played, Player, freely
+from .player import SUBTASKS, Choose, PlayConfig, Played, Player, freely
 from .scripts import SCRIPTS
 
 EVERY_PAIR = tuple(itertools.permutations(SUBTASKS, 2))
@@ -103,7 +103,7 @@ def collect(
     )
 
 
-def whole_play(player: Player, seed: int, *, least_scripts: int = LEAST_SCRIPTS) -> Played:
+def whole_play(player: Player, seed: int, *, choose: Choose = freely, least_scripts: int = LEAST_SCRIPTS) -> Played:
     """What is played for `seed`, attempt after attempt, until it holds so many scripts and no held-out order.
 
     Raises:
@@ -111,7 +111,7 @@ def whole_play(player: Player, seed: int, *, least_scripts: int = LEAST_SCRIPTS)
     """
     for attempt in range(ATTEMPTS):
         try:
-            played = player.play(freely, seed, attempt=attempt)
+            played = player.play(choose, seed, attempt=attempt)
         except SimulationError:
             continue
         if len(played.scripts) >= least_scripts and not held_out(played.done, player.domain):

@@ -16,7 +16,7 @@ Units rad, s, control steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,9 +45,10 @@ FloatArray = npt.NDArray[np.float32]
 
 SUBTASKS = (*HANDLES, "kettle")
 UNDOING = 0.45
-GRIPS = 1.7
-"""How likely a script is chosen that is no sub-task, against one that is; and one that pulls, which takes more
-precision than a push and so more examples, against others."""
+"""How likely a script is chosen that is no sub-task, against one that is."""
+FAVOURED: Mapping[type, float] = {Pull: 1.7}
+"""How likely a script of a kind is chosen, against others: one that pulls takes more precision than a push, and so more
+examples."""
 EXTENT = (0.4, 0.9)
 MISS_M = (0.03, 0.12)
 NOTICED_STEPS = (3, 10)
@@ -220,12 +221,12 @@ def in_order(names: Iterable[str]) -> Choose:
     return lambda applies, chance: next(left, None)
 
 
-def freely(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
-    """Any that applies: sub-tasks rather than what undoes them."""
+def freely(
+    applies: Callable[[str], bool], chance: np.random.Generator, *, favoured: Mapping[type, float] = FAVOURED
+) -> str | None:
+    """Any that applies: sub-tasks rather than what undoes them, and what is favoured."""
     names = [name for name in SCRIPTS if applies(name)]
-    weights = np.array(
-        [(1.0 if n in SUBTASKS else UNDOING) * (GRIPS if isinstance(SCRIPTS[n], Pull) else 1.0) for n in names]
-    )
+    weights = np.array([(1.0 if n in SUBTASKS else UNDOING) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
     return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
 
 
