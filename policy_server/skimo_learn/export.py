@@ -187,13 +187,17 @@ def parity_cases(run: TrainedRun) -> dict[str, Case]:
     low, high = TOLERANCES
     tolerance = low * (high / low) ** torch.rand((len(goal), 1), generator=generator)
     weight = mask / (tolerance * m.std_O)
-    dynamics = {"next_latent": m.dynamics(latent, skill)}
+    ensemble = {"next_latent": m.dynamics(latent, skill)}
     if m.config.members > 1:
-        dynamics["disagreement"] = m.dynamics.disagreement(latent, skill)
+        ensemble["disagreement"] = m.dynamics.disagreement(latent, skill)
+    step = {"latent": latent, "skill": skill}
+    dynamics = {"dynamics": (step, ensemble)}
+    if m.distilled is not None:
+        dynamics = {"dynamics": (step, {"next_latent": m.step(latent, skill)}), "ensemble": (step, ensemble)}
     return {
         "encode": ({"observation": observation}, {"latent": latent}),
         "prior": ({"latent": latent}, {"mean": prior_mean, "std": prior_std}),
-        "dynamics": ({"latent": latent, "skill": skill}, dynamics),
+        **dynamics,
         "decode": ({"latent": latent}, {"observation": m.decode(latent)}),
         "goal_value": (
             {"latent": latent, "goal": goal, "weight": weight},

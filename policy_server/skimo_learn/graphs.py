@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .models.agent import SkillModel
+from .models.networks import Dynamics
 from .models.normal import LOG_STD_HIGH, LOG_STD_LOW, MEAN_BOUND, STD_FLOOR
 from .onnx_graph import NetworkBuilder
 
@@ -20,12 +21,13 @@ def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
         "encode": _encode,
         "prior": _prior,
         "dynamics": _dynamics,
+        "ensemble": _ensemble,
         "decode": _decode,
         "goal_value": _goal_value,
         "skill_policy": _skill_policy,
         "skill_encoder": _skill_encoder,
     }
-    return {name: make(model) for name, make in makers.items()}
+    return {name: make(model) for name, make in makers.items() if name != "ensemble" or model.distilled is not None}
 
 
 def _normalise(g: NetworkBuilder, model: SkillModel, x: str) -> str:
@@ -70,16 +72,25 @@ def _prior(model: SkillModel) -> bytes:
 
 
 def _dynamics(model: SkillModel) -> bytes:
+    """What plans ask: the distilled network, or else the ensemble."""
+    return _step(model, model.distilled or model.dynamics)
+
+
+def _ensemble(model: SkillModel) -> bytes:
+    return _step(model, model.dynamics)
+
+
+def _step(model: SkillModel, dynamics: Dynamics) -> bytes:
     c = model.config
     g = NetworkBuilder({"latent": [c.latent], "skill": [c.skill]}, fast_elu=True)
     both = g.op("Concat", "latent", "skill", axis=1)
-    every = [g.mlp(both, member) for member in model.dynamics.members]  # type: ignore[arg-type]
+    every = [g.mlp(both, member) for member in dynamics.members]  # type: ignore[arg-type]
     mean = every[0]
     if len(every) > 1:
         mean = g.op("Mean", *every)
         squares = [g.op("Mul", d, d) for d in (g.op("Sub", e, mean) for e in every)]
         spread = g.op("ReduceMean", g.op("Mean", *squares), axes=[1], keepdims=0)
-    if model.dynamics.residual:
+    if dynamics.residual:
         mean = g.op("Add", mean, "latent")
     g.output(mean, "next_latent", [c.latent])
     if len(every) > 1:

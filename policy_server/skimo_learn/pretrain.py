@@ -40,6 +40,8 @@ from .schedule import anneal
 
 WARM_UP_UPDATES = 200
 EVALUATION_WINDOWS = 512
+TRAINED_LATER = ("value.", "distilled.")
+"""Weights that joint pre-training doesn't touch."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Pretrainer:
         self.model.fit_normalisation(train.observations_RO.cpu())
         self.model.to(device)
         self.target_encoder = copy.deepcopy(self.model.encoder).requires_grad_(False)
-        self.parameters = [p for name, p in self.model.named_parameters() if not name.startswith("value.")]
+        self.parameters = [p for name, p in self.model.named_parameters() if not name.startswith(TRAINED_LATER)]
         self.optimizer = make_adam(self.parameters, self.config.learning_rate, eps=self.config.adam_eps)
         self.generator = torch.Generator(device=device).manual_seed(self.config.seed)
         self._noise_O, self._episodes = torch.from_numpy(domain.noise).to(device), (train, held_out)

@@ -1,6 +1,7 @@
 """Complete configurations of a pre-training run, one function each; a variant calls another and changes fields.
 
 compact    ours: compact skills, normalised observations, sized for 2 cores
+corrected  the same, begun from a run of it and shorter: for play and corrections together
 paper      SkiMo's own settings for manipulation (Shi et al. 2022, table 2; N as in the paper)
 released   the same as its released code runs it (N = 10)
 smoke      seconds, for tests: learns nothing worth running
@@ -16,6 +17,7 @@ from typing import Any
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
 
+from .distil import DistilConfig
 from .losses import LossConfig
 from .models.agent import ModelConfig
 from .pretrain_config import PretrainConfig
@@ -30,7 +32,7 @@ class Recipe:
     Attributes:
         name: what it is called.
         domain: name of the domain whose channels, sub-tasks and observation noise are used.
-        model, loss, pretrain, refine, correct, value: settings of the parts; `correct` refines once more.
+        model, loss, pretrain, refine, correct, distil, value: settings of the parts; `correct` refines once more.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Recipe:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     correct: RefineConfig = field(default_factory=RefineConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class Recipe:
                 pretrain=PretrainConfig(**data["pretrain"]),
                 refine=RefineConfig(**data["refine"]),
                 correct=RefineConfig(**data["correct"]),
+                distil=DistilConfig(**data["distil"]),
                 value=ValueConfig(**data["value"]),
             )
         except (KeyError, TypeError) as error:
@@ -91,6 +95,7 @@ def compact() -> Recipe:
             hand_pose=True,
             residual=True,
             members=3,
+            distilled=True,
         ),
         loss=LossConfig(
             kl_weight=0.05, predicted_weight=1.0, decoder_loss="mse", share_by_skills=False, policy_steps=3
@@ -98,8 +103,15 @@ def compact() -> Recipe:
         pretrain=PretrainConfig(updates=12_700),
         refine=RefineConfig(updates=5_000, learning_rate=2e-3),
         correct=RefineConfig(updates=8_000, perturbation_rad=0.05),
+        distil=DistilConfig(updates=5_000),
         value=ValueConfig(updates=5_000),
     )
+
+
+def corrected() -> Recipe:
+    """Joint pre-training goes on from a run's weights for a third of the time, at half the rate."""
+    base = compact()
+    return replace(base, name="corrected", pretrain=replace(base.pretrain, updates=4_000, learning_rate=5e-4))
 
 
 def paper() -> Recipe:
@@ -113,6 +125,7 @@ def paper() -> Recipe:
         pretrain=replace(base.pretrain, batch=512, cosine=False, clip_norm=100.0),
         refine=RefineConfig(),
         correct=RefineConfig(),
+        distil=DistilConfig(),
     )
 
 
@@ -132,11 +145,12 @@ def smoke() -> Recipe:
         pretrain=replace(base.pretrain, updates=20, batch=8, log_every=5, evaluate_every=10, checkpoint_every=10),
         refine=replace(base.refine, updates=10, batch=8),
         correct=replace(base.correct, updates=10, batch=8),
+        distil=replace(base.distil, updates=10, batch=8),
         value=replace(base.value, updates=10, batch=8),
     )
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (compact, paper, released, smoke)}
+RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (compact, corrected, paper, released, smoke)}
 
 
 def for_domain(recipe: Recipe, domain: Domain) -> Recipe:

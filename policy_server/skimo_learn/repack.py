@@ -21,7 +21,7 @@ from onnx import helper
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import Domain
-from skimo_server.bundle import FORMAT_VERSION, Bundle, Manifest, read_bundle, write_bundle
+from skimo_server.bundle import FORMAT_VERSION, Bundle, Manifest, read_bundle, rewrite_bundle
 from skimo_server.graphs import parse_graph
 from skimo_server.parity import PARITY_FILE, pack, read_arrays, recorded_inputs, unpack
 from skimo_server.vetting import answer
@@ -59,25 +59,8 @@ def repack(old: Path, folder: Path, *, episodes: EpisodeSet | None, domain: Doma
         recorded = record(bundle, episodes)
         about = {**m.parity, "reference": REFERENCE, "inputs": RECORDED_INPUTS, "data": dict(episodes.digests)}
         ranges = episodes.ranges()
-    made = write_bundle(
-        folder,
-        graphs=bundle.graphs,
-        recorded=recorded,
-        observation=m.observation,
-        action=m.action,
-        skill_horizon=m.skill_horizon,
-        skill_dim=m.skill_dim,
-        latent_dim=m.latent_dim,
-        kind=m.kind,
-        planner=m.planner,
-        recipe=m.recipe,
-        parity=about,
-        dataset_digests=m.dataset_digests,
-        commit=m.commit,
-        domain=domain.named,
-        robot=robot,
-        ranges=ranges,
-        parent_id=m.bundle_id,
+    made = rewrite_bundle(
+        bundle, folder, recorded=recorded, parity=about, domain=domain.named, robot=robot, ranges=ranges
     )
     kept = {name: digest for name, digest in m.files.items() if name not in (PARITY_FILE, f"{MASKED}.onnx" * masked)}
     if changed := [name for name, digest in kept.items() if made.files[name] != digest]:

@@ -1,8 +1,8 @@
 """A whole run, from episodes to a finished checkpoint and its report.
 
 Joint pre-training, then in turn what is trained with all else frozen: the skill policy refined, refined again with
-corrections, the goal value. A run that was interrupted goes on with the newest checkpoint of joint pre-training, or
-with the part that comes next.
+corrections, the dynamics distilled, the goal value. A run that was interrupted goes on with the newest checkpoint of
+joint pre-training, or with the part that comes next.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from skimo_core.process.provenance import commit
 from .checkpoint import read_checkpoint
 from .data import EpisodeSet, check_widths, parity_inputs
 from .device import pick_device
+from .distil import distil
 from .pretrain import Pretrainer, can_resume, pretrain
 from .recipes import Recipe, for_domain
 from .refine import refine_policy
@@ -80,6 +81,7 @@ def train_run(
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "refine": lambda: refine_policy(trainer.model, train, recipe.refine, domain.action, capture=capture),
         "correct": lambda: refine_policy(trainer.model, train, recipe.correct, domain.action, capture=capture),
+        "distil": lambda: distil(trainer.model, train, recipe.distil, capture=capture),
         "value": lambda: train_value(trainer.model, train, domain, recipe.value, capture=capture),
     }
     curves: dict[str, Any] = state.setdefault("curves", {})

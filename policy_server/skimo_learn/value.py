@@ -85,7 +85,7 @@ def rolled_out(model: SkillModel, data: ValueData, rows: Tensor, skills: int, no
         at = rows + i * model.config.horizon
         mean = data.skill_means_RZ[at]
         eps = torch.zeros_like(mean) if noise is None else torch.randn(mean.shape, generator=noise, device=mean.device)
-        latent = model.dynamics(latent, torch.tanh(mean + data.skill_stds_RZ[at] * eps))
+        latent = model.step(latent, torch.tanh(mean + data.skill_stds_RZ[at] * eps))
         out.append(latent)
     return torch.stack(out) if out else latent.new_zeros(0, len(rows), model.config.latent)
 

@@ -32,12 +32,12 @@ import numpy as np
 import numpy.typing as npt
 
 from skimo_core.contract.errors import BundleError, SpecError
-from skimo_core.contract.policy import PolicySpec
+from skimo_core.contract.policy import Calibration, PolicySpec
 from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
 from .graphs import MAX_GRAPH_BYTES, canonical_graph
 from .kinds import SKIMO, check_agent
-from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack
+from .parity import MAX_PARITY_BYTES, PARITY_FILE, pack, unpack
 from .planner_config import PlannerConfig, check_graphs
 from .vetting import vet
 
@@ -51,6 +51,8 @@ MAX_RANGE = 1e6  # of a channel's values, in its unit
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 
 JsonObject = Mapping[str, Any]
+_GIVEN = ("bundle_id", "graphs", "files", "state", "format_version")
+"""Entries of a manifest that follow from what is written."""
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _MACHINE_PATH = re.compile(r"(?:^|[\s\"'=:(])(?:/(?:home|root|tmp|work|usr|opt|var|mnt|Users|builds)/|[A-Za-z]:\\)")
 
@@ -118,6 +120,7 @@ class Manifest:
             bundle_id=self.bundle_id,
             domain=self.domain,
             robot=self.robot,
+            calibration=Calibration.of(planner.calibration) if planner.calibration else None,
             low_O=tuple(self.ranges.get("low", ())),
             high_O=tuple(self.ranges.get("high", ())),
         )
@@ -210,6 +213,18 @@ def write_bundle(
     blobs[MANIFEST] = _json_bytes({**body, "bundle_id": bundle_id}, indent=1)
     _write_folder(Path(folder), blobs, bundle_id)
     return load_bundle(folder).manifest
+
+
+def rewrite_bundle(old: Bundle, folder: Path | str, **changes: Any) -> Manifest:
+    """Writes the same graphs once more, with other entries (arguments of `write_bundle`); `old` is the parent.
+
+    Raises:
+        BundleError: as `write_bundle`.
+    """
+    same = {f.name: getattr(old.manifest, f.name) for f in fields(Manifest) if f.name not in _GIVEN}
+    recorded = None if "recorded" in changes else unpack(old.parity, old.manifest.sizes, old.manifest.graphs)
+    arguments = {"recorded": recorded, **same, "parent_id": old.manifest.bundle_id, **changes}
+    return write_bundle(folder, graphs=old.graphs, **arguments)
 
 
 def load_bundle(folder: Path | str) -> Bundle:

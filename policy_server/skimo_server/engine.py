@@ -78,8 +78,10 @@ class Engine:
         return mean_BZ, std_BZ
 
     def dynamics(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        found = self._run("dynamics", latent_BD, skill_BZ)
-        return found[0], found[1] if len(found) > 1 else None
+        return self._step("dynamics", latent_BD, skill_BZ)
+
+    def ensemble(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        return self._step("ensemble", latent_BD, skill_BZ)
 
     def decode(self, latent_BD: FloatArray) -> FloatArray:
         return self._run("decode", latent_BD)[0]
@@ -106,6 +108,10 @@ class Engine:
         """Mean and std [B, Z] before tanh of the skills behind H steps of behaviour."""
         mean_BZ, std_BZ = self._run("skill_encoder", observations_BHO, actions_BHA)
         return mean_BZ, std_BZ
+
+    def _step(self, name: str, *inputs: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        found = self._run(name, *inputs)
+        return found[0], found[1] if len(found) > 1 else None
 
     def _run(self, name: str, *inputs: FloatArray) -> Sequence[FloatArray]:
         if name not in self._sessions:

@@ -71,6 +71,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "encode": _signature("observation BO", "latent BD"),
     "prior": _signature("latent BD", "mean BZ, std BZ"),
     "dynamics": _signature("latent BD, skill BZ", "next_latent BD, disagreement B?"),
+    "ensemble": _signature("latent BD, skill BZ", "next_latent BD, disagreement B?"),
     "decode": _signature("latent BD", "observation BO"),
     "goal_value": _signature("latent BD, goal BO, weight BO", "value B"),
     "skill_policy": _signature("observation BO, skill BZ", "action BA"),

@@ -119,7 +119,7 @@ class Imagination:
                 check()
                 with self.stages("rollout"):
                     self._through_proposer(z_NPZ, eps_NPZ, latent_ND, p, given, invert)
-                    latent_ND, disagreement_N = self.model.dynamics(latent_ND, z_NPZ[:, p])
+                    latent_ND, disagreement_N = self.step(latent_ND, z_NPZ[:, p])
                     latents_NPD[:, p] = latent_ND
                 penalty_N += self._disagreement(disagreement_N) / P
             check()
@@ -128,6 +128,11 @@ class Imagination:
                 scores_N = self._score(z_NPZ, latents_NPD) - penalty_N
         scores_N = np.where(np.isfinite(scores_N), scores_N, -np.inf)
         return Candidates(skills_NPZ=z_NPZ, noise_NPZ=eps_NPZ, latents_NPD=latents_NPD, scores_N=scores_N)
+
+    def step(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Latents a skill later; their disagreement where it counts and the model tells it."""
+        exact = self.config.disagreement_weight and "ensemble" in self.model.graphs
+        return (self.model.ensemble if exact else self.model.dynamics)(latent_BD, skill_BZ)
 
     def propose(self, latent_BD: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and std [B, Z] before tanh of the proposer's skills from these latents."""

@@ -5,7 +5,8 @@ lack is a stage that it may miss. How each graph is called says `graphs.SIGNATUR
 
     kind "skimo"     SkiMo (Shi et al. 2022) and its variants: skills in a latent model
       encode         observation -> latent
-      dynamics       latent, skill -> latent a skill later
+      dynamics       latent, skill -> latent a skill later, and how far an ensemble's members disagree of it
+      ensemble       the same by the ensemble from which `dynamics` was distilled; asked where disagreement counts
       decode         latent -> observation: what the task's own reward is told on
       skill_policy   observation, skill -> action
       prior          latent -> the skills of the data; without it, skills are proposed from a standard normal
@@ -40,7 +41,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     SKIMO: Kind(
         required=("encode", "dynamics", "decode", "skill_policy"),
-        optional=("prior", "goal_value", "skill_encoder", "reward", "value", "task_policy"),
+        optional=("ensemble", "prior", "goal_value", "skill_encoder", "reward", "value", "task_policy"),
     ),
 }
 

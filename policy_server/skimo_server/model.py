@@ -42,6 +42,10 @@ class SkillModel(Protocol):
         """Latents [B, D] after the skills, and the ensemble's disagreement [B] where there is one."""
         ...
 
+    def ensemble(self, latent_BD: FloatArray, skill_BZ: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """As `dynamics`, by the ensemble from which that was distilled."""
+        ...
+
     def decode(self, latent_BD: FloatArray) -> FloatArray:
         """Observations [B, O] of latents, in the channels' units."""
         ...

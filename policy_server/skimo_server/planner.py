@@ -155,15 +155,17 @@ class Planner:
         found, warm = self._first(imagine, warm_start_PZ)
         skills, noise = self._proposals(warm)  # line 2: mean 0 and the initial std, or the warm start
         fixed = [warm] if warm is not None and cfg.warm_start == "candidate" else []
-        direct = {"gaussian": cfg.samples, "prior": 0, "mixed": cfg.samples // 2}[cfg.proposals]
+        share = {"gaussian": 1.0, "prior": 0.0, "mixed": 0.5}[cfg.proposals]
         try:
             if cfg.proposals == "gaussian" and cfg.policy_samples:  # line 4: trajectories of the policy or the prior
                 drawn_NPZ = rng.standard_normal((cfg.policy_samples, *skills.mean_PZ.shape), np.float32)
                 fixed.append(imagine.evaluate(noise_NPZ=drawn_NPZ, check=check))
-            for _ in range(cfg.iterations):  # line 3
+            for iteration in range(cfg.iterations):  # line 3
+                rows = cfg.later_samples if iteration and cfg.later_samples else cfg.samples
+                direct = int(share * rows)
                 with stages("sample"):  # line 5: z ~ N(mu, sigma); or eps ~ N(mu, sigma), z = tanh(m(h) + s(h) eps)
                     skills_NPZ = skills.draw(rng, direct, cfg.skill_clip)
-                    noise_NPZ = noise.draw(rng, cfg.samples - direct, cfg.noise_clip)
+                    noise_NPZ = noise.draw(rng, rows - direct, cfg.noise_clip)
                 # lines 6-7: roll out and score
                 fresh = imagine.evaluate(skills_NPZ=skills_NPZ, noise_NPZ=noise_NPZ, check=check)
                 with stages("refit"):
@@ -199,7 +201,7 @@ class Planner:
                     skill_1Z = warm_PZ[None, p + 1] if p < P - 1 else np.tanh(imagine.propose(latent_1D)[0])
                     moved_1PZ[:, p] = imagine.clip(skill_1Z)
                     if p < P - 1:
-                        latent_1D, _ = self.model.dynamics(latent_1D, moved_1PZ[:, p])
+                        latent_1D, _ = imagine.step(latent_1D, moved_1PZ[:, p])
                 both = imagine.evaluate(skills_NPZ=moved_1PZ, noise_NPZ=mode_1PZ, invert=True)
                 warm, mode = both.rows(slice(0, 1)), both.rows(slice(1, 2))
                 best = warm if warm.scores_N[0] > mode.scores_N[0] else mode

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.contract.policy import Calibration
 
 Proposals = Literal["gaussian", "prior", "mixed"]
 Proposer = Literal["prior", "task_policy"]
@@ -27,12 +28,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "warm_start": ("none", "candidate", "mean"),
     "value_at": ("end", "every"),
 }
+MAX_WEIGHT = 1e3  # of a calibration
 SCORE_TERMS = ("reward", "value", "learned_reward", "learned_value")
 # name: (smallest, largest)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "horizon": (1, 32),
     "iterations": (1, 64),
     "samples": (1, 16384),
+    "later_samples": (0, 16384),
     "elites": (1, 16384),
     "policy_samples": (0, 4096),
     "temperature": (0.0, 1e6),
@@ -61,6 +64,7 @@ class PlannerConfig:
         horizon: P, skills in a plan.
         iterations: rounds of sampling and refitting.
         samples: candidates per round.
+        later_samples: candidates per round after the first; 0 for as many as in that.
         elites: best candidates that the refit uses.
         policy_samples: extra candidates drawn once per plan from the proposer ("gaussian" only).
         temperature: elites weigh softmax(temperature * score).
@@ -83,12 +87,15 @@ class PlannerConfig:
         disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.
         consistency_weight: penalty on |encode(decode(latent)) - latent| / sqrt(D), mean over the plan.
         execute: a sampled elite, the best candidate, or the refitted mean.
+        calibration: of what these plans predict, the numbers of `skimo_core.contract.policy.Calibration` in its order;
+            empty: none.
         warm_start: what the previous plan's remainder is: nothing, one more candidate, or the initial mean.
     """
 
     horizon: int = 3
     iterations: int = 2
     samples: int = 384
+    later_samples: int = 0
     elites: int = 32
     policy_samples: int = 25
     temperature: float = 0.5
@@ -109,6 +116,7 @@ class PlannerConfig:
     consistency_weight: float = 0.0
     execute: Execute = "mean"
     warm_start: WarmStart = "candidate"
+    calibration: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -127,6 +135,15 @@ class PlannerConfig:
             raise SpecError(
                 f"planner score is {self.score!r}, must be some of {', '.join(SCORE_TERMS)}, each once, joined by +"
             )
+        sizes = 0, len(fields(Calibration))
+        sound = isinstance(self.calibration, tuple) and all(
+            type(number) in (int, float) and abs(number) <= MAX_WEIGHT for number in self.calibration
+        )
+        if not sound or len(self.calibration) not in sizes:
+            raise SpecError(
+                f"planner calibration is {str(self.calibration)[:80]}, must be {sizes[1]} numbers of at most "
+                f"{MAX_WEIGHT:g} in size, or none"
+            )
         if self.surprise_weight and self.proposer != "prior":
             raise SpecError(
                 f"planner surprise_weight is {self.surprise_weight}, but proposer is {self.proposer}, and surprise is "
@@ -134,6 +151,10 @@ class PlannerConfig:
             )
         if self.elites > self.samples:
             raise SpecError(f"planner elites {self.elites} exceed samples {self.samples}; choose fewer elites")
+        if 0 < self.later_samples < self.elites:
+            raise SpecError(
+                f"planner elites {self.elites} exceed later_samples {self.later_samples}; choose fewer elites"
+            )
         if self.min_std > self.initial_std:
             raise SpecError(f"planner min_std {self.min_std} exceeds initial_std {self.initial_std}")
 
@@ -147,7 +168,8 @@ class PlannerConfig:
         """Reads a manifest's entry; absent settings keep their defaults, unknown ones are refused."""
         if unknown := sorted(set(data) - {f.name for f in fields(cls)}):
             raise SpecError(f"planner setting {unknown[0]!r} is unknown")
-        return cls(**data)
+        listed = data.get("calibration", ())
+        return cls(**{**data, "calibration": tuple(listed) if isinstance(listed, list) else listed})
 
 
 def check_graphs(config: PlannerConfig, graphs: Collection[str]) -> None:

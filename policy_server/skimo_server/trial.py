@@ -48,6 +48,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "skill_encoder.std": (0.0, np.inf),
     "task_policy.std": (0.0, np.inf),
     "dynamics.disagreement": (0.0, np.inf),
+    "ensemble.disagreement": (0.0, np.inf),
 }
 BOUND_SLACK = 1e-5
 

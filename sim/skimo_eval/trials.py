@@ -56,6 +56,8 @@ class PlanRecord:
         predicted_O, reached_O: observation expected and seen one skill later.
         achieved: whether the sub-task was complete within the plan's length of skills, once known.
         plan_ms: planning time.
+        spent: plans that took effect for the same sub-task before it.
+        predicted_success: the model's, where the planner's is calibrated.
     """
 
     step: int
@@ -66,6 +68,8 @@ class PlanRecord:
     reached_O: FloatArray | None = None
     achieved: bool = False
     plan_ms: float = 0.0
+    spent: int = 0
+    predicted_success: float = np.nan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -236,13 +240,15 @@ def _audit(
     records: list[StepRecord], truths: list[FloatArray], task: Task, horizon: int, plan_length: int
 ) -> list[PlanRecord]:
     """What each plan expected, what was reached one skill later, and whether success came within its length."""
-    found, progress = [], Progress(task)
+    found, progress, spent, done = [], Progress(task), 0, 0
     for index, record in enumerate(records[: len(truths)]):
         progress.update(record.observation_O)
         plan, subtask = record.step.new_plan, progress.current
         if plan is None or subtask is None:
             continue
-        made = _record(index, subtask.name, plan)
+        spent, done = (spent if progress.done == done else 0), progress.done
+        made = _record(index, subtask.name, spent, plan)
+        spent += 1
         if index + horizon < len(truths):
             made.reached_O = truths[index + horizon]
         ahead = truths[index : index + horizon * plan_length + 1]
@@ -251,12 +257,14 @@ def _audit(
     return found
 
 
-def _record(step: int, subtask: str, plan: Plan) -> PlanRecord:
+def _record(step: int, subtask: str, spent: int, plan: Plan) -> PlanRecord:
     return PlanRecord(
         step=step,
         subtask=subtask,
+        spent=spent,
         value=plan.value,
         success_probability=plan.success_probability,
+        predicted_success=plan.predicted_success,
         predicted_O=plan.predicted_PO[0],
         plan_ms=plan.timings_ms.get("total", 0.0),
     )

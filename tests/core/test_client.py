@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from skimo_core.contract.errors import DeadlineError, PolicyError, SpecError, UnreachableError, WireError
-from skimo_core.contract.policy import Goals, Plan, PolicySpec
+from skimo_core.contract.policy import Calibration, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import Named, SkillSpec
 from skimo_core.domain.domain import load_domain
 from skimo_core.link import protocol, wire
@@ -283,6 +283,12 @@ def test_an_unusable_action_never_gets_through(answer: Answer) -> None:
             act(client)
 
 
+def test_a_hello_brings_the_calibration() -> None:
+    told = replace(SPEC, calibration=Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0))
+    for spec in (SPEC, told):
+        assert protocol.read_hello_reply(protocol.hello_reply(spec, 1)) == spec
+
+
 HELLO_SPEC = str(protocol.hello_reply(SPEC, 1).fields["spec"])
 
 
@@ -300,9 +306,11 @@ HELLO_SPEC = str(protocol.hello_reply(SPEC, 1).fields["spec"])
         HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[5.0'),
         HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[NaN'),
         HELLO_SPEC.replace('"ranges": ', '"ranges": 3, "r": '),
+        HELLO_SPEC.replace('"calibration": null', '"calibration": [1.0]'),
+        HELLO_SPEC.replace('"calibration": null', '"calibration": {"bias": 1.0}'),
         HELLO_SPEC.replace('"limits": "', '"limits": ["').replace('b"', 'b"]'),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_hello_without_a_usable_spec_is_refused(spec: str) -> None:
     assert spec != HELLO_SPEC

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skimo_core.contract.errors import DeadlineError
-from skimo_core.contract.policy import FloatArray, Goals, Plan, PolicySpec
+from skimo_core.contract.policy import Calibration, FloatArray, Goals, Plan, PolicySpec
 from skimo_core.contract.specs import SkillSpec
 from skimo_core.control.loop import SkillLoop, Step, StepKind
 from skimo_core.control.planning import BackgroundPlanning, ImmediatePlanning, PlanOutcome, PlanRequest
@@ -96,6 +96,29 @@ def test_the_next_plan_is_asked_at_step_eight_and_takes_effect_at_the_boundary(
     assert step.step_in_skill == 0 and step.new_plan is not None
     assert step.skill_Z is not None and step.skill_Z[0] == np.float32(0.01)
     assert loop.counts.missed == 0 and loop.counts.late_plans == 0
+
+
+def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: ManualPlanning, acts: Acts) -> None:
+    told = Calibration(bias=1.0, predicted=0.5, value=0.0, spent=-2.0, first=-1.0)
+    loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning, calibration=told)
+    done = IDLE.copy()
+    done[list(DOMAIN.subtasks["microwave"].channels)] = DOMAIN.subtasks["microwave"].goal
+    found = []
+    for step in range(50):
+        seen = loop.step(done if step == 35 else IDLE)
+        if planning.requests and planning.outcome is None:
+            planning.answer()
+        found += [seen.new_plan] if seen.new_plan else []
+    said = 0.5 * np.log(0.01 / 0.99)  # the model says 0, which counts as one in a hundred
+    odds = [
+        1.0 - 1.0 + said,
+        1.0 + said - 2.0 * np.log(2.0),
+        1.0 + said - 2.0 * np.log(3.0),
+        1.0 + said - 2.0 * np.log(4.0),
+    ]
+    odds.append(odds[0])  # the next sub-task's first
+    assert [plan.success_probability for plan in found] == pytest.approx([1 / (1 + np.exp(-o)) for o in odds])
+    assert all(plan.predicted_success == 0.0 for plan in found)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skimo_core.contract.errors import BundleError
+from skimo_core.contract.policy import Calibration
 from skimo_core.domain.domain import load_domain
 from skimo_server import cli
-from skimo_server.bundle import load_bundle, read_bundle, resolve_bundle, write_bundle
+from skimo_server.bundle import load_bundle, read_bundle, resolve_bundle, rewrite_bundle, write_bundle
 from skimo_server.graphs import MAX_GRAPH_BYTES, canonical_graph, check_graph
 from skimo_server.planner_config import skimo_table_2
 from skimo_server.testing import make_bundle, toy_graphs, toy_recorded, toy_specs
@@ -180,6 +182,27 @@ def test_a_bundle_older_than_a_planner_option_still_loads(folder: Path) -> None:
     before = read_bundle(folder).manifest.planner
     rehash(folder, lambda raw: raw["planner"].pop("disagreement_weight"))
     assert read_bundle(folder).manifest.planner == before
+
+
+@pytest.mark.parametrize("numbers", [[1.0] * 4, [1.0] * 4 + ["a"], [1.0] * 4 + [1e4], "12345", [1.0] * 4 + [True]])
+def test_a_calibration_of_anything_but_five_numbers_is_refused(folder: Path, numbers: object) -> None:
+    rehash(folder, lambda raw: raw["planner"].update(calibration=numbers))
+    with pytest.raises(
+        BundleError, match=r"planner calibration is .* must be 5 numbers of at most 1000 in size, or none"
+    ):
+        read_bundle(folder)
+
+
+def test_a_bundle_is_written_once_more_with_other_entries(folder: Path, tmp_path: Path) -> None:
+    old = load_bundle(folder)
+    planner = replace(old.manifest.planner, calibration=(0.5, 0.1, 0.2, -1.0, 0.0))
+    made = rewrite_bundle(old, tmp_path / "new", planner=planner)
+    assert made.parent_id == old.manifest.bundle_id != made.bundle_id and made.files == old.manifest.files
+    assert made.policy_spec.calibration == Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0)
+    same = replace(
+        made, bundle_id=old.manifest.bundle_id, parent_id=old.manifest.parent_id, planner=old.manifest.planner
+    )
+    assert same == old.manifest
 
 
 def test_a_forged_size_does_not_pass_for_the_graphs(folder: Path) -> None:

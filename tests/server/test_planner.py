@@ -87,6 +87,18 @@ def test_reaches_the_goal_of_a_linear_model(kind: str, execute: str) -> None:
     np.testing.assert_allclose(plan.predicted_PO[:, :2], travelled, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_later_rounds_draw_as_many_as_they_are_told(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = LinearModel(), list[int]()
+    step = model.dynamics
+    monkeypatch.setattr(model, "dynamics", lambda h, z: (rows.append(len(h)), step(h, z))[1])
+    config = with_settings(SMALL, [f"proposals={kind}", "policy_samples=0", "later_samples=21"])
+    plan = Planner(model, config).plan(START, goal((0.9, -0.7)), seed=0)
+    assert rows == [1] * 3 + [64] * 3 + [21] * 6 and np.isfinite(plan.value)
+    with pytest.raises(SpecError, match="elites 8 exceed later_samples 7"):
+        replace(SMALL, later_samples=7)
+
+
 def test_sub_tasks_count_in_order_and_each_once() -> None:
     ahead, behind = (0.4, 0.0), (-0.4, 0.0)
     config = with_settings(SMALL, ["score=reward", "samples=2048", "horizon=4"])

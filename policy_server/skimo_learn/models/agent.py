@@ -53,6 +53,7 @@ class ModelConfig:
         std_floor: smallest deviation used, in each channel's unit.
         residual: the dynamics predicts the change of the latent.
         members: dynamics networks in the ensemble.
+        distilled: one more dynamics network, which learns to answer as the ensemble's mean does, and is what plans ask.
         decoder_std, policy_std: the decoder, the skill policy predict a deviation too (needed by their "nll" loss).
     """
 
@@ -76,6 +77,7 @@ class ModelConfig:
     std_floor: float = 0.02
     residual: bool = False
     members: int = 1
+    distilled: bool = False
     decoder_std: bool = False
     policy_std: bool = False
 
@@ -125,6 +127,8 @@ class SkillModel(nn.Module):
         self.dynamics = Dynamics(c.latent, c.skill, c.hidden, c.layers, members=c.members, residual=c.residual)
         self.prior_net = mlp([c.latent, *[c.hidden] * c.layers, 2 * c.skill])
         self.value = GoalValue(c.latent, c.observation, c.value_hidden, c.value_layers)
+        alone = c.latent, c.skill, c.hidden, c.layers
+        self.distilled = Dynamics(*alone, members=1, residual=c.residual) if c.distilled else None
 
     def fit_normalisation(self, observations_RO: Tensor) -> None:
         """Take mean and deviation from data (rows of raw observations); does nothing unless `normalise`."""
@@ -188,6 +192,10 @@ class SkillModel(nn.Module):
     def decode(self, latent_BD: Tensor) -> Tensor:
         """Raw observation [B, O] (its mean) of a latent."""
         return self.decode_n(latent_BD)[0] * self.std_O + self.mean_O
+
+    def step(self, latent_BD: Tensor, skill_BZ: Tensor) -> Tensor:
+        """Latent [B, D] a skill later, as plans see it."""
+        return (self.distilled or self.dynamics)(latent_BD, skill_BZ)
 
     def prior(self, latent_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [B, Z] of the pre-tanh skill prior at a latent."""

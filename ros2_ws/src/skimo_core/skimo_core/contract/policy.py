@@ -7,7 +7,9 @@ that the same arguments give the same plan, and a restarted server needs nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +55,8 @@ class Plan:
         warm_start_PZ: what the next plan may start from.
         value: the planner's score of this plan.
         predicted_PO: observation predicted after each skill.
-        success_probability: predicted probability that the first open sub-task is complete at the plan's end.
+        success_probability: probability that the first open sub-task is complete at the plan's end.
+        predicted_success: the same as the model alone has it, where that is calibrated; NaN where it isn't.
         bundle_id: which bundle made it.
         timings_ms: milliseconds per stage.
     """
@@ -64,7 +67,51 @@ class Plan:
     predicted_PO: FloatArray
     success_probability: float
     bundle_id: str
+    predicted_success: float = math.nan
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How often what a policy's plans predict comes true: a logistic regression, fitted to episodes (Platt 1999).
+
+    A model that believes in a skill that doesn't work goes on believing: that plans were spent on the sub-task already
+    says more about the next one than what it predicts.
+
+    Attributes:
+        bias: log-odds where all below is 0.
+        predicted, value: per log-odds of the model's success probability, and of the plan's value.
+        spent: per log(1 + k) where k plans were spent on the sub-task before.
+        first: of a sub-task's first plan.
+    """
+
+    bias: float
+    predicted: float
+    value: float
+    spent: float
+    first: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Calibration:
+        """From its numbers, in the order of the attributes."""
+        return cls(**{field.name: number for field, number in zip(fields(cls), numbers, strict=True)})
+
+    def __call__(self, plan: Plan, spent: int) -> Plan:
+        """The plan with a calibrated success probability, `spent` plans on its sub-task before it."""
+        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first])
+        log_odds = float(np.clip(weights @ evidence(plan.success_probability, plan.value, spent), -30.0, 30.0))
+        probability = 1.0 / (1.0 + math.exp(-log_odds))
+        return replace(plan, success_probability=probability, predicted_success=plan.success_probability)
+
+
+def evidence(predicted: float, value: float, spent: int) -> npt.NDArray[np.float64]:
+    """What a `Calibration` weighs [5], in the order of its attributes."""
+    return np.array([1.0, _log_odds(predicted, 0.01), _log_odds(value, 0.001), math.log1p(spent), float(spent == 0)])
+
+
+def _log_odds(probability: float, least: float) -> float:
+    bounded = min(max(probability, least), 1.0 - least)
+    return math.log(bounded / (1.0 - bounded))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +123,7 @@ class PolicySpec:
         robot: whose limits its data obeyed (`RobotLimits.digest`); an empty digest where that isn't known.
         served_as: what its server was told to serve: a bundle's folder, or the name of one that ships; empty where
             nobody told it.
+        calibration: of the plans' success probability; None: they stand as the model has them.
         low_O, high_O: lowest and highest value of each channel in the data that it was trained on, in the channel's
             unit; empty where that isn't known.
     """
@@ -87,6 +135,7 @@ class PolicySpec:
     domain: Named = UNKNOWN
     robot: Named = UNKNOWN
     served_as: str = ""
+    calibration: Calibration | None = None
     low_O: tuple[float, ...] = ()
     high_O: tuple[float, ...] = ()
 

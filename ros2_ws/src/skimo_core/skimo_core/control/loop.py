@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract.errors import SkimoError
-from ..contract.policy import FloatArray, Plan
+from ..contract.policy import Calibration, FloatArray, Plan
 from ..contract.specs import SkillSpec
 from ..domain.tasks import Progress, Task
 from .planning import PlanOutcome, PlanRequest, PlanSource
@@ -97,6 +97,7 @@ class SkillLoop:
         planning: where plans come from.
         misses_to_hold: consecutive missed actions after which the loop holds until resumed.
         period_s: of the control steps.
+        calibration: of the plans' success probability.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SkillLoop:
         *,
         misses_to_hold: int = 2,
         period_s: float = 0.08,
+        calibration: Calibration | None = None,
     ) -> None:
         self.task = task
         self._spec = spec
@@ -115,6 +117,7 @@ class SkillLoop:
         self._planning = planning
         self._misses_to_hold = misses_to_hold
         self._period_s = period_s
+        self._calibration = calibration
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -124,6 +127,7 @@ class SkillLoop:
         self.counts = LoopCounts()
         self._seed = seed
         self._index = 0
+        self._spent = 0
         self._pending = False
         self._skill: FloatArray | None = None
         self._warm_start: FloatArray | None = None
@@ -153,12 +157,14 @@ class SkillLoop:
         """An operator's reset: plan anew from the next observation and go on with the same episode."""
         self._held_for, self._misses = "", 0
         self._skill = self._next = self._warm_start = None
+        self._spent = 0
         self._pending = False
         self._planning.clear()
 
     def step(self, observation_O: FloatArray) -> Step:
         """Take the newest observation [O]; decide."""
         reward = self.progress.update(observation_O)
+        self._spent = 0 if reward else self._spent
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._held_for:
@@ -272,4 +278,5 @@ class SkillLoop:
         plan, self._next, self._late = self._next, None, False
         self._skill, self._warm_start, self._step_in_skill = plan.skills_PZ[0], plan.warm_start_PZ, 0
         self.counts.plans += 1
-        return plan
+        self._spent += 1
+        return plan if self._calibration is None else self._calibration(plan, self._spent - 1)

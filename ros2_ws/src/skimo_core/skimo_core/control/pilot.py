@@ -114,7 +114,14 @@ class Pilot:
         self._jumps = jumps
         self._period_s = domain.action.period_s
         self._commander = Commander(limits, domain.action, arm, config, lead_rad=lead_rad)
-        self._loop = SkillLoop(domain.task(), policy.spec.skill, self._act, planning, period_s=self._period_s)
+        self._loop = SkillLoop(
+            domain.task(),
+            policy.spec.skill,
+            self._act,
+            planning,
+            period_s=self._period_s,
+            calibration=policy.spec.calibration,
+        )
         self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)
         self._due_s = 0.0

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..contract.errors import SpecError, WireError
-from ..contract.policy import FloatArray, Goals, Plan, PolicySpec
+from ..contract.policy import Calibration, FloatArray, Goals, Plan, PolicySpec
 from ..contract.specs import ActionSpec, ArraySpec, Named, ObservationSpec, SkillSpec
 from .wire import Message
 
@@ -144,6 +144,7 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "robot": [spec.robot.name, spec.robot.digest],
         "served_as": spec.served_as,
         "ranges": [list(spec.low_O), list(spec.high_O)],
+        "calibration": None if spec.calibration is None else asdict(spec.calibration),
     }
     fields = {"bundle": spec.bundle_id, "spec": json.dumps(words, sort_keys=True)}
     return Message(op="hello", request_id=request_id, fields=fields)
@@ -173,6 +174,7 @@ def read_hello_reply(message: Message) -> PolicySpec:
             domain=_named(words["domain"]),
             robot=_named(words["robot"]),
             served_as=_texts([words["served_as"]])[0],
+            calibration=_calibration(words["calibration"]),
             low_O=low_O,
             high_O=high_O,
         )
@@ -190,6 +192,14 @@ def _texts(value: object) -> tuple[str, ...]:
 def _named(value: object) -> Named:
     name, digest = _texts(value)
     return Named(name=name, digest=digest)
+
+
+def _calibration(value: object) -> Calibration | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("calibration must be a table of numbers, or none")
+    return Calibration(**{name: _finite(number) for name, number in value.items()})
 
 
 def _ranges(value: object, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
