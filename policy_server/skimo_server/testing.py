@@ -26,6 +26,7 @@ from .planner_config import PlannerConfig
 TOY_ROWS = 32
 TOY_GRAPHS = ("encode", "prior", "dynamics", "decode", "goal_value", "skill_policy", "skill_encoder")
 TASK_GRAPHS = ("reward", "value", "task_policy")
+GUARD_GRAPHS = ("ensemble",)
 
 
 class RandomGraph(GraphBuilder):
@@ -120,6 +121,10 @@ def toy_graphs(
     built[g.name] = g.build()
     g = graph("task_policy")
     normal(g, "latent", D, middle)
+    built[g.name] = g.build()
+    g = graph("ensemble")
+    g.mlp(["latent", "skill"], [D + Z, *middle, D], to="next_latent")
+    g.op("ReduceMean", g.op("Mul", "skill", "skill"), axes=[1], keepdims=0, to="disagreement")
     built[g.name] = g.build()
     return {name: built[name] for name in names}
 

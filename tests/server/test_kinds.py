@@ -26,7 +26,7 @@ from skimo_server.kinds import KINDS, SKIMO, check_agent
 from skimo_server.parity import RECORDED, recorded_inputs
 from skimo_server.planner import Planner
 from skimo_server.planner_config import PlannerConfig, with_settings
-from skimo_server.testing import TASK_GRAPHS, TOY_GRAPHS, make_bundle, toy_graphs, toy_recorded, toy_specs
+from skimo_server.testing import GUARD_GRAPHS, TASK_GRAPHS, TOY_GRAPHS, make_bundle, toy_graphs, toy_recorded, toy_specs
 from skimo_server.trial import MAX_RETURN, answers, try_graphs
 
 SIZES = {"H": 10, "O": 30, "A": 9, "Z": 10, "D": 12}
@@ -46,7 +46,7 @@ def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that a bundle may have."""
     folder = tmp_path_factory.mktemp("rich") / "b"
-    make_bundle(folder, names=(*TOY_GRAPHS, *TASK_GRAPHS))
+    make_bundle(folder, names=(*TOY_GRAPHS, *TASK_GRAPHS, *GUARD_GRAPHS))
     return folder
 
 
@@ -173,7 +173,7 @@ def rewrite(folder: Path, source: Path, change: Callable[[dict], object]) -> Pat
         (lambda m: m.update(kind=["skimo"]), "kind is a list"),
         (lambda m: m.pop("kind"), "field 'kind' is missing or unknown"),
         (lambda m: m["graphs"].remove("decode"), "graph 'decode' is missing, .* must have encode, dynamics, decode"),
-        (lambda m: m["graphs"].append("witness"), "graph 'witness' is unknown, .* may have prior, goal_value"),
+        (lambda m: m["graphs"].append("witness"), "graph 'witness' is unknown, .* may have ensemble, prior"),
         (lambda m: m["graphs"].append("z" * 999), "graph 'z{79}[.]{3} is unknown"),
         (lambda m: m["graphs"].append("encode"), "graphs must be names in order, each once"),
         (lambda m: m["graphs"].append(7), "graphs must be names in order, each once"),
