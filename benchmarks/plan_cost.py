@@ -82,7 +82,7 @@ class Eager:
 
         @torch.inference_mode()
         def call(*arrays: FloatArray) -> Any:
-            found = function(*map(torch.from_numpy, map(np.ascontiguousarray, arrays)))
+            found = function(*(torch.from_numpy(np.require(array, requirements="CW")) for array in arrays))
             return tuple(t.numpy() for t in found) if isinstance(found, tuple) else found.numpy()
 
         return call

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     """Record how a bundle drives, and how what it doesn't get done is done."""
     try:
         args = tyro.cli(Args, args=argv, prog="skimo intervene")
-        bundle_policy(Path(args.bundle), {})  # refused here, not in each worker
+        opened(args.bundle)  # refused here, not in each worker
         made = collect(
             args.out,
             episodes=args.episodes,
@@ -83,6 +83,14 @@ def main(argv: list[str]) -> int:
         f"teleoperator, digest {made.digest}"
     )
     return 0
+
+
+def opened(bundle: str) -> SkillPolicy:
+    """The bundle's policy; raises SpecError where it isn't one for the kitchen."""
+    policy, kitchen = bundle_policy(Path(bundle), {}), load_domain()
+    if unfit := policy.spec.unfit_for(kitchen.observation, kitchen.action, kitchen.named):
+        raise SpecError(f"bundle {bundle}: its {unfit}; the scripted teleoperator knows the kitchen alone")
+    return policy
 
 
 class PolicyDriver:
@@ -125,7 +133,7 @@ def _player(bundle: str) -> tuple[Player, str]:
     """This process's player and whose bundle drives it."""
     key = os.getpid(), bundle
     if key not in _PLAYERS:
-        policy = bundle_policy(Path(bundle), {})
-        driver = PolicyDriver(policy, load_domain(policy.spec.domain.name))
+        policy = opened(bundle)
+        driver = PolicyDriver(policy, load_domain())
         _PLAYERS[key] = Player(PlayConfig(misjudged=0.0, partial=0.0), driver), policy.spec.bundle_id
     return _PLAYERS[key]

@@ -490,7 +490,7 @@ def test_a_cut_cache_index_says_what_to_do(tmp_path: Path, keep: float) -> None:
             read()
 
 
-@pytest.mark.parametrize(("old", "new"), [(b'\\"seed\\": 7', b'\\"seed\\": 8'), (b'"format": 2', b'"format": 9')])
+@pytest.mark.parametrize(("old", "new"), [(b'\\"seed\\": 7', b'\\"seed\\": 8'), (b'"format": 3', b'"format": 9')])
 def test_a_changed_cache_index_is_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
     index = cached(tmp_path) / "meta.json"
     assert old in index.read_bytes()
@@ -500,7 +500,7 @@ def test_a_changed_cache_index_is_refused(tmp_path: Path, old: bytes, new: bytes
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": 2, "about": 3, "sha256": ""}']
+    "content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": 3, "about": 3, "sha256": ""}']
 )
 def test_a_cache_index_of_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
     index = cached(tmp_path) / "meta.json"

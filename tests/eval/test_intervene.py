@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import INTERVENE
 from skimo_core.episodes.recording import read_episode
 from skimo_eval.intervene import main
+from skimo_server.bundle import load_bundle, resolve_bundle, rewrite_bundle
 from skimo_sim.play.scripts import GOALS, SCRIPTS
 
 
@@ -39,3 +41,10 @@ def test_a_bundle_that_isn_t_there_is_refused_before_anything_is_made(
 ) -> None:
     assert main(["--out", str(tmp_path / "fixes"), "--bundle", "nothing"]) == 1
     assert "skimo intervene: " in capsys.readouterr().err and not (tmp_path / "fixes").exists()
+
+
+def test_a_bundle_of_another_domain_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kitchen = load_bundle(resolve_bundle("kitchen"))
+    rewrite_bundle(kitchen, tmp_path / "bench", domain=Named(name="bench", digest="0" * 64))
+    assert main(["--out", str(tmp_path / "fixes"), "--bundle", str(tmp_path / "bench")]) == 1
+    assert "its domain is bench" in capsys.readouterr().err and not (tmp_path / "fixes").exists()
