@@ -10,19 +10,18 @@ Dimensions: R rows of all episodes, B batch, D latent, Z skill.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from skimo_core.contract.errors import SpecError
 
 from .data import EpisodeSet
-from .device import Repeated, make_adam
+from .descent import descend
 from .models.agent import SkillModel
 from .posterior import CHUNK_ROWS, posteriors
-from .schedule import anneal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,6 @@ def distil(
         latents_RD = torch.cat([model.encode(o) for o in episodes.observations_RO.split(CHUNK_ROWS)])
     starts, means_RZ, stds_RZ = posteriors(model, episodes)
     generator = torch.Generator(device=starts.device).manual_seed(config.seed)
-    optimizer = make_adam(student.parameters(), config.learning_rate)
 
     @torch.no_grad()
     def asked() -> tuple[Tensor, Tensor, Tensor]:
@@ -91,19 +89,17 @@ def distil(
         latents, skills, answers = (torch.cat(parts) for parts in zip(*found))
         return latents, skills, answers
 
-    def once() -> Tensor:
+    def loss() -> Tensor:
         latents, skills, answers = asked()
-        loss = (student(latents, skills) - answers).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return (student(latents, skills) - answers).square().mean()
 
-    curve: list[dict[str, float]] = []
-    repeated = Repeated(once, generator, capture=capture)
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="distilling"):
-        anneal(optimizer, config.learning_rate, update / config.updates)
-        loss = repeated()
-        if update % 1000 == 999 or update + 1 == config.updates:
-            curve.append({"update": update + 1, "latent_rmse": float(loss.sqrt())})
-    return curve
+    curve = descend(
+        loss,
+        student.parameters(),
+        generator,
+        updates=config.updates,
+        learning_rate=config.learning_rate,
+        title="distilling",
+        capture=capture,
+    )
+    return [{"update": update, "latent_rmse": math.sqrt(error)} for update, error in curve]

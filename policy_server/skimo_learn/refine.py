@@ -19,16 +19,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.specs import ActionSpec
 
 from .data import EpisodeSet
-from .device import Repeated, make_adam
+from .descent import descend
 from .models.agent import SkillModel
 from .posterior import posteriors
-from .schedule import anneal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +77,8 @@ def refine_policy(
     starts = episodes.windows(model.config.horizon, shown=True)
     device = starts.device
     generator = torch.Generator(device=device).manual_seed(config.seed)
-    optimizer = make_adam(model.skill_policy.parameters(), config.learning_rate)
 
-    def once() -> Tensor:
+    def loss() -> Tensor:
         start = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
         row = start + torch.randint(model.config.horizon, start.shape, generator=generator, device=device)
         eps = torch.randn((config.batch, model.config.skill), generator=generator, device=device)
@@ -91,20 +88,18 @@ def refine_policy(
             seen, wanted = perturb(seen, wanted, action, config, generator)
         with torch.no_grad():
             features = model.features(model.normalise(seen))
-        loss = (torch.tanh(model.policy_n(features, skill)[0]) - wanted).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return (torch.tanh(model.policy_n(features, skill)[0]) - wanted).square().mean()
 
-    curve: list[dict[str, float]] = []
-    repeated = Repeated(once, generator, capture=capture)
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="skill policy"):
-        anneal(optimizer, config.learning_rate, update / config.updates)
-        loss = repeated()
-        if update % 1000 == 999 or update + 1 == config.updates:
-            curve.append({"update": update + 1, "action_mse": float(loss)})
-    return curve
+    curve = descend(
+        loss,
+        model.skill_policy.parameters(),
+        generator,
+        updates=config.updates,
+        learning_rate=config.learning_rate,
+        title="skill policy",
+        capture=capture,
+    )
+    return [{"update": update, "action_mse": error} for update, error in curve]
 
 
 def perturb(

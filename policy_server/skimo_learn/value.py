@@ -17,16 +17,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from skimo_core.domain.domain import Domain
 
 from .data import EpisodeSet
-from .device import Repeated, make_adam
+from .descent import descend
 from .hindsight import NEVER, Goals, GoalSource, draw_goals, goal_source, steps_until
 from .models.agent import SkillModel
 from .posterior import CHUNK_ROWS, posteriors
-from .schedule import anneal
 from .value_config import ValueConfig
 
 UNKNOWN = -1.0
@@ -138,21 +136,19 @@ def train_value(
     starts = episodes.windows(config.skills * model.config.horizon)
     device = starts.device
     generator = torch.Generator(device=device).manual_seed(config.seed)
-    optimizer = make_adam(model.value.parameters(), config.learning_rate)
 
-    def once() -> Tensor:
+    def loss() -> Tensor:
         rows = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
-        loss = value_loss(model, value_batch(model, data, rows, config, generator))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return value_loss(model, value_batch(model, data, rows, config, generator))
 
-    curve: list[dict[str, float]] = []
-    repeated = Repeated(once, generator, capture=capture)
-    for update in tqdm(range(config.updates), unit="update", mininterval=2.0, desc="goal value"):
-        anneal(optimizer, config.learning_rate, update / config.updates)
-        loss = repeated()
-        if update % 100 == 99 or update + 1 == config.updates:
-            curve.append({"update": update + 1, "value_loss": float(loss)})
-    return curve
+    curve = descend(
+        loss,
+        model.value.parameters(),
+        generator,
+        updates=config.updates,
+        learning_rate=config.learning_rate,
+        title="goal value",
+        every=100,
+        capture=capture,
+    )
+    return [{"update": update, "value_loss": error} for update, error in curve]
