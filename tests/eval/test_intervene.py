@@ -47,4 +47,4 @@ def test_a_bundle_of_another_domain_is_refused(tmp_path: Path, capsys: pytest.Ca
     kitchen = load_bundle(resolve_bundle("kitchen"))
     rewrite_bundle(kitchen, tmp_path / "bench", domain=Named(name="bench", digest="0" * 64))
     assert main(["--out", str(tmp_path / "fixes"), "--bundle", str(tmp_path / "bench")]) == 1
-    assert "its domain is bench" in capsys.readouterr().err and not (tmp_path / "fixes").exists()
+    assert "its domain is 'bench'" in capsys.readouterr().err and not (tmp_path / "fixes").exists()
