@@ -119,15 +119,16 @@ def test_a_refused_start_says_why_and_anew_cancels_first(
     assert capsys.readouterr().out == "policy: episode left-0 ends\npolicy: episode left-1 begins; recorded\n"
 
 
-def test_waiting_follows_to_the_end_and_tells_a_finished_task_from_another(
-    policy: FakePolicy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_waiting_follows_to_the_end(policy: FakePolicy, capsys: pytest.CaptureFixture[str]) -> None:
     before, held = told("done", 1, episode_id="left-0"), told("held", reason="a test")
     policy.script = [before, told("running"), held, held, told("running", 1), told("done", 1)]
     assert run(cli.start, "kettle", "--wait") == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in said[1:]] == ["running", "held", "running", "done"]
     assert said[2].endswith("missed ticks): a test") and "1/1" in said[-1]
+
+
+def test_waiting_tells_a_task_that_was_not_finished(policy: FakePolicy, capsys: pytest.CaptureFixture[str]) -> None:
     policy.script = [told("running"), told("done", reason="the step limit 280 was reached")]
     assert run(cli.start, "kettle", "--wait") == 1
     assert "the step limit 280 was reached" in capsys.readouterr().out
