@@ -21,7 +21,7 @@ from skimo_core.contract.errors import SpecError
 from .data import EpisodeSet
 from .descent import descend
 from .models.agent import SkillModel
-from .posterior import CHUNK_ROWS, posteriors
+from .posterior import latents, posteriors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,7 @@ def distil(
     student = model.distilled
     if student is None or not config.updates:
         return []
-    with torch.no_grad():
-        latents_RD = torch.cat([model.encode(o) for o in episodes.observations_RO.split(CHUNK_ROWS)])
+    latents_RD = latents(model, episodes)
     starts, means_RZ, stds_RZ = posteriors(model, episodes)
     generator = torch.Generator(device=starts.device).manual_seed(config.seed)
 
@@ -86,12 +85,12 @@ def distil(
             answer = model.dynamics(latent, skill)
             found.append((latent, skill, answer))
             latent = answer
-        latents, skills, answers = (torch.cat(parts) for parts in zip(*found))
-        return latents, skills, answers
+        asked_BD, skills_BZ, answers_BD = (torch.cat(parts) for parts in zip(*found))
+        return asked_BD, skills_BZ, answers_BD
 
     def loss() -> Tensor:
-        latents, skills, answers = asked()
-        return (student(latents, skills) - answers).square().mean()
+        latents_BD, skills_BZ, answers_BD = asked()
+        return (student(latents_BD, skills_BZ) - answers_BD).square().mean()
 
     curve = descend(
         loss,

@@ -21,13 +21,14 @@ def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
         "encode": _encode,
         "prior": _prior,
         "dynamics": _dynamics,
-        "ensemble": _ensemble,
         "decode": _decode,
         "goal_value": _goal_value,
         "skill_policy": _skill_policy,
         "skill_encoder": _skill_encoder,
     }
-    return {name: make(model) for name, make in makers.items() if name != "ensemble" or model.distilled is not None}
+    if model.distilled is not None:
+        makers["ensemble"] = _ensemble
+    return {name: make(model) for name, make in makers.items()}
 
 
 def _normalise(g: NetworkBuilder, model: SkillModel, x: str) -> str:

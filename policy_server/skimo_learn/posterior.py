@@ -1,6 +1,6 @@
-"""The skills behind recorded segments, for all of a data set at once.
+"""The latents of recorded states and the skills behind recorded segments, for all of a data set at once.
 
-Dimensions: R rows of all episodes, O observation, A action, Z skill.
+Dimensions: R rows of all episodes, O observation, A action, Z skill, D latent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from .data import EpisodeSet
 from .models.agent import SkillModel
 
 CHUNK_ROWS = 8192
+
+
+@torch.no_grad()
+def latents(model: SkillModel, episodes: EpisodeSet) -> Tensor:
+    """Encoded observations [R, D]."""
+    return torch.cat([model.encode(o) for o in episodes.observations_RO.split(CHUNK_ROWS)])
 
 
 @torch.no_grad()

@@ -48,16 +48,16 @@ def held_out_report(
     return _rounded(report)
 
 
-def _starts(episodes: EpisodeSet, steps: int, *, shown: bool = False) -> Tensor:
-    return episodes.windows(steps, shown=shown)[::STRIDE]
+def _shown_rows(episodes: EpisodeSet, horizon: int) -> Tensor:
+    """Rows [B, H] of segments in which every action shows how it is done."""
+    starts = episodes.windows(horizon, shown=True)[::STRIDE]
+    return starts.unsqueeze(1) + torch.arange(horizon, device=starts.device)
 
 
 def action_errors(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """Root mean square error of replayed actions, and that of answering the mean action."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon, shown=True).unsqueeze(1) + torch.arange(
-        horizon, device=episodes.observations_RO.device
-    )
+    rows = _shown_rows(episodes, horizon)
     observations, actions = episodes.observations_RO[rows], episodes.actions_RA[rows]
     mean, _ = model.encode_skill(observations, actions)
     skill = torch.tanh(mean).unsqueeze(1).expand(-1, horizon, -1)
@@ -77,7 +77,7 @@ def prediction_errors(
 ) -> dict[str, Any]:
     """Per number of skills: the mean error on objects that moved, of the model and of "no change"; and of the arm."""
     horizon = model.config.horizon
-    rows = _starts(episodes, skills * horizon)
+    rows = episodes.windows(skills * horizon)[::STRIDE]
     now = episodes.observations_RO[rows]
     report: dict[str, Any] = {}
     for k, latent in enumerate(rolled_out(model, data, rows, skills, None), start=1):
@@ -117,9 +117,7 @@ def _moved_errors(predicted: Tensor, now: Tensor, later: Tensor, subtasks: Mappi
 def skill_divergences(model: SkillModel, episodes: EpisodeSet) -> dict[str, float]:
     """KL divergences in nats, averaged over segments."""
     horizon = model.config.horizon
-    rows = _starts(episodes, horizon, shown=True).unsqueeze(1) + torch.arange(
-        horizon, device=episodes.observations_RO.device
-    )
+    rows = _shown_rows(episodes, horizon)
     observations = episodes.observations_RO[rows]
     mean, std = model.encode_skill(observations, episodes.actions_RA[rows])
     prior_mean, prior_std = model.prior(model.encode(observations[:, 0]))

@@ -24,7 +24,7 @@ from .data import EpisodeSet
 from .descent import descend
 from .hindsight import NEVER, Goals, GoalSource, draw_goals, goal_source, steps_until
 from .models.agent import SkillModel
-from .posterior import CHUNK_ROWS, posteriors
+from .posterior import latents, posteriors
 from .value_config import ValueConfig
 
 UNKNOWN = -1.0
@@ -61,7 +61,6 @@ class ValueBatch:
 @torch.no_grad()
 def prepare(model: SkillModel, episodes: EpisodeSet, domain: Domain) -> ValueData:
     """Encode everything once: the networks are frozen, so batches only need looking up."""
-    latents = torch.cat([model.encode(o) for o in episodes.observations_RO.split(CHUNK_ROWS)])
     _, means, stds = posteriors(model, episodes)
     goals = goal_source(
         episodes.observations_RO,
@@ -72,7 +71,8 @@ def prepare(model: SkillModel, episodes: EpisodeSet, domain: Domain) -> ValueDat
         std_floor=model.config.std_floor,
     )
     longest = int(episodes.steps_E.max()) + 1
-    return ValueData(latents_RD=latents, skill_means_RZ=means, skill_stds_RZ=stds, goals=goals, longest=longest)
+    latents_RD = latents(model, episodes)
+    return ValueData(latents_RD=latents_RD, skill_means_RZ=means, skill_stds_RZ=stds, goals=goals, longest=longest)
 
 
 @torch.no_grad()

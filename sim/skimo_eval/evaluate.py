@@ -153,7 +153,7 @@ def _inprocess(
     from skimo_server.bundle import load_bundle, resolve_bundle
     from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
 
-    from .inprocess import Job, World, factory_for, run_jobs
+    from .inprocess import World, factory_for, paired_jobs, run_jobs
     from .statistics import summarise
 
     folder = resolve_bundle(args.bundle)
@@ -163,11 +163,7 @@ def _inprocess(
     world = World(domain=args.domain, robot=args.robot, cell=args.cell)
     for source in conditions.values() if len(conditions) > 1 else ():
         world.build(source)  # refuses what this domain's twin can't do before the first episode is flown
-    jobs = [
-        Job(task=task, seed=args.seed + i, condition=source)
-        for source in conditions.values()
-        for i, task in enumerate(tasks)
-    ]
+    jobs = paired_jobs(tasks, conditions.values(), args.seed)
     flown = run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1))
     for name in conditions:
         results = []

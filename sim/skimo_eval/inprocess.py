@@ -6,7 +6,7 @@ Every episode depends on its own task, seed and condition alone, so the results 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +57,11 @@ class Job:
     task: str
     seed: int
     condition: str = DRAWN
+
+
+def paired_jobs(tasks: Sequence[str], conditions: Iterable[str], seed: int) -> list[Job]:
+    """Each task under each condition, episode i with seed + i; a condition's jobs together."""
+    return [Job(task=task, seed=seed + i, condition=source) for source in conditions for i, task in enumerate(tasks)]
 
 
 Fly = Callable[[Lab, SkillPolicy, Job], EpisodeResult]

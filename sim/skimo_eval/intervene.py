@@ -9,10 +9,9 @@ teleoperator's also how it is done. Units control steps.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -126,14 +125,9 @@ def corrected_episode(bundle: str, seed: int) -> Episode:
     return as_episode(played, seed, player.domain, source="policy", bundle_id=bundle_id)
 
 
-_PLAYERS: dict[tuple[int, str], tuple[Player, str]] = {}
-
-
+@cache
 def _player(bundle: str) -> tuple[Player, str]:
-    """This process's player and whose bundle drives it."""
-    key = os.getpid(), bundle
-    if key not in _PLAYERS:
-        policy = opened(bundle)
-        driver = PolicyDriver(policy, load_domain())
-        _PLAYERS[key] = Player(PlayConfig(misjudged=0.0, partial=0.0), driver), policy.spec.bundle_id
-    return _PLAYERS[key]
+    """This process's player and whose bundle drives it: a twin takes a second to build."""
+    policy = opened(bundle)
+    driver = PolicyDriver(policy, load_domain())
+    return Player(PlayConfig(misjudged=0.0, partial=0.0), driver), policy.spec.bundle_id

@@ -24,7 +24,7 @@ from skimo_core.contract.policy import Calibration, evidence
 from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_sim.condition import load_conditions
 
-from .inprocess import Job, World, factory_for, run_jobs
+from .inprocess import World, factory_for, paired_jobs, run_jobs
 from .orders import RANDOM, tasks_of
 from .statistics import reliability
 from .trials import EpisodeResult
@@ -157,10 +157,6 @@ def _flown(args: Args, folder: Path) -> Iterator[EpisodeResult]:
     world = World(domain=args.domain)
     conditions = load_conditions(args.condition, domain)
     tasks = tasks_of(domain, RANDOM, args.episodes, args.seed)[1]
-    jobs = [
-        Job(task=task, seed=args.seed + i, condition=source)
-        for source in conditions.values()
-        for i, task in enumerate(tasks)
-    ]
+    jobs = paired_jobs(tasks, conditions.values(), args.seed)
     flown = run_jobs(jobs, factory_for(folder, {}), world, workers=args.workers or (os.cpu_count() or 1))
     yield from tqdm(flown, desc="flying", total=len(jobs), unit="episode", mininterval=1.0)

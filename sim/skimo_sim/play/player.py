@@ -241,7 +241,7 @@ class Agenda:
         self, choose: Choose, config: PlayConfig, chance: np.random.Generator, driver: Driver | None = None
     ) -> None:
         self._choose, self._config, self._chance, self._driver = choose, config, chance, driver
-        self._drives = False
+        self._drives: Driver | None = None
         self._name: str | None = None
         self._begun = False
         self.style = Style()
@@ -262,27 +262,26 @@ class Agenda:
             applies: whether there is enough for a script to do.
             observation_O: what a driver sees.
         """
-        while not self._begun or (self._name and (over(self._name, self.style) or self._driven_there(observation_O))):
+        while not self._begun or (self._name and (over(self._name, self.style) or self._reached(observation_O))):
             if self._begun and self._name:
                 self.finished.append((self._name, step - self._since))
             self._begun = True
             self._name = self._choose(applies, self._chance)
             self._turn(step)
-        self.gave_up = bool(self._name) and not self._drives and step - self._since > self._config.patience_steps
+        self.gave_up = bool(self._name) and self._drives is None and step - self._since > self._config.patience_steps
         return None if self.gave_up else self._name
 
     def driven(self, step: int, observation_O: FloatArray) -> FloatArray | None:
         """The driver's action [A] at `step`; None where the teleoperator acts."""
-        if not self._drives:
+        if self._drives is None:
             return None
-        assert self._driver is not None
-        action = self._driver.act(observation_O)
+        action = self._drives.act(observation_O)
         if action is None:
-            self._drives, self._since = False, step
+            self._drives, self._since = None, step
         return action
 
-    def _driven_there(self, observation_O: FloatArray) -> bool:
-        return self._drives and self._driver is not None and self._driver.reached(observation_O)
+    def _reached(self, observation_O: FloatArray) -> bool:
+        return self._drives is not None and self._drives.reached(observation_O)
 
     def note(self, step: int, engaged: bool) -> None:
         """Tell whether the hand works at `step` where it takes the part to be."""
@@ -297,9 +296,9 @@ class Agenda:
         self._in_vain = 0
         self.style = draw_style(self._chance, self._config)
         self._notices_after = int(self._chance.integers(*NOTICED_STEPS))
-        self._drives = self._driver is not None and self._name is not None
-        if self._driver is not None and self._name is not None:
-            self._driver.begin(self._name, self._chance)
+        self._drives = None if self._name is None else self._driver
+        if self._name is not None and self._drives is not None:
+            self._drives.begin(self._name, self._chance)
 
 
 class Done:
