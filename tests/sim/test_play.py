@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
-from skimo_sim.play.geometry import HANDLES, handles
+from skimo_sim.play.geometry import HANDLES, KETTLE, handles
 from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
 from skimo_sim.play.player import Agenda, PlayConfig, Player, freely, in_order
-from skimo_sim.play.scripts import SCRIPTS, Style
+from skimo_sim.play.scripts import SCRIPTS, Shove, Style
+from skimo_sim.play.teleoperator import first
 
 SEEN_O = np.zeros(30, np.float32)
+PLAIN = Style()
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +204,47 @@ def test_a_part_may_be_left_between() -> None:
     assert slide.over(0.1, Style(extent=0.5)) and not slide.over(0.1, Style())
     closed = SCRIPTS["slide cabinet closed"]
     assert closed.over(0.02, Style(extent=0.5)) and not closed.over(0.1, Style(extent=0.5))
+
+
+def kettle_at(player: Player, x: float, y: float, turn_rad: float) -> npt.NDArray[np.float64]:
+    """Object values [21] of the papers' start with the kettle elsewhere."""
+    objects = player.twin.scene.start_qpos[9:].copy()
+    objects[KETTLE] = [x, y, 1.62, math.cos(turn_rad / 2), 0.0, 0.0, math.sin(turn_rad / 2)]
+    return objects
+
+
+@given(turn_rad=st.floats(-0.75, 0.75), x=st.floats(-0.4, 0.0))
+@settings(max_examples=50, deadline=None)
+def test_the_kettle_is_touched_on_its_rear_face_where_that_turns_it_back(x: float, turn_rad: float) -> None:
+    shove = SCRIPTS["kettle"]
+    assert isinstance(shove, Shove)
+    kettle = np.array([x, 0.4, 1.62, math.cos(turn_rad / 2), 0.0, 0.0, math.sin(turn_rad / 2)])
+    c, s = math.cos(turn_rad), math.sin(turn_rad)
+    touch = shove.touch(kettle) + np.array([0.0, shove.skin_m, 0.0])
+    along, out = touch[0] * c + touch[1] * s, touch[0] * s - touch[1] * c
+    assert out == pytest.approx(shove.half_m) and abs(along) < shove.half_m
+    wanted = np.clip(shove.turn_rad_per_m * shove.off_line_m(kettle), -shove.turn_rad, shove.turn_rad)
+    push = np.array([-s, c])  # a face takes force along its normal alone
+    torque = touch[0] * push[1] - touch[1] * push[0]
+    if abs(turn_rad) > 0.3 and (turn_rad - wanted) * turn_rad > 0:
+        assert torque * turn_rad < 0
+
+
+def test_a_kettle_off_its_line_is_drawn_in_front_of_its_place_first(player: Player) -> None:
+    def now(*pose: float) -> str:
+        return first("kettle", kettle_at(player, *pose))
+
+    assert now(-0.23, 0.35, 0.0) == now(-0.30, 0.60, 0.3) == "kettle"
+    assert now(0.05, 0.55, 0.0) == now(0.21, 0.35, 0.0) == "kettle at front left"
+    assert now(-0.38, 0.60, 0.0) == "kettle"  # walled in: no hand gets round its handle
+    assert first("microwave", kettle_at(player, 0.05, 0.55, 0.0)) == "microwave"
+
+
+def test_the_kettle_is_shoved_until_its_goal_holds_turn_included(player: Player) -> None:
+    teleoperator, q = player.teleoperator, player.twin.scene.start_qpos[:7]
+
+    def over(*pose: float, style: Style = PLAIN) -> bool:
+        return teleoperator.over("kettle", style, q_rad=q, objects=kettle_at(player, *pose))
+
+    assert over(-0.25, 0.66, 0.1) and not over(-0.25, 0.66, 0.7) and not over(-0.25, 0.45, 0.0)
+    assert over(-0.25, 0.45, 0.0, style=Style(extent=0.5))

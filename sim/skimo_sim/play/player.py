@@ -70,7 +70,7 @@ class PlayConfig:
     """
 
     steps: int = 280
-    patience_steps: int = 60
+    patience_steps: int = 80
     misjudged: float = 0.15
     partial: float = 0.25
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)

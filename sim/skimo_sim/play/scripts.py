@@ -178,15 +178,54 @@ class Push(Script):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shove(Script):
-    """Move the kettle from behind, along +y until its y reaches `until`.
+    """Move the kettle from behind, along +y until it stands at `to_pose`.
 
-    The hand comes turned, so that its left finger touches first: `finger_m` puts that finger behind the middle.
+    It is a box to a hand that pushes: it goes where its rear face looks from and turns about where it is touched, so it
+    is touched off its middle, never past the edges of that face. The hand comes turned, so that its left finger touches
+    first: `finger_m` puts that finger behind the middle.
+
+    Attributes:
+        to_pose: [7] position, m, and quaternion.
+        near: how near is near enough, metres and quaternion added up as in the sub-task's goal.
+        way_m: how far it has to go from in front of its place.
+        aside_m: further off its line the kettle has to be drawn in front of its place first.
+        half_m: of the box's width. edge_m: from its edges where it is not touched. skin_m: of the finger.
+        finger_m, height_m: right of the touch, and above the kettle's origin.
+        turn_rad_per_m, turn_rad: how it is to be turned to get back on its line, and at most.
+        off_m_per_rad: how far off the middle it is touched to turn it.
+        rate_m_s: speed.
     """
 
-    behind_m: float = 0.135
+    to_pose: tuple[float, ...]
+    near: float = 0.22
+    way_m: float = 0.4
+    aside_m: float = 0.12
+    half_m: float = 0.122
+    edge_m: float = 0.035
+    skin_m: float = 0.013
     finger_m: float = 0.03
     height_m: float = 0.07
+    turn_rad_per_m: float = 2.5
+    turn_rad: float = 0.25
+    off_m_per_rad: float = 0.15
     rate_m_s: float = 0.36
+
+    def there(self, kettle: Array, style: Style) -> bool:
+        """Whether the kettle [7] is near enough to where it belongs, or to where it is left this time."""
+        return bool(np.linalg.norm(kettle - self.to_pose) < self.near + (1.0 - style.extent) * self.way_m)
+
+    def off_line_m(self, kettle: Array) -> float:
+        """How far to the right of its line the kettle is."""
+        return float(kettle[0] - self.to_pose[0])
+
+    def touch(self, kettle: Array) -> Array:
+        """Where the finger touches the kettle [7], on the level: [3] from the kettle's place."""
+        turn = 2.0 * float(np.arctan2(kettle[6], kettle[3]))
+        wanted = np.clip(self.turn_rad_per_m * self.off_line_m(kettle), -self.turn_rad, self.turn_rad)
+        c, s = np.cos(turn), np.sin(turn)
+        left, right = -self.half_m * (c - s) + self.edge_m, self.half_m * (c + s) - self.edge_m
+        aside = np.clip(self.off_m_per_rad * (wanted - turn), left, right)
+        return np.array([aside, aside * s / c - self.half_m / c - self.skin_m, 0.0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +274,11 @@ SCRIPTS: dict[str, Pull | Push | Shove | Drag | Home] = {
         look_ahead_s=0.3,
     ),
     "kettle": Shove(
-        part="kettle", yaw_rad=-0.8, pitch_rad=-1.0, posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1), until=0.62
+        part="kettle",
+        yaw_rad=-1.0,
+        pitch_rad=-1.1,
+        posture_rad=(-0.8, -0.95, 2.4, -2.5, 1.0, 2.75, 2.1),
+        to_pose=(-0.23, 0.75, 1.62, 0.99, 0.0, 0.0, -0.06),
     ),
     "bottom burner": Push(
         part="bottom burner",
@@ -357,7 +400,6 @@ def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
     return velocity * min(1.0, speed_m_s / max(float(np.linalg.norm(velocity)), 1e-9))
 
 
-KETTLE_GOAL_X_M = -0.23
 GAIN_HZ = 4.0
 TRAVEL_M_S = 0.9
 SHELF_M = 2.40
@@ -477,8 +519,7 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     kettle = view.objects[KETTLE]
     rotation = script.orientation(style)
     ahead = np.array([0.0, 1.0, 0.0])
-    steer = float(np.clip(0.6 * (kettle[0] - KETTLE_GOAL_X_M), -0.03, 0.03))
-    touch = kettle[:3] + np.array([script.finger_m + steer, -script.behind_m, script.height_m])
+    touch = kettle[:3] + script.touch(kettle) + (script.finger_m, 0.0, script.height_m)
     offset = touch - view.tip_m
     if abs(offset[0]) < 0.035 and abs(offset[2]) < 0.035 and -0.03 < offset[1] < 0.06:
         keep = toward(offset * np.array([1.0, 0.0, 1.0]), 3.0, 0.15)

@@ -21,16 +21,16 @@ from skimo_core.contract.types import Array
 from ..scenes.kitchen import Scene
 from .geometry import KETTLE, handles
 from .kinematics import ArmKinematics, rotation_vector
-from .scripts import KETTLE_GOAL_X_M, OPEN, SCRIPTS, Aim, Drag, Home, Pull, Push, Shove, Style, View, aim, posts
+from .scripts import OPEN, SCRIPTS, Aim, Drag, Home, Pull, Shove, Style, View, aim, posts
 
 BACK_OUT_M = 0.085
 """Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
 KETTLE_HANDLE_M = 0.26
 KETTLE_CLEAR_M = 0.20
 """Height of the kettle's handle above its origin, and how far the fingertips keep from it while passing."""
-A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
-SHOVED_FROM_M = 0.12
-"""Further aside than this the kettle is not shoved to the back left burner, but drawn there."""
+IN_FRONT = "kettle at front left"
+A_DRAG = SCRIPTS[IN_FRONT]
+assert isinstance(A_DRAG, Drag)
 HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 HOOD_FRONT_M, HOOD_LOW_M = 0.58, 2.1
 """Fingertips further in and lower than this are under the hood."""
@@ -53,6 +53,7 @@ class Teleoperator:
 
     def aim(self, subtask: str, view: View, style: Style) -> Aim:
         """What the fingertips should do now for `subtask`, other parts kept clear of."""
+        subtask = first(subtask, view.objects)
         wanted = aim(subtask, self.handles, view, style)
         return self.back_out(subtask, view, skirt(subtask, view, wanted))
 
@@ -64,7 +65,7 @@ class Teleoperator:
             return self._as_action(dq, wanted.intent)
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
-        posture = np.array(SCRIPTS[subtask].posture_rad)
+        posture = np.array(SCRIPTS[first(subtask, view.objects)].posture_rad)
         dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
         return self._as_action(dq, wanted.intent)
 
@@ -81,7 +82,9 @@ class Teleoperator:
             return bool(np.linalg.norm(q_rad - script.posture_rad) < script.until)
         if isinstance(script, Drag):
             return bool(np.linalg.norm(objects[KETTLE][:2] - script.to_m) < script.near_m)
-        return script.over(self._value(script, objects), style)
+        if isinstance(script, Shove):
+            return script.there(objects[KETTLE], style)
+        return script.over(float(objects[self.handles[script.part].channel]), style)
 
     def applies(self, name: str, *, q_rad: Array, objects: Array) -> bool:
         """Whether there is enough for the script to do."""
@@ -89,17 +92,11 @@ class Teleoperator:
         if isinstance(script, Home):
             return bool(np.linalg.norm(q_rad - script.posture_rad) > 2.5 * script.until)
         if isinstance(script, Drag):
-            x, y = objects[KETTLE][:2]
-            walled_in = x < -0.1 and y > 0.5  # between hood and microwave no hand gets round its handle
-            return not walled_in and bool(np.hypot(x - script.to_m[0], y - script.to_m[1]) > 5 * script.near_m)
-        if isinstance(script, Shove) and abs(objects[KETTLE][0] - KETTLE_GOAL_X_M) > SHOVED_FROM_M:
-            return False
-        return script.applies(self._value(script, objects))
-
-    def _value(self, script: Pull | Push | Shove, objects: Array) -> float:
+            gap_m = np.linalg.norm(objects[KETTLE][:2] - script.to_m)
+            return not walled_in(objects) and bool(gap_m > 5 * script.near_m)
         if isinstance(script, Shove):
-            return float(objects[KETTLE][1])
-        return float(objects[self.handles[script.part].channel])
+            return not script.there(objects[KETTLE], Style())
+        return script.applies(float(objects[self.handles[script.part].channel]))
 
     def back_out(self, subtask: str, view: View, wanted: Aim) -> Aim:
         """Near another handle: let go and leave along the hand's axis first."""
@@ -126,6 +123,20 @@ class Teleoperator:
             intent=OPEN if gripping else wanted.intent,
             q_rad=None if crowd > 0.2 else wanted.q_rad,
         )
+
+
+def walled_in(objects: Array) -> bool:
+    """Whether the kettle stands between hood and microwave, where no hand gets round its handle."""
+    x, y = objects[KETTLE][:2]
+    return bool(x < -0.1 and y > 0.5)
+
+
+def first(name: str, objects: Array) -> str:
+    """The script that has to run first: a kettle off its line is drawn in front of its place before it is shoved."""
+    script = SCRIPTS[name]
+    if isinstance(script, Shove) and not walled_in(objects):
+        return IN_FRONT if abs(script.off_line_m(objects[KETTLE])) > script.aside_m else name
+    return name
 
 
 def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
