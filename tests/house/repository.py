@@ -12,6 +12,7 @@ PACKAGES = {
     "skimo_bringup": ROOT / "ros2_ws/src/skimo_bringup/skimo_bringup",
     "skimo_server": ROOT / "policy_server/skimo_server",
     "skimo_learn": ROOT / "policy_server/skimo_learn",
+    "skimo_promote": ROOT / "policy_server/skimo_promote",
     "skimo_sim": ROOT / "sim/skimo_sim",
     "skimo_eval": ROOT / "sim/skimo_eval",
 }

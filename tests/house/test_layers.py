@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn, core <- sim, core <- bringup, core + msgs <- ros, all <- eval."""
+"""Dependencies go one way: core <- server <- learn, promote; core <- sim, bringup; core + msgs <- ros; all <- eval."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ FORBIDDEN = {
     "skimo_ros": {"skimo_server", "skimo_learn", "skimo_sim"} | HEAVY,
     "skimo_server": OURS - {"skimo_core", "skimo_server"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_learn": OURS - {"skimo_core", "skimo_server", "skimo_learn"} | ROS | {"mujoco", "gymnasium"},
+    # It tries bundles by running `skimo eval`, so that nothing here depends on how they are simulated or trained.
+    "skimo_promote": OURS - {"skimo_core", "skimo_server", "skimo_promote"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_sim": OURS - {"skimo_core", "skimo_sim"} | ROS | {"torch", "onnxruntime"},
     "skimo_bringup": OURS - {"skimo_core", "skimo_bringup"} | ROS | HEAVY,
     # It runs stacks and policies, so it may know everybody but those who train.

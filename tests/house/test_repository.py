@@ -80,7 +80,7 @@ def test_no_test_sleeps() -> None:
     assert [str(path.relative_to(ROOT)) for path, text in tests if sleeps.search(text)] == []
 
 
-GENERIC = ("skimo_core", "skimo_ros", "skimo_server", "skimo_learn", "skimo_bringup")
+GENERIC = ("skimo_core", "skimo_ros", "skimo_server", "skimo_learn", "skimo_promote", "skimo_bringup")
 DEFAULTS = re.compile(r'(= "kitchen"|"kitchen",|e\.g\. kitchen|SkiMo.s kitchen|for Kitchen|\(kitchen sizes)')
 
 

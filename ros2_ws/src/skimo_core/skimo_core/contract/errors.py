@@ -7,6 +7,7 @@
     |   `-- MissingError     ... because its input never came
     |-- EpisodeError         a recording is damaged or mis-shaped (names file, episode and field)
     |-- BundleError          a bundle is refused (names the file and the reason)
+    |-- StoreError           a store of bundles or its ledger is damaged, in use, or hasn't what is asked for
     |-- WireError            a frame breaks the protocol (carries a code for the other side)
     |-- PolicyError          the policy gave no usable answer
     |   |-- DeadlineError    ... in time
@@ -47,6 +48,10 @@ class EpisodeError(SkimoError):
 
 class BundleError(SkimoError):
     """A bundle is refused."""
+
+
+class StoreError(SkimoError):
+    """A store of bundles or its ledger can't be used so."""
 
 
 class WireError(SkimoError):

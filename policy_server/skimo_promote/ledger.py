@@ -1,0 +1,187 @@
+"""The ledger: one line for each decision about a bundle, each sealed with the hash of the line before.
+
+    ledger.jsonl    number, at (UTC), who, decision, bundle_id, why, evidence, previous, digest     a line each
+    ledger.head     number and digest of the last line, so that missing lines show too
+
+Promises
+  - Lines are only ever added, by one process at a time, and are on the disk before `append` returns.
+  - A changed, missing or foreign line is found at the next look, and named; nothing is added to such a ledger.
+  - A line that its writer died over was no decision yet: the next one takes its place.
+It guards against damage and careless editing. Whoever may write the folder can write another history: keep the head's
+digest elsewhere, and hold the ledger against it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from skimo_core.contract.errors import StoreError
+
+from .locks import held
+
+FIRST = "0" * 64
+"""What the first line has before it."""
+MAX_LINE_BYTES = 64 * 1024
+WAIT_S = 10.0
+REMEDY = "take the ledger from a backup; nothing is decided over this one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One decision.
+
+    Attributes:
+        number: from 0 on.
+        at: when, UTC.
+        who: the user whose process wrote it.
+        decision: a word of `store.DECISIONS`.
+        bundle_id: about which bundle.
+        why: the reason, in a sentence.
+        evidence: figures that it rests on, plain JSON values.
+        previous: digest of the line before.
+        digest: SHA-256 over all of this.
+    """
+
+    number: int
+    at: str
+    who: str
+    decision: str
+    bundle_id: str
+    why: str
+    previous: str
+    digest: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def utc_now() -> str:
+    """Now, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Ledger:
+    """The ledger of a folder; constructing one opens nothing."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], str] = utc_now) -> None:
+        self._lines, self._head, self._clock = folder / "ledger.jsonl", folder / "ledger.head", clock
+
+    def entries(self) -> list[Entry]:
+        """Every decision, checked; none where there is no ledger yet.
+
+        Raises:
+            StoreError: a line was changed, or is missing; names it.
+        """
+        found = [self._read(number, line) for number, line in enumerate(self._whole_lines())]
+        previous = FIRST
+        for entry in found:
+            if entry.previous != previous:
+                raise StoreError(f"{self._where(entry.number)} does not follow the line before; {REMEDY}")
+            previous = entry.digest
+        self._check_head(found)
+        return found
+
+    def append(self, decision: str, bundle_id: str, why: str, evidence: Mapping[str, Any] | None = None) -> Entry:
+        """Adds a decision and returns it.
+
+        Raises:
+            StoreError: the ledger was changed, or the disk does not take the line.
+        """
+        with held(self._head.with_suffix(".lock"), WAIT_S, "another writer of the ledger"):
+            known = self.entries()
+            body = {
+                "number": len(known),
+                "at": self._clock(),
+                "who": getpass.getuser(),
+                "decision": decision,
+                "bundle_id": bundle_id,
+                "why": why,
+                "evidence": dict(evidence or {}),
+                "previous": known[-1].digest if known else FIRST,
+            }
+            entry = Entry(**body, digest=_digest(body))
+            self._write(entry, keep=sum(len(line) + 1 for line in self._whole_lines()))
+            return entry
+
+    def _write(self, entry: Entry, keep: int) -> None:
+        """Puts a line after the first `keep` bytes."""
+        line = _json(asdict(entry))
+        if len(line) > MAX_LINE_BYTES:
+            raise StoreError(f"a decision of {len(line)} bytes, at most {MAX_LINE_BYTES}; give less evidence")
+        try:
+            with open(self._lines, "r+b" if self._lines.exists() else "w+b") as file:
+                file.truncate(keep)
+                file.seek(keep)
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            replace_file(self._head, _json({"number": entry.number, "digest": entry.digest}) + b"\n")
+        except OSError as error:
+            raise StoreError(f"{self._lines.name} can't be written: {error}; the decision does not hold") from error
+
+    def _whole_lines(self) -> list[bytes]:
+        """The lines that were written to their end."""
+        try:
+            data = self._lines.read_bytes()
+        except FileNotFoundError:
+            return []
+        return data.split(b"\n")[:-1]
+
+    def _read(self, number: int, line: bytes) -> Entry:
+        try:
+            raw = json.loads(line)
+        except ValueError:
+            raise StoreError(f"{self._where(number)} is not JSON; {REMEDY}") from None
+        if not isinstance(raw, dict) or set(raw) != {f.name for f in fields(Entry)}:
+            raise StoreError(f"{self._where(number)} has other fields than a decision; {REMEDY}")
+        if raw["number"] != number:
+            raise StoreError(f"{self._where(number)} says that it is line {raw['number']}: one is missing; {REMEDY}")
+        if raw["digest"] != _digest({name: value for name, value in raw.items() if name != "digest"}):
+            raise StoreError(f"{self._where(number)} was changed; {REMEDY}")
+        return Entry(**raw)
+
+    def _check_head(self, found: list[Entry]) -> None:
+        """The head is the last line, or, where its writer died in between, the one before."""
+        try:
+            head = json.loads(self._head.read_bytes())
+            number, digest = int(head["number"]), str(head["digest"])
+        except FileNotFoundError:
+            number, digest = -1, FIRST
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{self._head.name} can't be read; {REMEDY}") from None
+        known = number in (len(found) - 1, len(found) - 2)
+        if not known or digest != (found[number].digest if number >= 0 else FIRST):
+            raise StoreError(
+                f"{self._lines.name} has {len(found)} lines, its head speaks of {number + 1}: lines are missing or "
+                f"foreign; {REMEDY}"
+            )
+
+    def _where(self, number: int) -> str:
+        return f"{self._lines.name}, line {number + 1}"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file that is there with its old content or its new one, whatever happens."""
+    beside = path.with_name(f".{path.name}.new")
+    with open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"evidence must be plain finite JSON values: {error}") from None
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_json(body)).hexdigest()

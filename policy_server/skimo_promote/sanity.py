@@ -1,0 +1,118 @@
+"""Is a candidate sane? What it answers to states that its incumbent has recorded, held against the incumbent's answers.
+
+A planner throws dice, so that an incumbent differs from itself by its seed: that is the yardstick for how far a
+candidate's actions may lie from the incumbent's. Actions are in their own scale, -1 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skimo_core.contract.errors import PolicyError, SpecError
+from skimo_core.contract.policy import FloatArray, Goals
+from skimo_server.bundle import Bundle
+from skimo_server.engine import Engine
+from skimo_server.inprocess import InProcessPolicy
+from skimo_server.parity import unpack
+
+from .verdict import Verdict
+
+PLAN_DEADLINE_S = 10.0
+ACT_DEADLINE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SanityConfig:
+    """How sane is sane.
+
+    Attributes:
+        states: recorded states that are planned from.
+        drift: how many times as far as the incumbent's own dice the candidate's first actions may lie from the
+            incumbent's.
+        least_drift: so much is always allowed.
+        slower: how many times as long as the incumbent's the candidate's plans may take (median).
+    """
+
+    states: int = 48
+    drift: float = 2.0
+    least_drift: float = 0.1
+    slower: float = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """First actions [N, A], promised successes [N] and the median plan's milliseconds."""
+
+    actions_NA: FloatArray
+    promised_N: FloatArray
+    plan_ms: float
+
+
+def check_sanity(candidate: Bundle, incumbent: Bundle | None, config: SanityConfig | None = None) -> Verdict:
+    """Asks both the same; a candidate without an incumbent only has to answer."""
+    config = config or SanityConfig()
+    judge = incumbent or candidate
+    rows = unpack(judge.parity, judge.manifest.sizes, judge.manifest.graphs)
+    states = rows["observations"][: config.states, 0]
+    goals = [_goal(value, weight) for value, weight in zip(rows["goals"], rows["weights"])][: config.states]
+    try:
+        new = ask(candidate, states, goals, seed=0)
+    except (PolicyError, SpecError) as error:
+        return Verdict(passed=False, why=f"gives no usable answer to a recorded state: {error}")
+    if incumbent is None:
+        return Verdict(passed=True, why=f"{len(states)} recorded states answered", evidence={"plan_ms": new.plan_ms})
+    old, again = (ask(incumbent, states, goals, seed=seed) for seed in (0, 1))
+    return _judge(new, old, again, config)
+
+
+def ask(bundle: Bundle, states_NO: FloatArray, goals: Sequence[Goals], *, seed: int) -> Answers:
+    """What a bundle plans and does from each state.
+
+    Raises:
+        PolicyError, SpecError: an answer that isn't finite, or out of bounds.
+    """
+    engine = Engine.load(bundle)
+    try:
+        policy = InProcessPolicy(engine)
+        actions, promised, took = [], [], []
+        for index, (observation, goal) in enumerate(zip(states_NO, goals)):
+            plan = policy.plan(observation, goal, seed=seed + 2 * index, warm_start_PZ=None, deadline_s=PLAN_DEADLINE_S)
+            actions.append(policy.act(observation, plan.skills_PZ[0], deadline_s=ACT_DEADLINE_S))
+            promised.append(plan.success_probability)
+            took.append(plan.timings_ms["total"])
+    finally:
+        engine.close()
+    return Answers(
+        actions_NA=np.stack(actions), promised_N=np.array(promised, np.float32), plan_ms=float(np.median(took))
+    )
+
+
+def _judge(new: Answers, old: Answers, again: Answers, config: SanityConfig) -> Verdict:
+    drift, dice = _apart(new.actions_NA, old.actions_NA), _apart(again.actions_NA, old.actions_NA)
+    bound = max(config.drift * dice, config.least_drift)
+    evidence = {
+        "states": len(new.actions_NA),
+        "action_drift": round(drift, 4),
+        "own_dice": round(dice, 4),
+        "promised": [round(float(answers.promised_N.mean()), 4) for answers in (new, old)],
+        "plan_ms": [round(answers.plan_ms, 2) for answers in (new, old)],
+    }
+    if drift > bound:
+        why = f"first actions lie {drift:.3f} from the incumbent's, bound {bound:.3f}: it acts otherwise altogether"
+        return Verdict(passed=False, why=why, evidence=evidence)
+    if new.plan_ms > config.slower * old.plan_ms:
+        why = f"a plan takes {new.plan_ms:.1f} ms, more than {config.slower:g} times the incumbent's {old.plan_ms:.1f}"
+        return Verdict(passed=False, why=why, evidence=evidence)
+    return Verdict(passed=True, why=f"first actions lie {drift:.3f} from the incumbent's", evidence=evidence)
+
+
+def _apart(one_NA: FloatArray, other_NA: FloatArray) -> float:
+    return float(np.abs(one_NA - other_NA).mean())
+
+
+def _goal(value_O: FloatArray, weight_O: FloatArray) -> Goals:
+    """One recorded goal; its weights are over the tolerance already."""
+    return Goals(values_KO=value_O[None], weights_KO=weight_O[None], thresholds_K=np.ones(1, np.float32))

@@ -1,0 +1,216 @@
+"""A store: bundles by their content, and who of them drives.
+
+    bundles/<id>/      bundles as they were added, never changed
+    ledger.jsonl ...   every decision (`ledger.py`); which bundle is the incumbent follows from it alone
+    incumbent          link to that bundle, for who serves it: `skimo serve --bundle STORE/incumbent`
+    evidence/<id>/     what a candidate's trials measured
+
+Promises
+  - A bundle comes in complete and verified, or not at all; the same one twice is one.
+  - What drives, drove last before it, or is a candidate is never pruned.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skimo_core.contract.errors import BundleError, StoreError
+from skimo_server.bundle import Bundle, Manifest, load_bundle, read_bundle
+
+from .ledger import Entry, Ledger
+
+ADDED, FITS, SANE, SIMULATED, CONFIRMED = "added", "fits", "sane", "simulated", "confirmed"
+INCUMBENT, REFUSED, ROLLED_BACK, PRUNED = "incumbent", "refused", "rolled back", "pruned"
+FORMER = "former"
+"""What a bundle is called that drove once, in no entry."""
+MIN_PREFIX = 6
+DEFAULT = Path("store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A bundle of a store: its manifest, where it stands now, and the decision that says so."""
+
+    manifest: Manifest
+    state: str
+    last: Entry
+
+
+class Store:
+    """The store of a folder; constructing one opens nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ledger = Ledger(folder)
+
+    def path(self, bundle_id: str) -> Path:
+        """Where a bundle lies, if the store has it."""
+        return self.folder / "bundles" / bundle_id
+
+    def add(self, source: Path, why: str = "") -> Manifest:
+        """Takes a bundle in.
+
+        Raises:
+            BundleError: it is refused. StoreError: the disk does not take it.
+        """
+        manifest = load_bundle(source).manifest
+        target = self.path(manifest.bundle_id)
+        if not target.exists():
+            self._copy(source, target, manifest.bundle_id)
+        if not any(entry.bundle_id == manifest.bundle_id for entry in self._kept()):
+            self.ledger.append(ADDED, manifest.bundle_id, why or f"from {source.name}", _origin(manifest))
+        return manifest
+
+    def bundles(self) -> list[Held]:
+        """Every bundle that it holds, in the order in which they came."""
+        last: dict[str, Entry] = {}
+        for entry in self._kept():
+            last[entry.bundle_id] = entry
+        found = [(self._read(bundle_id).manifest, entry) for bundle_id, entry in last.items()]
+        now = self.incumbent()
+        return [
+            Held(manifest=manifest, state=_state(manifest.bundle_id, entry, now), last=entry)
+            for manifest, entry in found
+        ]
+
+    def history(self, bundle_id: str) -> list[Entry]:
+        """What was decided about a bundle since it came, its being rolled back from included."""
+        return [e for e in self._kept() if bundle_id == e.bundle_id or turned_down(e, bundle_id)]
+
+    def find(self, name: str) -> Bundle:
+        """A bundle by its id, or by leading digits of it.
+
+        Raises:
+            StoreError: the store hasn't it, or several of that beginning.
+        """
+        ids = {entry.bundle_id for entry in self._kept()}
+        found = sorted(bundle_id for bundle_id in ids if len(name) >= MIN_PREFIX and bundle_id.startswith(name))
+        if len(found) != 1:
+            has = ", ".join(sorted(bundle_id[:12] for bundle_id in ids)) or "none"
+            raise StoreError(
+                f"{self.folder}: {len(found)} bundles begin with {name[:64]!r} (at least {MIN_PREFIX} digits); it has "
+                f"{has}; add one with `skimo bundles add`"
+            )
+        return self._read(found[0])
+
+    def incumbent(self) -> str:
+        """The id of the bundle that drives; empty where none was promoted."""
+        return (self._drove() or [""])[-1]
+
+    def promote(self, bundle_id: str, why: str, evidence: Mapping[str, Any]) -> Entry:
+        """Makes a bundle the incumbent; whoever serves the store swaps to it."""
+        entry = self.ledger.append(INCUMBENT, bundle_id, why, {**evidence, "instead_of": self.incumbent()})
+        self.point()
+        return entry
+
+    def roll_back(self, why: str) -> Entry:
+        """Makes the incumbent of before the incumbent again.
+
+        Raises:
+            StoreError: there was none.
+        """
+        drove = self._drove()
+        if len(drove) < 2:
+            now = drove[-1][:12] if drove else "none"
+            raise StoreError(f"{self.folder}: no bundle drove before {now}; nothing to go back to")
+        load_bundle(self.path(drove[-2]))
+        entry = self.ledger.append(ROLLED_BACK, drove[-2], why, {"instead_of": drove[-1]})
+        self.point()
+        return entry
+
+    def point(self) -> None:
+        """Lets `incumbent` point to what the ledger says, should its writer have died in between."""
+        now, link = self.incumbent(), self.folder / "incumbent"
+        wanted = Path("bundles") / now
+        if not now or (link.is_symlink() and link.readlink() == wanted):
+            return
+        beside = self.folder / ".incumbent.new"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(wanted)
+        os.replace(beside, link)
+
+    def ancestors(self, manifest: Manifest) -> list[str]:
+        """Ids of what a bundle was made from, the nearest first, as far as the store knows them."""
+        found: list[str] = []
+        parent = manifest.parent_id
+        while parent and parent not in found:
+            found.append(parent)
+            parent = self._read(parent).manifest.parent_id if self.path(parent).exists() else None
+        return found
+
+    def prune(self, keep: int) -> list[str]:
+        """Removes refused bundles and former incumbents, but for the newest `keep`; returns their ids."""
+        needed = set(self._drove()[-2:])
+        idle = [h.manifest.bundle_id for h in self.bundles() if h.state in (REFUSED, FORMER)]
+        gone = [bundle_id for bundle_id in idle[: max(0, len(idle) - keep)] if bundle_id not in needed]
+        for bundle_id in gone:
+            self.ledger.append(PRUNED, bundle_id, f"not among the {keep} newest that nobody needs")
+            shutil.rmtree(self.path(bundle_id))
+        return gone
+
+    def _drove(self) -> list[str]:
+        """The incumbents, each followed by the next; one that was rolled back from is forgotten."""
+        found: list[str] = []
+        for entry in self.ledger.entries():
+            if entry.decision == INCUMBENT:
+                found.append(entry.bundle_id)
+            elif entry.decision == ROLLED_BACK:
+                found = found[:-1]
+        return found
+
+    def _kept(self) -> list[Entry]:
+        """Decisions about bundles that are still here, since they came."""
+        entries = self.ledger.entries()
+        gone = {entry.bundle_id: entry.number for entry in entries if entry.decision == PRUNED}
+        return [entry for entry in entries if entry.number > gone.get(entry.bundle_id, -1)]
+
+    def _read(self, bundle_id: str) -> Bundle:
+        bundle = read_bundle(self.path(bundle_id))
+        if bundle.manifest.bundle_id != bundle_id:
+            raise BundleError(
+                f"{bundle_id[:12]}: holds bundle {bundle.manifest.bundle_id[:12]}; add the right one again"
+            )
+        return bundle
+
+    def _copy(self, source: Path, target: Path, bundle_id: str) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".coming-", dir=target.parent))
+            try:
+                shutil.copytree(source, temporary, dirs_exist_ok=True)
+                if (came := load_bundle(temporary).manifest.bundle_id) != bundle_id:
+                    raise StoreError(f"{source.name} changed from {bundle_id[:12]} to {came[:12]} while it was copied")
+                os.replace(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise StoreError(f"{source.name} can't be copied to the store: {error}; nothing was added") from error
+
+
+def turned_down(entry: Entry, bundle_id: str) -> bool:
+    """Whether a decision was against a bundle."""
+    if entry.decision == ROLLED_BACK:
+        return entry.evidence.get("instead_of") == bundle_id
+    return entry.decision == REFUSED and entry.bundle_id == bundle_id
+
+
+def _state(bundle_id: str, last: Entry, incumbent: str) -> str:
+    if bundle_id == incumbent:
+        return INCUMBENT
+    return FORMER if last.decision in (INCUMBENT, ROLLED_BACK) else last.decision
+
+
+def _origin(manifest: Manifest) -> dict[str, Any]:
+    """What the ledger says of a newcomer."""
+    return {
+        "parent": manifest.parent_id or "",
+        "recipe": str(manifest.recipe.get("name", "")),
+        "datasets": dict(manifest.dataset_digests),
+        "commit": manifest.commit,
+    }

@@ -1,0 +1,170 @@
+"""Promotion: each stage passes and refuses, and whatever happens the incumbent goes on driving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from promote.conftest import Family, Run, flown
+
+from skimo_core.contract.errors import StoreError
+from skimo_promote.cli import bundles, ledger, promote, rollback
+from skimo_promote.locks import held
+from skimo_promote.store import Store
+from skimo_promote.trial import TrialConfig, fly
+from skimo_server.bundle import load_bundle
+
+
+def id_of(folder: Path) -> str:
+    return load_bundle(folder).manifest.bundle_id
+
+
+def decisions(store: Store, folder: Path) -> list[str]:
+    return [entry.decision for entry in store.history(id_of(folder))]
+
+
+PASSED = ["added", "fits", "sane", "simulated", "confirmed", "incumbent"]
+
+
+@pytest.fixture
+def first(run: Run, family: Family) -> Path:
+    """The first incumbent."""
+    assert run(family.first)[0]
+    return family.first
+
+
+def test_the_first_bundle_of_a_store_drives_by_a_persons_word(store: Store, first: Path) -> None:
+    assert decisions(store, first) == PASSED
+    assert id_of(store.folder / "incumbent") == id_of(first)
+
+
+def test_what_is_better_in_the_twin_is_promoted(store: Store, run: Run, first: Path, family: Family) -> None:
+    flown(store, family.second, [4, 3, 4], against=first, before=[3, 3, 2])
+    drives, said = run(family.second)
+    assert drives and id_of(store.folder / "incumbent") == id_of(family.second)
+    assert decisions(store, family.second) == PASSED
+    trial = store.history(id_of(family.second))[3]
+    assert trial.evidence["pairs"] < 60 and trial.evidence["difference"] == pytest.approx(1.0, abs=0.1)
+    assert any("sub-tasks" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("done", "meddled", "why"),
+    [
+        ([1, 2, 2], 0, "worse under drawn"),
+        ([3, 3, 2], 0, "not shown to be better"),
+        ([4, 4, 4], 30, "the gate interferes"),
+    ],
+)
+def test_what_is_not_better_or_needs_the_gate_more_is_refused(
+    store: Store, run: Run, first: Path, family: Family, done: list[int], meddled: int, why: str
+) -> None:
+    flown(store, family.second, done, against=first, before=[3, 3, 2], meddled=meddled)
+    drives, said = run(family.second)
+    assert not drives and why in said[-1]
+    assert id_of(store.folder / "incumbent") == id_of(first)
+    assert decisions(store, family.second) == ["added", "fits", "sane", "refused"]
+    again, words = run(family.second)
+    assert not again and "--again" in words[-1]
+
+
+def test_a_candidate_that_acts_otherwise_altogether_is_not_even_flown(
+    store: Store, run: Run, first: Path, family: Family
+) -> None:
+    drives, said = run(family.wild)
+    assert not drives and "acts otherwise" in said[-1]
+    assert decisions(store, family.wild) == ["added", "fits", "refused"]
+
+
+def test_a_candidate_of_another_parent_is_refused_unless_allowed(
+    store: Store, run: Run, first: Path, family: Family
+) -> None:
+    drives, said = run(family.stranger)
+    assert not drives and "--any-parent" in said[-1]
+    _, said = run(family.stranger, any_parent=True, again=True)
+    assert "acts otherwise" in said[-1]
+
+
+def test_without_a_persons_word_it_waits_and_goes_on_from_there(
+    store: Store, run: Run, first: Path, family: Family
+) -> None:
+    flown(store, family.second, [4], against=first, before=[2])
+    drives, said = run(family.second, yes=False)
+    assert not drives and "--yes" in said[-1] and id_of(store.folder / "incumbent") == id_of(first)
+    drives, said = run(family.second)
+    assert drives and said[:3] == ["fits: before", "sane: before", "simulated: before"]
+    assert decisions(store, family.second) == PASSED
+
+
+def test_what_passed_against_a_former_incumbent_is_tried_against_the_new_one(
+    store: Store, run: Run, first: Path, family: Family
+) -> None:
+    flown(store, family.third, [4], against=first, before=[2])
+    assert not run(family.third, yes=False)[0]
+    flown(store, family.second, [4], against=first, before=[2])
+    assert run(family.second)[0]
+    drives, said = run(family.third)  # made from the first, which drives no longer
+    assert not drives and "not from the incumbent" in said[-1]
+
+
+def test_what_was_rolled_back_is_not_promoted_again_by_its_old_merits(
+    store: Store, run: Run, first: Path, family: Family
+) -> None:
+    flown(store, family.second, [4], against=first, before=[2])
+    assert run(family.second)[0]
+    store.roll_back("it dropped a cup")
+    drives, said = run(family.second)
+    assert not drives and "it dropped a cup" in said[-1]
+    flown(store, family.second, [2], against=first, before=[2])
+    drives, said = run(family.second, again=True)
+    assert not drives and "not shown" in said[-1]
+
+
+def test_one_promotion_at_a_time(store: Store, run: Run, first: Path, family: Family) -> None:
+    with held(store.folder / "promote.lock", 0.0, "another promotion"), pytest.raises(StoreError, match="at work"):
+        run(family.second)
+    assert id_of(store.folder / "incumbent") == id_of(first)
+
+
+def test_a_result_of_another_trial_is_not_taken(store: Store, run: Run, first: Path, family: Family) -> None:
+    flown(store, family.second, [4], against=first, before=[2])
+    for file in (store.folder / "evidence").rglob("*.json"):
+        file.write_text(file.read_text().replace('"condition": "drawn"', '"other": "drawn"'))
+    with pytest.raises(StoreError, match="flown again"):
+        run(family.second)
+
+
+def test_a_pair_is_really_flown(store: Store, family: Family) -> None:
+    """Random networks against random networks, by `skimo eval` in a process of its own."""
+    paths = [store.path(store.add(folder).bundle_id) for folder in (family.second, family.first)]
+    config = TrialConfig(batch=1, max_pairs=1, workers=1, task="microwave", conditions=("papers",))
+    verdict = fly(*paths, store.folder / "evidence", config, lambda words: None)
+    assert not verdict.passed and verdict.evidence["pairs"] == 1 and verdict.evidence["by_condition"] == {"papers": 0.0}
+    assert len(list((store.folder / "evidence").glob("*.json"))) == 2
+
+
+def test_the_commands_tell_all_of_it(
+    store: Store, first: Path, family: Family, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(store.folder)]
+    assert bundles(["add", str(family.second), *where]) == 0
+    flown(store, family.second, [4], against=first, before=[2])
+    trial = ["--trial.batch", "20", "--trial.max-pairs", "60"]
+    assert promote([id_of(family.second)[:10], *where, *trial]) == 1  # nobody said yes
+    assert promote([str(family.second), *where, *trial, "--yes"]) == 0
+    assert rollback([*where, "--why", "too bold"]) == 0
+    assert bundles(["list", *where]) == 0
+    assert bundles(["show", id_of(family.second)[:10], *where]) == 0
+    assert bundles(["compare", id_of(family.first)[:10], id_of(family.second)[:10], *where]) == 0
+    assert ledger(where) == 0
+    out = capsys.readouterr().out
+    for words in ("incumbent", "too bold", "recipe.name: random weights -> second", "made from", "13 decisions"):
+        assert words in out
+    head = store.ledger.entries()[-1].digest
+    assert ledger([*where, "--verify", "--head", head]) == 0
+    assert ledger([*where, "--verify", "--head", "f" * 64]) == 1
+    assert rollback(where) == 1
+    lines = store.folder / "ledger.jsonl"
+    lines.write_bytes(lines.read_bytes().replace(b"too bold", b"too cold"))
+    assert ledger([*where, "--verify"]) == 1
+    assert "line 13 was changed" in capsys.readouterr().err
