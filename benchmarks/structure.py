@@ -21,8 +21,17 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-PACKAGES = ("skimo_core", "skimo_ros", "skimo_bringup", "skimo_server", "skimo_learn", "skimo_sim", "skimo_eval")
-COLOURS = dict(zip(PACKAGES, ("#4c78a8", "#f58518", "#b279a2", "#54a24b", "#9ecae9", "#e45756", "#ffbf79")))
+COLOURS = {
+    "skimo_core": "#4c78a8",
+    "skimo_ros": "#f58518",
+    "skimo_bringup": "#b279a2",
+    "skimo_server": "#54a24b",
+    "skimo_learn": "#9ecae9",
+    "skimo_promote": "#88d27a",
+    "skimo_sim": "#e45756",
+    "skimo_eval": "#ffbf79",
+}
+PACKAGES = tuple(COLOURS)
 
 
 @dataclass(slots=True)

@@ -107,14 +107,14 @@ def bundles(argv: list[str]) -> int:
 
 def promote(argv: list[str]) -> int:
     """Try a candidate against the incumbent of a store, stage by stage, and let it drive if it passes."""
-    args = tyro.cli(Promote, args=argv, prog="skimo promote")
-    store = Store(args.store)
-
-    def confirm(words: str) -> bool:
-        print(words)
-        return args.yes or (sys.stdin.isatty() and input("let it drive? yes or no: ").strip() == "yes")
-
     try:
+        args = tyro.cli(Promote, args=argv, prog="skimo promote")
+        store = Store(args.store)
+
+        def confirm(words: str) -> bool:
+            print(words)
+            return args.yes or (sys.stdin.isatty() and input("let it drive? yes or no: ").strip() == "yes")
+
         candidate = _candidate(store, args.bundle)
         config = PromotionConfig(trial=args.trial, any_parent=args.any_parent, again=args.again)
         drives = Promotion(store, config, confirm, lambda words: print(f"promote: {words}", flush=True)).run(candidate)

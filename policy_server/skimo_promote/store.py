@@ -146,6 +146,8 @@ class Store:
 
     def prune(self, keep: int) -> list[str]:
         """Removes refused bundles and former incumbents, but for the newest `keep`; returns their ids."""
+        if keep < 0:
+            raise StoreError(f"keep is {keep}, must be 0 or more")
         needed = set(self._drove()[-2:])
         idle = [h.manifest.bundle_id for h in self.bundles() if h.state in (REFUSED, FORMER)]
         gone = [bundle_id for bundle_id in idle[: max(0, len(idle) - keep)] if bundle_id not in needed]

@@ -12,6 +12,7 @@ Units sub-tasks, share of commands.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -32,6 +33,7 @@ MEDDLED, LEAST_MEDDLED = 2.0, 0.01
 """How many times the incumbent's share of commands the gate may interfere with, and a share that it always may."""
 MOST_MEDDLED = 0.1
 """No episode counts for more: an arm that is held asks for the same thing again and again."""
+MAX_MARGIN = 0.5
 MORE_STOPS = 1
 """So many more episodes that end in a STOP may be chance."""
 
@@ -66,6 +68,14 @@ class TrialConfig:
             raise SpecError("a trial needs a condition, and batch and max_pairs of at least 1")
         if not 0.0 < self.alpha < 0.5:
             raise SpecError(f"alpha is {self.alpha}, must lie in 0 to 0.5")
+        if abs(self.margin) > MAX_MARGIN:
+            raise SpecError(f"margin is {self.margin} sub-tasks, must lie in -{MAX_MARGIN} to {MAX_MARGIN}")
+
+    @property
+    def folder(self) -> str:
+        """A name for what is flown, so that another trial's results are never taken for it."""
+        flown = [self.task, self.domain, *self.conditions, str(self.batch), str(self.seed)]
+        return hashlib.sha256("\0".join(flown).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +148,7 @@ def fly(candidate: Path, incumbent: Path, folder: Path, config: TrialConfig, say
 
     Args:
         candidate, incumbent: folders of bundles, named by their ids.
-        folder: where the batches' result files go, and are found again.
+        folder: in whose folder the batches' result files go, and are found again.
 
     Raises:
         SetupError: `skimo eval` can't do it. StoreError: a result file is not what it has to be.
@@ -146,7 +156,7 @@ def fly(candidate: Path, incumbent: Path, folder: Path, config: TrialConfig, say
     score: Score | None = None
     evidence: dict[str, Any] = {}
     said = ""
-    for new, old in _batches(candidate, incumbent, folder, config):
+    for new, old in _batches(candidate, incumbent, folder / config.folder, config):
         score = score or Score.on(config.margin, new.subtasks, list(new.episodes))
         for condition, seed in new.pairs_with(old):
             score.take(condition, new.episodes[condition][seed], old.episodes[condition][seed])

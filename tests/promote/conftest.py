@@ -74,7 +74,7 @@ def flown(
 ) -> None:
     """Leaves the result files of a whole trial: sub-tasks of each, again and again, and the gate's verdicts."""
     new, old = (load_bundle(folder).manifest.bundle_id for folder in (candidate, against))
-    folder = store.folder / "evidence" / new
+    folder = store.folder / "evidence" / new / TRIAL.folder
     folder.mkdir(parents=True, exist_ok=True)
     first = TRIAL.seed + int(new[:5], 16)
     for seed in range(first, first + TRIAL.max_pairs, TRIAL.batch):

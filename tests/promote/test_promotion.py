@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from promote.conftest import Family, Run, flown
 
-from skimo_core.contract.errors import StoreError
+from skimo_core.contract.errors import SpecError, StoreError
 from skimo_promote.cli import bundles, ledger, promote, rollback
 from skimo_promote.locks import held
 from skimo_promote.store import Store
@@ -140,7 +141,7 @@ def test_a_pair_is_really_flown(store: Store, family: Family) -> None:
     config = TrialConfig(batch=1, max_pairs=1, workers=1, task="microwave", conditions=("papers",))
     verdict = fly(*paths, store.folder / "evidence", config, lambda words: None)
     assert not verdict.passed and verdict.evidence["pairs"] == 1 and verdict.evidence["by_condition"] == {"papers": 0.0}
-    assert len(list((store.folder / "evidence").glob("*.json"))) == 2
+    assert len(list((store.folder / "evidence" / config.folder).glob("*.json"))) == 2
 
 
 def test_the_commands_tell_all_of_it(
@@ -163,8 +164,19 @@ def test_the_commands_tell_all_of_it(
     head = store.ledger.entries()[-1].digest
     assert ledger([*where, "--verify", "--head", head]) == 0
     assert ledger([*where, "--verify", "--head", "f" * 64]) == 1
-    assert rollback(where) == 1
+    assert rollback(where) == bundles(["prune", "--keep", "-1", *where]) == 1
+    assert promote([str(family.second), *where, "--trial.alpha", "2"]) == 1
     lines = store.folder / "ledger.jsonl"
     lines.write_bytes(lines.read_bytes().replace(b"too bold", b"too cold"))
     assert ledger([*where, "--verify"]) == 1
     assert "line 13 was changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.6}, {"margin": 4.0}, {"conditions": ()}, {"batch": 0}, {"max_pairs": 0}])
+def test_a_trial_that_shows_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SpecError):
+        TrialConfig(**wrong)
+
+
+def test_another_task_is_another_trial() -> None:
+    assert TrialConfig().folder == TrialConfig(alpha=0.01).folder != TrialConfig(task="home").folder
