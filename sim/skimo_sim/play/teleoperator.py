@@ -29,8 +29,7 @@ KETTLE_HANDLE_M = 0.26
 KETTLE_CLEAR_M = 0.20
 """Height of the kettle's handle above its origin, and how far the fingertips keep from it while passing."""
 IN_FRONT = "kettle at front left"
-A_DRAG = SCRIPTS[IN_FRONT]
-assert isinstance(A_DRAG, Drag)
+A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
 HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 HOOD_FRONT_M, HOOD_LOW_M = 0.58, 2.1
 """Fingertips further in and lower than this are under the hood."""
