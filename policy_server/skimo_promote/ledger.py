@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from skimo_core.contract.errors import StoreError
+from skimo_core.episodes.files import write_atomic
 
 from .locks import held
 
@@ -42,7 +43,7 @@ class Entry:
         number: from 0 on.
         at: when, UTC.
         who: the user whose process wrote it.
-        decision: a word of `store.DECISIONS`.
+        decision: one of the words of `store.py`.
         bundle_id: about which bundle.
         why: the reason, in a sentence.
         evidence: figures that it rests on, plain JSON values.
@@ -78,7 +79,10 @@ class Ledger:
         Raises:
             StoreError: a line was changed, or is missing; names it.
         """
-        found = [self._read(number, line) for number, line in enumerate(self._whole_lines())]
+        return self._checked(self._whole_lines())
+
+    def _checked(self, lines: list[bytes]) -> list[Entry]:
+        found = [self._read(number, line) for number, line in enumerate(lines)]
         previous = FIRST
         for entry in found:
             if entry.previous != previous:
@@ -94,7 +98,8 @@ class Ledger:
             StoreError: the ledger was changed, or the disk does not take the line.
         """
         with held(self._head.with_suffix(".lock"), WAIT_S, "another writer of the ledger"):
-            known = self.entries()
+            lines = self._whole_lines()
+            known = self._checked(lines)
             body = {
                 "number": len(known),
                 "at": self._clock(),
@@ -106,7 +111,7 @@ class Ledger:
                 "previous": known[-1].digest if known else FIRST,
             }
             entry = Entry(**body, digest=_digest(body))
-            self._write(entry, keep=sum(len(line) + 1 for line in self._whole_lines()))
+            self._write(entry, keep=sum(len(line) + 1 for line in lines))
             return entry
 
     def _write(self, entry: Entry, keep: int) -> None:
@@ -121,7 +126,7 @@ class Ledger:
                 file.write(line + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            replace_file(self._head, _json({"number": entry.number, "digest": entry.digest}) + b"\n")
+            write_atomic(self._head, _json({"number": entry.number, "digest": entry.digest}) + b"\n")
         except OSError as error:
             raise StoreError(f"{self._lines.name} can't be written: {error}; the decision does not hold") from error
 
@@ -142,7 +147,8 @@ class Ledger:
             raise StoreError(f"{self._where(number)} has other fields than a decision; {REMEDY}")
         if raw["number"] != number:
             raise StoreError(f"{self._where(number)} says that it is line {raw['number']}: one is missing; {REMEDY}")
-        if raw["digest"] != _digest({name: value for name, value in raw.items() if name != "digest"}):
+        body = {name: value for name, value in raw.items() if name != "digest"}
+        if raw["digest"] != _digest(body) or line != _json(raw):  # the second: other spaces are another line too
             raise StoreError(f"{self._where(number)} was changed; {REMEDY}")
         return Entry(**raw)
 
@@ -164,16 +170,6 @@ class Ledger:
 
     def _where(self, number: int) -> str:
         return f"{self._lines.name}, line {number + 1}"
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file that is there with its old content or its new one, whatever happens."""
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _json(value: Any) -> bytes:

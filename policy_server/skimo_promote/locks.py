@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from skimo_core.contract.errors import StoreError
+from skimo_core.episodes.files import lock
 
 POLL_S = 0.01
 
@@ -26,18 +26,10 @@ def held(path: Path, wait_s: float, what: str) -> Iterator[None]:
     until_s = time.monotonic() + wait_s
     try:
         with open(path, "a") as file:
-            while not _taken(file.fileno()):
+            while not lock(file.fileno()):
                 if time.monotonic() > until_s:
                     raise StoreError(f"{what} is at work in {path.parent.name} (waited {wait_s:g} s); let it finish")
                 time.sleep(POLL_S)
             yield
     except OSError as error:
         raise StoreError(f"{path.parent}: {error}; give a store that this user can write") from error
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -23,10 +23,9 @@ from skimo_server.bundle import Bundle, Manifest
 from .locks import held
 from .sanity import check_sanity
 from .store import ADDED, CONFIRMED, FITS, REFUSED, SANE, SIMULATED, Store, turned_down
-from .trial import TrialConfig, fly
+from .trial import Say, TrialConfig, fly
 from .verdict import Verdict
 
-Say = Callable[[str], None]
 Confirm = Callable[[str], bool]
 """Shows a person a summary, and asks."""
 

@@ -7,12 +7,13 @@ candidate's actions may lie from the incumbent's. Actions are in their own scale
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from skimo_core.contract.errors import PolicyError, SpecError
-from skimo_core.contract.policy import FloatArray, Goals
+from skimo_core.contract.policy import FloatArray, Goals, SkillPolicy
 from skimo_server.bundle import Bundle
 from skimo_server.engine import Engine
 from skimo_server.inprocess import InProcessPolicy
@@ -61,32 +62,29 @@ def check_sanity(candidate: Bundle, incumbent: Bundle | None, config: SanityConf
     states = rows["observations"][: config.states, 0]
     goals = [_goal(value, weight) for value, weight in zip(rows["goals"], rows["weights"])][: config.states]
     try:
-        new = ask(candidate, states, goals, seed=0)
+        with closing(Engine.load(candidate)) as engine:
+            new = ask(InProcessPolicy(engine), states, goals, seed=0)
     except (PolicyError, SpecError) as error:
         return Verdict(passed=False, why=f"gives no usable answer to a recorded state: {error}")
     if incumbent is None:
         return Verdict(passed=True, why=f"{len(states)} recorded states answered", evidence={"plan_ms": new.plan_ms})
-    old, again = (ask(incumbent, states, goals, seed=seed) for seed in (0, 1))
+    with closing(Engine.load(incumbent)) as engine:
+        old, again = (ask(InProcessPolicy(engine), states, goals, seed=seed) for seed in (0, 1))
     return _judge(new, old, again, config)
 
 
-def ask(bundle: Bundle, states_NO: FloatArray, goals: Sequence[Goals], *, seed: int) -> Answers:
-    """What a bundle plans and does from each state.
+def ask(policy: SkillPolicy, states_NO: FloatArray, goals: Sequence[Goals], *, seed: int) -> Answers:
+    """What a policy plans and does from each state.
 
     Raises:
         PolicyError, SpecError: an answer that isn't finite, or out of bounds.
     """
-    engine = Engine.load(bundle)
-    try:
-        policy = InProcessPolicy(engine)
-        actions, promised, took = [], [], []
-        for index, (observation, goal) in enumerate(zip(states_NO, goals)):
-            plan = policy.plan(observation, goal, seed=seed + 2 * index, warm_start_PZ=None, deadline_s=PLAN_DEADLINE_S)
-            actions.append(policy.act(observation, plan.skills_PZ[0], deadline_s=ACT_DEADLINE_S))
-            promised.append(plan.success_probability)
-            took.append(plan.timings_ms["total"])
-    finally:
-        engine.close()
+    actions, promised, took = [], [], []
+    for index, (observation, goal) in enumerate(zip(states_NO, goals)):
+        plan = policy.plan(observation, goal, seed=seed + 2 * index, warm_start_PZ=None, deadline_s=PLAN_DEADLINE_S)
+        actions.append(policy.act(observation, plan.skills_PZ[0], deadline_s=ACT_DEADLINE_S))
+        promised.append(plan.success_probability)
+        took.append(plan.timings_ms["total"])
     return Answers(
         actions_NA=np.stack(actions), promised_N=np.array(promised, np.float32), plan_ms=float(np.quantile(took, 0.25))
     )

@@ -53,7 +53,7 @@ class Store:
         """Where a bundle lies, if the store has it."""
         return self.folder / "bundles" / bundle_id
 
-    def add(self, source: Path, why: str = "") -> Manifest:
+    def add(self, source: Path) -> Manifest:
         """Takes a bundle in.
 
         Raises:
@@ -64,7 +64,7 @@ class Store:
         if not target.exists():
             self._copy(source, target, manifest.bundle_id)
         if not any(entry.bundle_id == manifest.bundle_id for entry in self._kept()):
-            self.ledger.append(ADDED, manifest.bundle_id, why or f"from {source.name}", _origin(manifest))
+            self.ledger.append(ADDED, manifest.bundle_id, f"from {source.name}", _origin(manifest))
         return manifest
 
     def bundles(self) -> list[Held]:

@@ -10,7 +10,6 @@ Promises
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mcap.records import Attachment, Channel, Header, Message, Metadata, Schema
 from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
 
 from ..contract.errors import EpisodeError
+from .files import lock
 from .recording import CHUNK_BYTES, METADATA, OUTCOME
 from .seal import SEAL, check_seal, sealed
 from .stream import ReadLimits, RecordStream
@@ -34,15 +34,6 @@ class Repair:
     done: str
     messages: int = 0
     damage: str = ""
-
-
-def lock(descriptor: int) -> bool:
-    """Take the lock that says "this file is being written"; false if somebody has it. It goes with the process."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def ends_properly(path: Path) -> bool:
