@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import JOINTS
-from skimo_core.control.actuate import Actuator
-from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.control.actuate import Actuator, ActuatorConfig
+from skimo_core.control.trajectory import SHORTEST_S, TrajectoryFollower, check_trajectory
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 
@@ -47,6 +47,23 @@ def test_any_actions_stay_within_the_limits(seed: int, bias: float) -> None:
     assert (np.abs(dq) <= LIMITS.dq_max_rad_s).all()
     assert (np.abs(ddq) <= LIMITS.ddq_max_rad_s2 * 1.02).all()
     assert np.abs(dq[-1]).max() == 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), bias=st.floats(-1, 1), late_ms=st.floats(0, 40), missing=st.floats(0, 0.3))
+@example(seed=8696, bias=-1.0, late_ms=40.0, missing=0.3)
+def test_late_and_missing_commands_keep_the_joints_in_their_range(
+    seed: int, bias: float, late_ms: float, missing: float
+) -> None:
+    rng, actuator = np.random.default_rng(seed), make_actuator()
+    for k in range(30):
+        action = np.clip(rng.normal(bias, 0.7, SPEC.size), -1, 1).astype(np.float32)
+        sent_s = k * PERIOD_S + rng.uniform(0, late_ms) * 1e-3
+        if rng.random() < missing:
+            continue
+        trajectory = check_trajectory(actuator.command(action, k * PERIOD_S, sent_s).trajectory, JOINTS)
+        assert (trajectory.q_rad <= LIMITS.q_max_rad).all() and (trajectory.q_rad >= LIMITS.q_min_rad).all()
+        assert np.diff(trajectory.times_s, prepend=0.0).min() >= 0.999 * SHORTEST_S
 
 
 def test_velocity_is_reached_after_one_period_and_position_is_its_integral() -> None:
@@ -100,6 +117,21 @@ def test_a_command_sent_late_leaves_the_path_under_way_later_and_not_steeper(lat
     assert np.abs(late_ddq).max() <= np.abs(in_time_ddq).max() * 1.02
 
 
+@pytest.mark.parametrize("late_s", 1e-3 * np.arange(0, 60))
+def test_after_silence_a_command_leaves_the_path_under_way_no_sooner_than_it_may_arrive(late_s: float) -> None:
+    """However late the command before was, and so wherever in the reaction time the arm begins to brake."""
+    actuator, follower = make_actuator(), TrajectoryFollower(LIMITS.home_q_rad)
+    action = np.full(SPEC.size, 0.3, np.float32)
+    follower.set(actuator.command(action, 0.0, late_s).trajectory, 0.0)
+    due_s = 2 * PERIOD_S  # the command due in between is missing
+    times = due_s + np.linspace(0.0, ActuatorConfig().reaction_periods * PERIOD_S, 17)
+    silent_q, silent_dq, _ = follower.sample(times)
+    follower.set(actuator.command(action, due_s).trajectory, due_s)
+    q, dq, _ = follower.sample(times)
+    np.testing.assert_allclose(q, silent_q, atol=1e-5)
+    np.testing.assert_allclose(dq, silent_dq, atol=1e-3)
+
+
 def test_a_refused_command_leaves_the_one_before() -> None:
     actuator = make_actuator()
     action = np.full(SPEC.size, 0.3, np.float32)
@@ -148,7 +180,9 @@ def test_hold_brakes_from_the_commanded_state() -> None:
     for k in range(8):
         actuator.command(np.full(SPEC.size, 0.5, np.float32), k * PERIOD_S)
     now = 8 * PERIOD_S
-    trajectory = check_trajectory(actuator.hold(now).trajectory, JOINTS)
+    brake = actuator.hold(now)
+    assert brake is not None
+    trajectory = check_trajectory(brake.trajectory, JOINTS)
     q, _ = actuator.commanded(now + 1.0)
     np.testing.assert_allclose(trajectory.q_rad[-1], q)
 

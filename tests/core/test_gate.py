@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skimo_core.contract.types import (
@@ -78,7 +78,7 @@ def not_at_rest(command: JointCommand) -> JointCommand:
 
 def many_points(count: int) -> JointCommand:
     still = np.zeros((count, JOINTS))
-    times_s = 0.005 * np.arange(1, count + 1)
+    times_s = 0.005 * np.arange(1, count + 1, dtype=np.float64)
     q = np.repeat(LIMITS.home_q_rad[None], count, axis=0)
     return JointCommand(
         trajectory=JointTrajectory(start_s=0.0, times_s=times_s, q_rad=q, dq_rad_s=still, ddq_rad_s2=still)
@@ -265,6 +265,9 @@ def test_a_command_from_the_past_is_out_of_order() -> None:
     transit_ms=st.floats(0, 2),
     missing=st.floats(0, 0.3),
 )
+@example(seed=1126, bias=0.0, late_ms=31.0, transit_ms=0.0, missing=0.125)  # the arm brakes 0.1 ms after a due time
+@example(seed=349566, bias=-0.909, late_ms=33.686, transit_ms=2.0, missing=0.3)
+@example(seed=176949, bias=1.0, late_ms=26.0, transit_ms=1.2, missing=0.3)  # seven commands in a row are missing
 def test_whatever_actuation_makes_passes_however_late(
     seed: int, bias: float, late_ms: float, transit_ms: float, missing: float
 ) -> None:
@@ -274,7 +277,8 @@ def test_whatever_actuation_makes_passes_however_late(
     unknown = {"workspace", "tool_speed", "self_collision"}  # actuation knows joints alone
     for k in range(20):
         if rng.random() < missing:
-            unknown |= {"joint_position"}  # the arm brakes already: it may not manage to brake as hard once more
+            robot = state(k * PERIOD_S, q_rad=actuator.commanded(k * PERIOD_S)[0])
+            assert gate.watch(robot, k * PERIOD_S).verdict is Verdict.PASS  # a gate that nobody calls is asleep
             continue
         action = np.clip(rng.normal(bias, 0.7, SPEC.size), -1, 1).astype(np.float32)
         sent_s = k * PERIOD_S + rng.uniform(0, late_ms) * 1e-3
@@ -285,6 +289,34 @@ def test_whatever_actuation_makes_passes_however_late(
         if decision.verdict is not Verdict.PASS or decision.command is None:
             return
         actuator.adopt(decision.command.trajectory)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    commands=st.integers(1, 6),
+    after_ms=st.floats(12, 200),
+    transit_ms=st.floats(0, 2),
+)
+def test_a_brake_of_actuation_passes_whenever_it_is_made(
+    seed: int, commands: int, after_ms: float, transit_ms: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    gate, actuator = Gate(LIMITS), Actuator(LIMITS, SPEC)
+    actuator.reset(LIMITS.home_q_rad, 0.0)
+    due_s = 0.0
+    for due_s in PERIOD_S * np.arange(commands):
+        action = rng.uniform(-0.5, 0.5, SPEC.size).astype(np.float32)
+        robot = state(due_s, q_rad=actuator.commanded(due_s)[0])
+        decision = gate.consider(actuator.command(action, due_s, due_s), robot, due_s)
+        assert decision.verdict is Verdict.PASS and decision.command is not None, decision.reasons
+        actuator.adopt(decision.command.trajectory)
+    now_s = due_s + after_ms * 1e-3
+    if (brake := actuator.hold(now_s)) is None:
+        return
+    sent_s = now_s + transit_ms * 1e-3
+    decision = gate.consider(brake, state(sent_s, q_rad=actuator.commanded(sent_s)[0]), sent_s)
+    assert decision.verdict is Verdict.PASS and decision.command is not None, decision.reasons
 
 
 def test_what_arrives_within_the_reaction_time_goes_on_as_it_was_meant() -> None:

@@ -8,10 +8,11 @@
     by as much, in whatever state the arm is by then: late, it is not steeper;
   - a hand goal when the finger intent changes, with hysteresis and at most one per `gripper_interval_s`.
 Velocities are clipped to a fraction of the robot's limits, and the place where the tail comes to rest to the joint
-range less a margin. A joint is not led further away from where it is than `lead` says, and gives way where something
-pushes it further: what is in the way would only be pressed the harder, and the way back be as long. Where
-accelerations bound the change of velocity, all joints are held back alike, so that the fingertips keep their direction:
-an action may ask for any velocity and need not know the present one.
+range less a margin. An arm that brakes already, because a command is late or missing, may not manage to brake as hard
+once more: where a command would leave the range, the path under way goes on. A joint is not led further away from where
+it is than `lead` says, and gives way where something pushes it further: what is in the way would only be pressed the
+harder, and the way back be as long. Where accelerations bound the change of velocity, all joints are held back alike,
+so that the fingertips keep their direction: an action may ask for any velocity and need not know the present one.
 Collection, in-process runs and the full stack all use this.
 Pure: time is an argument. Units rad, s.
 """
@@ -35,12 +36,16 @@ AT_REST_RAD_S = 1e-3
 """A commanded velocity below this counts as rest."""
 STEADY_RAD_S2 = 1e-6
 """A commanded acceleration below this counts as none."""
+STRAIGHT_RAD = 4e-10
+STRAIGHT_RAD_S = 1e-7
+"""A path that leads this near to where steady velocity would is straight: `SHORTEST_S` turns less than that into a
+thousandth of the lowest jerk limit."""
 LEAD_FADES = 0.15
 """Share of the greatest lead over which a joint is slowed down before it has it."""
 GIVE_HZ = 5.0
 """How fast a joint gives way that lies further off than it may be led."""
-REACHED = -3
-"""The point of a command's trajectory that has the wanted velocity first; the ends of grace and of braking follow."""
+TOUCH_RAD = 1e-6
+"""A point this far outside the joints' range is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +126,7 @@ class Actuator:
             )
         self._follower = TrajectoryFollower(limits.home_q_rad)
         self._sent = copy.copy(self._follower)
+        self._reached_s = -np.inf
         self._hand_open: bool | None = None
         self._hand_changed_s = -np.inf
 
@@ -135,6 +141,11 @@ class Actuator:
         """The commanded joint position and velocity, each [7], at `now_s`."""
         q, dq, _ = self._follower.at(now_s)
         return q, dq
+
+    @property
+    def reached_s(self) -> float:
+        """When the last command has the velocity that was wanted, or the path under way what it has instead."""
+        return self._reached_s
 
     def command(
         self,
@@ -154,6 +165,9 @@ class Actuator:
         self.spec.check(action_A)
         departure = self._departure(due_s, sent_s)
         trajectory = self._trajectory(departure, self._reachable(departure, action_A, lead), due_s)
+        if self._leaves_range(trajectory):
+            trajectory = self._onward(departure, due_s) or trajectory
+        self._reached_s = due_s + self.spec.period_s + departure.late_s
         self._sent = copy.copy(self._follower)
         self._follower.set(trajectory, due_s)
         return JointCommand(trajectory=trajectory, gripper=self._gripper(action_A[self.spec.joints :], due_s))
@@ -172,29 +186,42 @@ class Actuator:
         self._follower = copy.copy(self._sent)
 
     def hold(self, now_s: float) -> JointCommand | None:
-        """Return a command that brakes to rest from the commanded state; None at rest."""
+        """Return a command that brakes to rest as soon as it may have reached the arm; None if that rests by then."""
         limits, share = self._limits, self._config.acceleration_fraction
+        knots_s = self._follower.knots_s - now_s
+        leave_s = _clear_of(knots_s, self._config.transit_s)
         stop = braking_trajectory(
-            self._follower.at(now_s), now_s, limits.ddq_max_rad_s2 * share, limits.dddq_max_rad_s3
+            self._follower.at(now_s + leave_s), now_s + leave_s, limits.ddq_max_rad_s2 * share, limits.dddq_max_rad_s3
         )
         if stop is None:
             return None
+        kept_s = np.append(knots_s[knots_s < leave_s], leave_s)
+        kept_s = kept_s[kept_s > SHORTEST_S]
+        q, dq, ddq = self._follower.sample(now_s + kept_s)
+        trajectory = JointTrajectory(
+            start_s=now_s,
+            times_s=np.concatenate([kept_s, leave_s + stop.times_s]),
+            q_rad=np.concatenate([q, stop.q_rad]),
+            dq_rad_s=np.concatenate([dq, stop.dq_rad_s]),
+            ddq_rad_s2=np.concatenate([ddq, stop.ddq_rad_s2]),
+        )
         self._sent = copy.copy(self._follower)
-        self._follower.set(stop, now_s)
-        return JointCommand(trajectory=stop)
+        self._follower.set(trajectory, now_s)
+        return JointCommand(trajectory=trajectory)
 
     def _departure(self, due_s: float, sent_s: float | None) -> _Departure:
         config = self._config
-        q, dq, ddq = self._follower.at(due_s)
+        q, dq, ddq = begins = self._follower.at(due_s)
         steady = np.abs(ddq).max() < STEADY_RAD_S2
         wait_s = 0.0 if steady and np.abs(dq).max() < AT_REST_RAD_S else self._reaction_s
         travel_s = 0.0 if sent_s is None else sent_s - due_s + config.transit_s
         knots_s = self._follower.knots_s - due_s
         late_s = _clear_of(knots_s, max(wait_s, travel_s)) - wait_s
-        if steady and late_s == 0.0:  # straight on, exactly: play collected again is the same to the bit
-            ddq = np.zeros_like(q)
+        leaves = self._follower.at(due_s + late_s + wait_s)
+        if late_s == 0.0 and _is_straight(begins, leaves, wait_s):
+            ddq = np.zeros_like(q)  # straight on, exactly: play collected again is the same to the bit
         else:
-            q, dq, ddq = self._follower.at(due_s + late_s + wait_s)
+            q, dq, ddq = leaves
             q = q - dq * wait_s
         via_s = knots_s[(knots_s > SHORTEST_S) & (knots_s < late_s + wait_s)]
         return _Departure(late_s=late_s, wait_s=wait_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq, via_s=via_s)
@@ -249,6 +276,21 @@ class Actuator:
             ddq_rad_s2=np.concatenate([via[2], ddq[first:]]),
         )
 
+    def _leaves_range(self, trajectory: JointTrajectory) -> bool:
+        """Whether a point lies outside the joints' range, and further than where the path under way comes to rest."""
+        rest_q_rad = self._follower.at(np.inf)[0]
+        low, high = np.minimum(self._limits.q_min_rad, rest_q_rad), np.maximum(self._limits.q_max_rad, rest_q_rad)
+        return bool(np.maximum(trajectory.q_rad - high, low - trajectory.q_rad).max() > TOUCH_RAD)
+
+    def _onward(self, departure: _Departure, due_s: float) -> JointTrajectory | None:
+        """The path under way, as it is; None where it is over at the departure."""
+        knots_s = self._follower.knots_s
+        if knots_s[-1] < due_s + departure.late_s + departure.wait_s:
+            return None
+        ahead_s = knots_s[knots_s > due_s + SHORTEST_S]
+        q, dq, ddq = self._follower.sample(ahead_s)
+        return JointTrajectory(start_s=due_s, times_s=ahead_s - due_s, q_rad=q, dq_rad_s=dq, ddq_rad_s2=ddq)
+
     def _gripper(self, fingers: npt.NDArray[np.float32], now_s: float) -> GripperCommand | None:
         if fingers.size == 0:
             return None
@@ -272,6 +314,17 @@ def _within_lead(wanted_rad_s: Array, lead_rad: Array, most_rad: Array) -> Array
     back = GIVE_HZ * np.maximum(np.abs(lead_rad) - most_rad, 0.0)
     giving = np.where(lead_rad > 0, np.minimum(slowed, -back), np.maximum(slowed, back))
     return np.where(back > 0, giving, slowed)
+
+
+def _is_straight(since: tuple[Array, Array, Array], then: tuple[Array, Array, Array], after_s: float) -> bool:
+    """Whether steady velocity leads from a state (q, dq, ddq, each [7]) to another `after_s` later.
+
+    That the first is steady doesn't tell: a path that is held for a while and then brakes may begin to in between.
+    """
+    (q0, dq0, ddq0), (q1, dq1, ddq1) = since, then
+    steady = max(np.abs(ddq0).max(), np.abs(ddq1).max()) < STEADY_RAD_S2
+    on_course = np.abs(dq1 - dq0).max() < STRAIGHT_RAD_S and np.abs(q1 - q0 - dq0 * after_s).max() < STRAIGHT_RAD
+    return bool(steady and on_course)
 
 
 def _clear_of(knots_s: Array, leave_s: float) -> float:

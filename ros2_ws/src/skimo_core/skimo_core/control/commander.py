@@ -21,7 +21,7 @@ from ..contract.policy import FloatArray
 from ..contract.specs import ActionSpec
 from ..contract.types import Array, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.robot import RobotLimits
-from .actuate import REACHED, Actuator, ActuatorConfig
+from .actuate import Actuator, ActuatorConfig
 
 SAME_S = 1e-6
 MOVED_RAD = 0.001
@@ -114,7 +114,7 @@ class Commander:
         command = self._actuator.command(action_A, due_s, self._arm.clock(), self._lead())
         self._objected = False
         self._sent_s = command.trajectory.start_s
-        self._reached_s = command.trajectory.start_s + float(command.trajectory.times_s[REACHED])
+        self._reached_s = self._actuator.reached_s
         self._fingers_A[self._spec.joints :] = action_A[self._spec.joints :]
         self._arm.send(command)
 
