@@ -40,6 +40,7 @@ SPEC = PolicySpec(
 READERS: tuple[Callable[[Message], object], ...] = (
     lambda message: protocol.read_plan_request(message, SPEC),
     lambda message: protocol.read_act_request(message, SPEC),
+    protocol.bundle_of,
     lambda message: protocol.read_plan_reply(message, SPEC),
     lambda message: protocol.read_act_reply(message, SPEC),
     protocol.read_hello_reply,
@@ -70,7 +71,9 @@ def good_messages() -> list[list[bytes]]:
         weights_KO=np.ones((2, 30), np.float32),
         thresholds_K=np.ones(2, np.float32),
     )
-    query = protocol.PlanQuery(observation_O=observation_O, goals=goals, seed=1, warm_start_PZ=skill_PZ)
+    query = protocol.PlanQuery(
+        observation_O=observation_O, goals=goals, seed=1, warm_start_PZ=skill_PZ, warm_start_of="a" * 64
+    )
     plan = Plan(
         skills_PZ=skill_PZ,
         warm_start_PZ=skill_PZ,
@@ -85,7 +88,7 @@ def good_messages() -> list[list[bytes]]:
         protocol.hello_reply(SPEC, 1),
         protocol.plan_request(query, 2, 1.0),
         protocol.plan_reply(plan, 2),
-        protocol.act_request(observation_O, skill_PZ[0], 3, 0.04),
+        protocol.act_request(observation_O, skill_PZ[0], 3, 0.04, "a" * 64),
         protocol.act_reply(np.zeros(9, np.float32), "a" * 64, {"total": 0.1}, 3),
         Message(op="health", request_id=4, fields={"bundle": "a" * 64, "uptime_s": 1.0}),
         Message(op="plan", request_id=5, code="busy", text="try later"),

@@ -27,14 +27,23 @@ class TwinPolicy:
         self.watch = self._model.watch
 
     def plan(
-        self, observation_O: FloatArray, goals: Goals, *, seed: int, warm_start_PZ: FloatArray | None, deadline_s: float
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         """Plan without a deadline: physics is slow."""
-        del deadline_s
+        del deadline_s, warm_start_of
         return self._planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ)
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
-        del deadline_s
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
+        del bundle_id, deadline_s
         return self._engine.act(observation_O, skill_Z)
 
 

@@ -88,7 +88,7 @@ def pretrain(argv: list[str]) -> int:
     """Pre-train skills, skill dynamics and goal value on play data."""
     args = tyro.cli(PretrainArgs, args=argv, prog="skimo pretrain")
     try:
-        _check_installed()
+        check_installed()
         _pretrain(args)
     except SkimoError as error:
         print(f"skimo pretrain: {error}", file=sys.stderr)
@@ -106,7 +106,7 @@ def export(argv: list[str]) -> int:
     """Export a pre-trained run as an ONNX bundle."""
     args = tyro.cli(ExportArgs, args=argv, prog="skimo export")
     try:
-        _check_installed()
+        check_installed()
         _export(args)
     except SkimoError as error:
         print(f"skimo export: {error}", file=sys.stderr)
@@ -117,7 +117,7 @@ def export(argv: list[str]) -> int:
     return 0
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     """Raises SetupError if what learning needs beyond serving isn't there."""
     for name in LEARNING_NEEDS:
         try:

@@ -156,6 +156,18 @@ class EpisodeSet:
             robot=self.robot,
         )
 
+    def joined(self, other: EpisodeSet) -> EpisodeSet:
+        """These episodes and those after them."""
+        rows = {
+            name: torch.cat([getattr(self, name), getattr(other, name)])
+            for name in ("observations_RO", "actions_RA", "shown_R", "steps_E")
+        }
+        starts = torch.cat([self.starts_E, other.starts_E + len(self.observations_RO)])
+        digests = {**self.digests, **other.digests}
+        return EpisodeSet(
+            starts_E=starts, digests=digests, robot=other.robot if other.robot.digest else self.robot, **rows
+        )
+
     def split(self, held_out: float) -> tuple[EpisodeSet, EpisodeSet]:
         """Training and held-out episodes: every k-th episode is held out, at least one (none twice)."""
         if len(self) < 2:

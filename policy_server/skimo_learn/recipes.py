@@ -114,6 +114,26 @@ def corrected() -> Recipe:
     return replace(base, name="corrected", pretrain=replace(base.pretrain, updates=4_000, learning_rate=5e-4))
 
 
+def finetuned(base: Recipe) -> Recipe:
+    """What goes on from a bundle that `base` made, on its own data and a robot's: minutes, at rates that stay near."""
+    rate = 5e-4
+    return replace(
+        base,
+        name="finetuned",
+        pretrain=replace(
+            base.pretrain,
+            updates=min(base.pretrain.updates, 1_200),
+            learning_rate=3e-4,
+            evaluate_every=400,
+            checkpoint_every=400,
+        ),
+        refine=replace(base.refine, updates=min(base.refine.updates, 1_000), learning_rate=rate),
+        correct=replace(base.correct, updates=min(base.correct.updates, 3_000), learning_rate=rate),
+        distil=replace(base.distil, updates=min(base.distil.updates, 1_500), learning_rate=rate),
+        value=replace(base.value, updates=min(base.value.updates, 1_500), learning_rate=rate),
+    )
+
+
 def paper() -> Recipe:
     """SkiMo's settings for manipulation: table 2, and its code where the table is silent; raw observations."""
     base = compact()

@@ -37,6 +37,7 @@ def train_run(
     episodes: EpisodeSet,
     run: Path,
     *,
+    held_out: EpisodeSet | None = None,
     start_from: Path | None = None,
     minutes: float | None = None,
     device: str = "auto",
@@ -45,6 +46,7 @@ def train_run(
     """Train, or go on where `run` stopped; returns the report, which is written beside the checkpoint.
 
     Args:
+        held_out: episodes that are not trained on; None: some of `episodes`, as the recipe says.
         start_from: another run, whose weights to begin with.
         minutes: of pre-training at most.
         device: auto, cpu or cuda (device.py), for all parts.
@@ -59,7 +61,7 @@ def train_run(
     check_widths(episodes, domain.observation, domain.action)
     _check_sizes(recipe, domain)
     _check_folder(run)
-    split = episodes.split(recipe.pretrain.held_out)
+    split = (episodes, held_out) if held_out is not None else episodes.split(recipe.pretrain.held_out)
     recorded = parity_inputs(split[1], recipe.model.horizon)
     train, held_out = (part.to(place) for part in split)
     trainer = Pretrainer(recipe, domain, train, held_out, capture=capture)

@@ -12,6 +12,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 HEADROOM_BYTES = 256 * 1024 * 1024
+FOLLOW_BYTES = 256 * 1024 * 1024
+"""On top where bundles are swapped: for the next one while it is loaded, and the one before."""
 OOM_SCORE = 500
 _STATUS, _OOM = Path("/proc/self/status"), Path("/proc/self/oom_score_adj")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +19,10 @@ from skimo_core.link.keys import SERVER_SECRET, AllowList, key_folder, load_pair
 from skimo_core.process.heap import settle_heap
 
 from .bundle import load_bundle, resolve_bundle
-from .ceiling import hold_memory
+from .ceiling import FOLLOW_BYTES, HEADROOM_BYTES, hold_memory
+from .follow import Follower, Target
 from .inprocess import InProcessPolicy
+from .served import Served
 from .server import PolicyServer, ServerKeys
 from .session import Session
 
@@ -33,7 +37,7 @@ class Serve:
     """Serve a bundle to skill policy clients until SIGINT or SIGTERM."""
 
     bundle: str = "kitchen"
-    """a bundle's folder, or the name of one that ships"""
+    """a bundle's folder, a link to one, which is followed wherever it comes to point, or the name of one that ships"""
     endpoint: str = LOCAL
     """local: a Unix socket of this user and ROS domain; local/NAMESPACE; ipc://PATH; or tcp://HOST:PORT (with keys)"""
     port: int | None = None
@@ -60,10 +64,11 @@ def serve(argv: list[str]) -> int:
     """Serve a bundle: plans and actions over ZeroMQ, on a socket of this user or with keys."""
     options = tyro.cli(Serve, args=argv, prog="skimo serve")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    link = Path(options.bundle)
+    at_first = Target.of(link) if link.is_symlink() else None
     try:
-        policy = InProcessPolicy.load(options.bundle, settings=options.planner, workers=options.workers)
-        spec = replace(policy.spec, served_as=options.bundle)
-        server = make_server(options, Session(policy.engine, policy.planner, spec))
+        session = Session(load(options, options.bundle))
+        server = make_server(options, session)
         endpoint = server.bind()
     except SkimoError as error:
         print(f"skimo serve: {error}", file=sys.stderr)
@@ -72,13 +77,25 @@ def serve(argv: list[str]) -> int:
         return INTERRUPTED
     server.stop_on(signal.SIGINT, signal.SIGTERM)
     settle_heap()
-    hold_memory()
+    hold_memory(HEADROOM_BYTES + (0 if at_first is None else FOLLOW_BYTES))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    print(f"skimo serve: ready {endpoint} bundle {policy.spec.bundle_id}", flush=True)
-    server.serve()
-    policy.engine.close()
+    print(f"skimo serve: ready {endpoint} bundle {session.spec.bundle_id}", flush=True)
+    follower = None if at_first is None else Follower(link, at_first, session, partial(load, options))
+    with follower or nullcontext():
+        server.serve()
+    session.close()
     print("skimo serve: stopped", flush=True)
     return 0
+
+
+def load(options: Serve, bundle: Path | str) -> Served:
+    """A bundle with the planner settings and workers of the options.
+
+    Raises:
+        BundleError, SpecError: the bundle or a setting is refused.
+    """
+    policy = InProcessPolicy.load(str(bundle), settings=options.planner, workers=options.workers)
+    return Served(policy.engine, policy.planner, replace(policy.spec, served_as=options.bundle))
 
 
 def make_server(options: Serve, session: Session) -> PolicyServer:

@@ -51,13 +51,19 @@ class InProcessPolicy:
         seed: int,
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         """See `SkillPolicy.plan`."""
         self._spec.observation.check(observation_O)
-        return self.planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ, deadline_s=deadline_s)
+        warm_PZ = warm_start_PZ if warm_start_of in ("", self._spec.bundle_id) else None
+        return self.planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_PZ, deadline_s=deadline_s)
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
         """See `SkillPolicy.act`; the deadline is not needed here."""
+        if bundle_id not in ("", self._spec.bundle_id):
+            raise PolicyError(f"bundle {bundle_id[:12]} is not here, only {self._spec.bundle_id[:12]}; plan again")
         self._spec.observation.check(observation_O)
         ArraySpec(name="skill", shape=(self._spec.skill.dim,), low=-1.0, high=1.0).check(skill_Z)
         try:

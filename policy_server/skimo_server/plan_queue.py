@@ -15,6 +15,8 @@ from typing import Protocol
 from skimo_core.contract.errors import WireError
 from skimo_core.link.protocol import PlanQuery
 
+from .served import Served
+
 MAX_WAITING = 16
 MAX_PER_CLIENT = 2
 
@@ -40,10 +42,11 @@ class Asker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanJob:
-    """A checked plan request; `end_s` is when its client gives up, on the server's clock."""
+    """A plan request, checked for the bundle that is to plan; `end_s` is when its client gives up, server's clock."""
 
     asker: Asker
     request_id: int
+    served: Served
     query: PlanQuery
     deadline_s: float
     arrived_s: float

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skimo_core.contract.errors import PolicyError, SpecError
-from skimo_core.contract.policy import Goals, Plan
+from skimo_core.contract.policy import Calibration, Goals, Plan
 from skimo_core.contract.specs import ArraySpec
 
 from .imagination import Candidates, Imagination, concatenate
@@ -127,6 +127,7 @@ class Planner:
             predicted_PO=predicted_PO,
             success_probability=success,
             bundle_id=self._bundle_id,
+            calibration=Calibration.of(self.config.calibration) if self.config.calibration else None,
             timings_ms=stages.milliseconds(),
         )
 

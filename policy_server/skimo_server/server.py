@@ -10,6 +10,7 @@ Promises
     read to its end the connection goes, replies to clients that are gone are dropped.
   - It listens where only its user comes in (a Unix socket), or where clients show a key on the list (TCP); on a
     loopback port without keys only if its user says that every local user may use it; nowhere else.
+  - The session may swap bundles while it is served, between two messages.
   - `stop` may be called from any thread or a signal handler; `serve` returns after the plan under way.
 """
 

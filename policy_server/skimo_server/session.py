@@ -5,6 +5,8 @@ Promises
     traceback. A fault of our own is logged here and told as "internal".
   - `act`, `hello` and `health` are answered at once; `plan` is only checked here and carried out by `plan`, which
     the server calls in its worker.
+  - Plans are made with the current bundle. After a swap the one before still acts in its own skills, and carries out
+    the plans that were asked of it; a message is answered by the bundles that there were when it came.
 """
 
 from __future__ import annotations
@@ -19,29 +21,58 @@ from skimo_core.contract.policy import PolicySpec
 from skimo_core.link import protocol, wire
 from skimo_core.link.wire import Message
 
-from .engine import Engine
 from .plan_queue import Asker, PlanJob
-from .planner import Planner
+from .served import Served, no_longer_here
 from .timing import Clock, Stages, percentiles
 
 log = logging.getLogger(__name__)
 
 REPLY_SHARE = 0.1  # of a deadline that is kept for finishing the reply and sending it
 KEEP_TIMINGS = 512
+MAX_REASON = 1000
 MAX_PLAN_DEADLINE_S = 10.0
 """The longest that a plan may wait and take, whatever its client allows: a queue of patient clients is still short."""
 
 
 class Session:
-    """The operations of one bundle; the server calls `answer` from its I/O thread and `plan` from its worker."""
+    """The operations of a server; it calls `answer` from its I/O thread, `plan` from its worker, `swap` from a third.
 
-    def __init__(self, engine: Engine, planner: Planner, spec: PolicySpec, clock: Clock = time.monotonic) -> None:
-        self.spec = spec
-        self._engine, self._planner, self._clock = engine, planner, clock
+    Attributes:
+        refused_bundle: why the newest bundle was not taken, for `health`; empty where none was refused.
+    """
+
+    def __init__(self, served: Served, clock: Clock = time.monotonic) -> None:
+        self.refused_bundle = ""
+        self._kept: tuple[Served, ...] = (served,)  # the current one first; replaced whole, so that any thread may look
+        self._clock = clock
+        self._swaps = 0
         self._started_s = clock()
         self._counts: Counter[str] = Counter()
         self._plan_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
         self._act_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Of the current bundle."""
+        return self._kept[0].spec
+
+    def swap(self, served: Served) -> None:
+        """Makes another bundle the current one; the one before last is closed, once its plan under way is made."""
+        current, *older = self._kept
+        self._kept = (served, current)
+        self._swaps += 1
+        for one in older:
+            one.close()
+
+    def settled(self) -> bool:
+        """Whether the bundle before the current one has been left alone for as long as a skill lasts."""
+        now_s = self._clock()
+        return all(now_s - one.used_s > one.skill_s for one in self._kept[1:])
+
+    def close(self) -> None:
+        """Closes the bundles; after the server."""
+        for one in self._kept:
+            one.close()
 
     def answer(self, asker: Asker, frames: list[bytes], waiting: int) -> Message | PlanJob:
         """The reply to a message, or the plan job that it asks for; `waiting` is the length of the plan queue."""
@@ -77,13 +108,11 @@ class Session:
                     "deadline",
                     f"waited {queued_s:.3f} s of its {job.deadline_s:g} s for the planner; allow more time",
                 )
-            query = job.query
-            found = self._planner.plan(
-                query.observation_O, query.goals, seed=query.seed, warm_start_PZ=query.warm_start_PZ, deadline_s=left_s
-            )
+            found = job.served.plan(job.query, left_s)
+            job.served.used_s = self._clock()
             found.timings_ms["queue"] = round(1e3 * queued_s, 4)
             self._plan_ms.append(found.timings_ms["total"])
-            return usable(protocol.plan_reply(found, job.request_id), protocol.read_plan_reply, self.spec)
+            return usable(protocol.plan_reply(found, job.request_id), protocol.read_plan_reply, job.served.spec)
         except Exception as error:  # as in `answer`
             return self.refusal("plan", job.request_id, error)
 
@@ -100,22 +129,33 @@ class Session:
     def _act(self, message: Message) -> Message:
         stages = Stages()
         with stages("check"):
-            observation_O, skill_Z = protocol.read_act_request(message, self.spec)
+            served = self._named(protocol.bundle_of(message))
+            observation_O, skill_Z = protocol.read_act_request(message, served.spec)
+        served.used_s = self._clock()
         with stages("policy"):
-            action_A = self._engine.act(observation_O, skill_Z)
+            action_A = served.act(observation_O, skill_Z)
         timings_ms = stages.milliseconds()
         self._act_ms.append(timings_ms["total"])
-        reply = protocol.act_reply(action_A, self.spec.bundle_id, timings_ms, message.request_id)
-        return usable(reply, protocol.read_act_reply, self.spec)
+        reply = protocol.act_reply(action_A, served.spec.bundle_id, timings_ms, message.request_id)
+        return usable(reply, protocol.read_act_reply, served.spec)
+
+    def _named(self, bundle_id: str) -> Served:
+        """The bundle of that id, the current one where none is named; raises WireError where it isn't here."""
+        kept = self._kept
+        found = [one for one in kept if one.spec.bundle_id == bundle_id] if bundle_id else kept
+        if not found:
+            raise no_longer_here(bundle_id)
+        return found[0]
 
     def _job(self, asker: Asker, message: Message, arrived_s: float) -> PlanJob:
         if not message.deadline_s > 0:
             raise SpecError(f"plan: deadline is {message.deadline_s:g} s, must be more than 0")
-        query = protocol.read_plan_request(message, self.spec)
+        served = self._kept[0]
         return PlanJob(
             asker=asker,
             request_id=message.request_id,
-            query=query,
+            served=served,
+            query=protocol.read_plan_request(message, served.spec),
             deadline_s=min(message.deadline_s, MAX_PLAN_DEADLINE_S),
             arrived_s=arrived_s,
         )
@@ -125,6 +165,8 @@ class Session:
             "bundle": self.spec.bundle_id,
             "uptime_s": self._clock() - self._started_s,
             "plans_waiting": waiting,
+            "swaps": self._swaps,
+            "refused_bundle": self.refused_bundle[:MAX_REASON],
         }
         fields |= {f"count_{name}": count for name, count in sorted(self._counts.items())}
         for name, values in (("plan_ms", self._plan_ms), ("act_ms", self._act_ms)):

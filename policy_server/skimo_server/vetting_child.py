@@ -3,19 +3,22 @@
     in:   one JSON line {job, cpu_s, memory_bytes, sizes, joints, files: [[name, bytes], ...]}, then the files
     out:  {"stage": what is being done} ..., then {"refused": why} or {"passed": {cpu_s, peak_bytes, answers}}
 
-It limits itself before it reads anything: processor time, address space, no files written. What it can't survive is
-told by its last stage and by how it ended. Run by `vetting.py`, never by hand.
+It limits itself before it reads anything: processor time, address space, no files written; it lets others go first, for
+an arm may be moving. What it can't survive is told by its last stage and by how it ended. Run by `vetting.py`, never by
+hand.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sys
 from typing import Any, BinaryIO
 
 # how the readers and ONNX Runtime word it
+NICENESS = 10
 OUT_OF_MEMORY = ("alloc failed", "bad_alloc", "bad allocation", "allocate memory", "failed to map")
 
 
@@ -27,8 +30,11 @@ def main() -> int:
     cpu_s, memory = int(header["cpu_s"]), int(header["memory_bytes"])
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    data = resource.getrlimit(resource.RLIMIT_DATA)[1]  # a server's own ceiling is not its vetting's
+    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
     stage("reading it")
     try:
         files = {name: source.read(size) for name, size in header["files"]}

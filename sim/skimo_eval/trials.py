@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.policy import FloatArray, Plan, SkillPolicy
 from skimo_core.contract.types import JointCommand, Verdict
 from skimo_core.control.commander import Arm
+from skimo_core.control.doubt import DoubtConfig
 from skimo_core.control.observe import Observer
 from skimo_core.control.pilot import Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
-from skimo_core.control.reports import Episode, EpisodeNews, StepRecord
+from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from skimo_core.domain.cell import Cell
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
@@ -81,6 +82,7 @@ class EpisodeResult:
         task: its sub-tasks in order.
         completed_at: for each sub-task completed in order, the control step.
         steps, missed, late_plans: counts of the loop.
+        helps, helped_steps: how often somebody acted in the policy's place, and for how long.
         doubts: how often the plans' promises came to be doubted (skimo_core.control.doubt).
         verdicts: the gate's on commands other than PASS, by name; `stops` of them latched.
         plans: each plan against its outcome.
@@ -93,6 +95,8 @@ class EpisodeResult:
     steps: int = 0
     missed: int = 0
     late_plans: int = 0
+    helps: int = 0
+    helped_steps: int = 0
     doubts: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     stops: int = 0
@@ -112,6 +116,18 @@ class EpisodeResult:
         return data | {"subtasks_done": self.subtasks_done, "predicted_success": said, "came_true": came}
 
 
+class Helper(Protocol):
+    """Who acts in a policy's place, a sub-task at a time."""
+
+    def begin(self, subtask: str, seed: int) -> None:
+        """Take a sub-task over; `seed` draws how it is done."""
+        ...
+
+    def act(self) -> FloatArray | None:
+        """The next action [A]; None to give up."""
+        ...
+
+
 def truth(domain: Domain, twin: SimulatedBackend) -> FloatArray:
     """The observation [O] without noise, by sensors that are neither off nor late."""
     observer, twin = Observer(domain.observation, max_age_s=np.inf), actual(twin)
@@ -125,12 +141,23 @@ class Trial:
         lab: where; its twin is reset.
         policy: flown.
         gate: None: the lab's own, new.
+        helper: who acts in the policy's place where it holds because its promises are in doubt; None: nobody.
+        doubt: when they are, and whether it then holds; None: `DoubtConfig`'s defaults.
 
     Raises:
         SpecError: the policy was made for another domain, other channels, units, scale or rate.
     """
 
-    def __init__(self, lab: Lab, policy: SkillPolicy, task: Task, seed: int, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        policy: SkillPolicy,
+        task: Task,
+        seed: int,
+        gate: Gate | None = None,
+        helper: Helper | None = None,
+        doubt: DoubtConfig | None = None,
+    ) -> None:
         domain = lab.domain
         if unfit := policy.spec.unfit_for(domain.observation, domain.action, domain.named):
             raise SpecError(f"bundle {policy.spec.bundle_id[:12]}: its {unfit}; take one made for this robot and scene")
@@ -151,7 +178,9 @@ class Trial:
             Audience(news=self._hear, record=lambda _, record: self.records.append(record)),
             noise=True,
             lead_rad=lab.cell.contact.lead_rad,
+            doubt=doubt,
         )
+        self._helper, self._helping, self._given_up = helper, "", False
         self._real = Progress(task)
         episode = Episode(
             episode_id=f"trial-{seed}",
@@ -169,11 +198,13 @@ class Trial:
         report = self.pilot.report()
         if report.state not in ("resetting", "idle"):
             self.result.completed_at += [report.step] * self._real.update(seen_O)
+        if self._asks(report):
+            self._help(report, seen_O)
         self.pilot.tick(self.arm.now_s())
         report = self.pilot.report()
         if report.state in ("running", "missed", "held", "done"):
             self.truths.append(seen_O)
-        if report.state in ("done", "held"):
+        if report.state == "done" or (report.state == "held" and not self._asks(report)):
             self._end(report.reason, held=report.state == "held")
             return False
         try:
@@ -182,6 +213,29 @@ class Trial:
             self._end(str(error), held=True)
             return False
         return True
+
+    def _asks(self, report: PolicyReport) -> bool:
+        """Whether it holds because it doubts itself, and somebody is there who hasn't given up."""
+        return report.state == "held" and bool(report.doubt) and self._helper is not None and not self._given_up
+
+    def _help(self, report: PolicyReport, seen_O: FloatArray) -> None:
+        """Lets the helper act until the sub-task is done, and the policy then go on."""
+        assert self._helper is not None
+        current = next(s for s in self.task.subtasks if s.name == report.subtask)
+        if self._helping and (self._helping != current.name or current.complete(seen_O)):
+            self._helping = ""
+            self.pilot.resume()
+            return
+        if not self._helping:
+            self._helping = current.name
+            self.result.helps += 1
+            self._helper.begin(current.name, self.result.seed + self.result.helps)
+        action_A = None if self.pilot.gate_stopped_for else self._helper.act()
+        if action_A is None:
+            self._given_up = True
+        else:
+            self.result.helped_steps += 1
+            self.pilot.intervene(action_A)
 
     def _hear(self, news: EpisodeNews) -> None:
         self.result.doubts += news.kind == "doubt"

@@ -12,6 +12,7 @@
       objects_delay_s: 0.08                       object states are so old, and their stamps don't tell
     actuation:
       gain: 0.5                                   factor on the servos' kp and kv; their feed-forward stays
+      arm: kitchen                                the arm that ships with the kitchen (skimo_sim.scenes.arm)
       delay_s: [0.02, 0.04]                       trajectories arrive so late, drawn from the seed for each
 
 Every key but `why` may be left out; what is not named stays as it is. Found by name, path or entry point of group
@@ -37,6 +38,8 @@ EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0
 ENCODER_MAX_RAD = 0.2
 DELAY_MAX_S = 1.0
+PANDA = "panda"
+"""The arm that a scene has where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +70,10 @@ class Sensors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actuation:
-    """What the arm makes of commands; see the module. `delay_s`: shortest and longest."""
+    """What the arm makes of commands; see the module. `arm`: one of the scene's; `delay_s`: shortest and longest."""
 
     gain: float = 1.0
+    arm: str = PANDA
     delay_s: tuple[float, float] = (0.0, 0.0)
 
 
@@ -100,6 +104,7 @@ class Condition:
             "joints": bool(self.joints),
             "bodies": bool(self.bodies),
             "actuation: gain": self.actuation.gain != 1.0,
+            "actuation: arm": self.actuation.arm != PANDA,
         }
         return tuple(name for name, wanted in parts.items() if wanted)
 
@@ -196,13 +201,14 @@ def _sensors(table: Table) -> Sensors:
 
 def _actuation(table: Table) -> Actuation:
     gain = _number(table, "gain", FACTOR_MIN, FACTOR_MAX) if "gain" in table else 1.0
+    arm = table.text("arm") if "arm" in table else PANDA
     low, high = table.vector("delay_s", 2) if "delay_s" in table else (0.0, 0.0)
     if not 0.0 <= low <= high <= DELAY_MAX_S:
         raise SpecError(
             f"{table.where}: delay_s is [{low:g}, {high:g}], must be shortest and longest, in 0 to {DELAY_MAX_S:g}"
         )
-    _refuse_others(table, ("gain", "delay_s"))
-    return Actuation(gain=gain, delay_s=(float(low), float(high)))
+    _refuse_others(table, ("gain", "arm", "delay_s"))
+    return Actuation(gain=gain, arm=arm, delay_s=(float(low), float(high)))
 
 
 def _refuse_others(table: Table, known: tuple[str, ...]) -> None:

@@ -38,6 +38,8 @@ from .scenes.physics import mujoco
 CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
 """The first of the constraints' types that are contacts; they come last."""
 TRIES = 50
+SAG_S = 1.0
+"""How long an arm whose weight nobody makes up for is given to come to rest before anybody looks."""
 SETTLE_S = 0.2
 SHOVED = 0.03
 """rad or m: what moves further while it settles stood in something else's place."""
@@ -69,20 +71,25 @@ class Twin:
     def __init__(self, arm: str = "panda", starts: Starts | None = None) -> None:
         self.domain: Domain = load_domain("kitchen")
         self.starts = self.domain.starts if starts is None else starts
-        self.scene: Scene = build_kitchen(arm)
         self.limits: RobotLimits = load_limits("panda")
+        self._hand = Hand()
+        self._follower = TrajectoryFollower(self.limits.home_q_rad)
+        self.task: Task
+        self.seed: int
+        self._sags = False
+        self._build(arm)
+        self.reset()
+
+    def _build(self, arm: str) -> None:
+        """The scene with that arm."""
+        self.scene: Scene = build_kitchen(arm)
         self.model: mujoco.MjModel = self.scene.model
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
-        self._hand = Hand()
-        self._follower = TrajectoryFollower(self.limits.home_q_rad)
         self._unit_dofs = np.eye(JOINTS, self.model.nv)
         self._start_qpos = self.scene.start_qpos
         first_link = self.model.jnt_bodyid[0]
         self._arm_bodies = self.model.body_rootid == self.model.body_rootid[first_link]
-        self.task: Task
-        self.seed: int
-        self.reset()
 
     # --- the backend ------------------------------------------------------------------------------------------------
 
@@ -144,6 +151,14 @@ class Twin:
         self._epoch_s, self._ticks, self._owed_s, self._stopped = now_s, 0, 0.0, ""
         spec = self.domain.observation
         self.begin(self.task.open_at_start(spec.joints + spec.fingers), seed)
+        if self._sags:
+            self._pass(SAG_S)
+
+    def _pass(self, time_s: float) -> None:
+        """Simulate on, by a clock that stands still."""
+        ticks = self._ticks
+        self.advance(time_s)
+        self._ticks, self._owed_s = ticks, 0.0
 
     def begin(self, asked: tuple[Subtask, ...], seed: int, attempt: int = 0) -> None:
         """Put the simulation at the start that `seed` draws, at rest; no goal that is `asked` for is done there.
@@ -171,9 +186,7 @@ class Twin:
         self.set_state(qpos)
         if self._arm_touches():
             return False
-        ticks = self._ticks
-        self.advance(SETTLE_S)
-        self._ticks, self._owed_s = ticks, 0.0
+        self._pass(SETTLE_S)
         objects = self.data.qpos[JOINTS + FINGERS :].copy()
         shoved = np.abs(objects - qpos[JOINTS + FINGERS :]).max() > SHOVED
         self.set_state(np.concatenate([qpos[: JOINTS + FINGERS], objects]))
@@ -241,12 +254,15 @@ class Twin:
         self.model.actuator_forcerange[JOINTS:] = -force, force
 
     def change(self, condition: Condition) -> None:
-        """Change the scene, the servos and the starts as a condition says, once, and start anew.
+        """Change the arm, the scene, the servos and the starts as a condition says, once, and start anew.
 
         Raises:
             SpecError: a joint or body that the scene doesn't have.
         """
         gain = condition.actuation.gain
+        if condition.actuation.arm != self.scene.arm.name:
+            self._build(condition.actuation.arm)
+            self._sags = True
         multiply(self.model, self.data, condition, gain)
         self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
         if condition.starts is not None:

@@ -125,6 +125,16 @@ def test_what_cannot_be_honoured_is_refused_by_both_in_the_same_words(
     assert launch_refuses(given, monkeypatch) == told
 
 
+def test_a_link_to_a_bundle_stays_a_link_so_that_it_can_be_followed(place: Path) -> None:
+    (place / "bundle").mkdir()
+    (place / "bundle" / "manifest.json").touch()
+    (place / "incumbent").symlink_to("bundle")
+    stack = load_stack(LAUNCH / "stack.yaml")
+    environment = child_environment(stack, 0, os.environ)
+    values = argument_values(stack, ["bundle:=~/incumbent"], environment=environment)
+    assert values["bundle"] == str(place / "incumbent")
+
+
 def test_the_command_says_it_and_ends_with_1(place: Path, ros_domain: int) -> None:
     command = [sys.executable, "-m", "skimo_core.cli", "up", "params_file:=~/none.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -214,21 +214,136 @@ def test_a_bundle_is_known_by_the_first_digits_of_its_id() -> None:
         assert client.connect(WAIT_S).bundle_id == SPEC.bundle_id
 
 
-def test_a_server_that_changed_its_bundle_is_refused_until_connect() -> None:
-    spec = [SPEC]
+CALIBRATED = Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0)
+NEXT = replace(
+    SPEC,
+    bundle_id="b" * 64,
+    skill=SkillSpec(horizon=10, dim=4, plan_length=2),
+    calibration=CALIBRATED,
+    low_O=(),
+    high_O=(),
+)
 
+
+class Swapping:
+    """A server that serves one spec until it is given another; acts in any bundle's skills."""
+
+    def __init__(self) -> None:
+        self.spec = SPEC
+        self.asked: list[str] = []
+
+    def __call__(self, request: Message) -> list[Message]:
+        self.asked.append(request.op)
+        if request.op == "hello":
+            return [protocol.hello_reply(self.spec, request.request_id)]
+        if request.op == "act":
+            named = protocol.bundle_of(request)
+            return [protocol.act_reply(np.zeros(9, np.float32), named, {}, request.request_id)]
+        query, skill = protocol.read_plan_request(request, self.spec), self.spec.skill
+        skills_PZ = np.zeros((skill.plan_length, skill.dim), np.float32)
+        plan = Plan(
+            skills_PZ=skills_PZ,
+            warm_start_PZ=skills_PZ,
+            value=0.0 if query.warm_start_PZ is None else 1.0,
+            predicted_PO=np.zeros((skill.plan_length, 30), np.float32),
+            success_probability=0.5,
+            bundle_id=self.spec.bundle_id,
+        )
+        return [protocol.plan_reply(plan, request.request_id)]
+
+
+def plan_of(client: PolicyClient, last: Plan | None = None) -> Plan:
+    warm_PZ, of = (last.warm_start_PZ, last.bundle_id) if last else (None, "")
+    return client.plan(OBSERVATION_O, goals(), seed=0, warm_start_PZ=warm_PZ, deadline_s=WAIT_S, warm_start_of=of)
+
+
+def test_a_swap_is_followed_by_one_more_question_at_the_first_plan_of_the_new_bundle() -> None:
+    server = Swapping()
+    with serving(server) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        old = plan_of(client)
+        assert (old.bundle_id, old.calibration) == (SPEC.bundle_id, None)
+        server.spec = NEXT
+        server.asked.clear()
+        new = plan_of(client, old)
+        assert server.asked == ["plan", "hello"] and client.spec == NEXT
+        assert (new.bundle_id, new.skills_PZ.shape, new.calibration) == (NEXT.bundle_id, (2, 4), CALIBRATED)
+        assert new.value == 0.0, "the other bundle's warm start was used"
+        assert plan_of(client, new).value == 1.0 and server.asked == ["plan", "hello", "plan"]
+
+
+def test_an_action_is_asked_of_the_bundle_whose_skill_it_is_by_one_question_alone() -> None:
+    server = Swapping()
+    with serving(server) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        server.spec = NEXT
+        server.asked.clear()
+        for bundle_id, dim in ((SPEC.bundle_id, 10), (NEXT.bundle_id, 4), ("", 10)):
+            assert client.act(OBSERVATION_O, np.zeros(dim, np.float32), bundle_id, deadline_s=WAIT_S).shape == (9,)
+        assert server.asked == ["act"] * 3
+
+
+def test_an_action_of_another_bundle_than_the_skill_s_is_refused() -> None:
     def answer(request: Message) -> list[Message]:
         if request.op == "hello":
-            return [protocol.hello_reply(spec[0], request.request_id)]
-        return [protocol.act_reply(OBSERVATION_O[:9], spec[0].bundle_id, {}, request.request_id)]
+            return honest(request)
+        return [protocol.act_reply(OBSERVATION_O[:9], NEXT.bundle_id, {}, request.request_id)]
 
     with serving(answer) as endpoint, PolicyClient(endpoint) as client:
         client.connect(WAIT_S)
-        spec[0] = replace(SPEC, bundle_id="b" * 64)
-        with pytest.raises(PolicyError, match="now serves bundle bbbb"):
+        with pytest.raises(PolicyError, match=r"act was answered by bundle bbbb.*wanted aaaa"):
             act(client)
-        assert client.connect(WAIT_S).bundle_id == "b" * 64
-        assert act(client).shape == (9,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (replace(NEXT, domain=Named(name="other", digest="c" * 64)), "its domain is 'other'"),
+        (replace(NEXT, robot=Named(name="other", digest="c" * 64)), "its robot is 'other'"),
+        (replace(NEXT, skill=SkillSpec(horizon=5, dim=10, plan_length=3)), "its skills last 5 steps, wanted 10"),
+        (replace(NEXT, action=replace(SPEC.action, scale_rad_s=9.0)), "scale_rad_s"),
+        (replace(NEXT, observation=replace(SPEC.observation, names=("x", *SPEC.observation.names[1:]))), r"names\[0\]"),
+    ],
+    ids=["domain", "robot", "horizon", "action", "observation"],
+)
+def test_a_swap_to_what_does_not_fit_is_refused_at_every_plan(spec: PolicySpec, words: str) -> None:
+    server = Swapping()
+    with serving(server) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        server.spec = spec
+        for _ in range(2):
+            with pytest.raises(SpecError, match=words):
+                plan_of(client)
+        server.spec = SPEC
+        assert plan_of(client).bundle_id == SPEC.bundle_id
+
+
+def test_a_client_of_one_bundle_alone_refuses_every_other() -> None:
+    server = Swapping()
+    with serving(server) as endpoint, PolicyClient(endpoint, bundle_id=SPEC.bundle_id[:8]) as client:
+        client.connect(WAIT_S)
+        server.spec = NEXT
+        for _ in range(2):
+            with pytest.raises(SpecError, match=r"serves bundle id b{64}, wanted a{8}"):
+                plan_of(client)
+        assert client.spec == SPEC and act(client).shape == (9,)
+
+
+def test_a_second_swap_during_the_first_one_s_question_costs_that_plan_alone() -> None:
+    server = Swapping()
+
+    def answer(request: Message) -> list[Message]:
+        replies = server(request)
+        if request.op == "plan":
+            server.spec = replace(NEXT, bundle_id="c" * 64)
+        return replies
+
+    with serving(answer) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        server.spec = NEXT
+        with pytest.raises(PolicyError, match=r"plan was answered by bundle bbbb.*wanted cccc"):
+            plan_of(client)
+        assert plan_of(client).bundle_id == "c" * 64
 
 
 @pytest.mark.parametrize(
@@ -239,6 +354,7 @@ def test_a_server_that_changed_its_bundle_is_refused_until_connect() -> None:
         ("busy", DeadlineError),
         ("spec", SpecError),
         ("model", PolicyError),
+        ("bundle", PolicyError),
         ("internal", PolicyError),
         ("version", WireError),
     ],

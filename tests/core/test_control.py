@@ -17,11 +17,11 @@ SPEC = SkillSpec(horizon=10, dim=10, plan_length=3)
 IDLE = np.zeros(DOMAIN.observation.size, np.float32)
 
 
-def make_plan(index: int) -> Plan:
+def make_plan(index: int, bundle_id: str = "test", calibration: Calibration | None = None) -> Plan:
     skills = np.full((3, SPEC.dim), index / 100, np.float32)
     return Plan(
         skills_PZ=skills, warm_start_PZ=skills, value=0.0, predicted_PO=np.zeros((3, 30), np.float32),
-        success_probability=0.0, bundle_id="test",
+        success_probability=0.0, bundle_id=bundle_id, calibration=calibration,
     )  # fmt: skip
 
 
@@ -32,6 +32,8 @@ class ManualPlanning:
         self.took_s = 0.0
         self.requests: list[PlanRequest] = []
         self.outcome: PlanOutcome | None = None
+        self.bundle_id = "test"
+        self.calibration: Calibration | None = None
 
     def submit(self, request: PlanRequest) -> None:
         self.requests.append(request)
@@ -45,7 +47,7 @@ class ManualPlanning:
 
     def answer(self) -> None:
         index = self.requests[-1].index
-        self.outcome = PlanOutcome(index=index, plan=make_plan(index))
+        self.outcome = PlanOutcome(index=index, plan=make_plan(index, self.bundle_id, self.calibration))
 
 
 class Acts:
@@ -53,8 +55,10 @@ class Acts:
 
     def __init__(self) -> None:
         self.late = False
+        self.asked: list[str] = []
 
-    def __call__(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
+    def __call__(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str) -> FloatArray:
+        self.asked.append(bundle_id)
         if self.late:
             raise DeadlineError("no action after 40 ms")
         return np.zeros(9, np.float32)
@@ -100,7 +104,8 @@ def test_the_next_plan_is_asked_at_step_eight_and_takes_effect_at_the_boundary(
 
 def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: ManualPlanning, acts: Acts) -> None:
     told = Calibration(bias=1.0, predicted=0.5, value=0.0, spent=-2.0, first=-1.0)
-    loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning, calibration=told)
+    planning.calibration = told
+    loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning)
     done = IDLE.copy()
     done[list(DOMAIN.subtasks["microwave"].channels)] = DOMAIN.subtasks["microwave"].goal
     found = []
@@ -119,6 +124,25 @@ def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: Man
     odds.append(odds[0])  # the next sub-task's first
     assert [plan.success_probability for plan in found] == pytest.approx([1 / (1 + np.exp(-o)) for o in odds])
     assert all(plan.predicted_success == 0.0 for plan in found)
+
+
+def test_a_skill_ends_with_the_bundle_that_planned_it_and_the_next_is_the_new_one_s(
+    loop: SkillLoop, planning: ManualPlanning, acts: Acts
+) -> None:
+    """What the old bundle's plans promised stays theirs; the new one's are calibrated as it says."""
+    first = begin(loop, planning)
+    assert planning.requests[0].warm_start_of == "" and first.new_plan is not None
+    assert first.new_plan.success_probability == 0.0
+    planning.bundle_id = "new"
+    planning.calibration = Calibration(bias=0.0, predicted=0.0, value=0.0, spent=0.0, first=0.0)
+    steps = [first, *(loop.step(IDLE) for _ in range(8))]
+    assert planning.requests[-1].warm_start_of == "test"
+    planning.answer()
+    steps += [loop.step(IDLE) for _ in range(3)]
+    assert [step.bundle_id for step in steps] == acts.asked == ["test"] * 10 + ["new"] * 2
+    assert steps[10].new_plan is not None and steps[10].new_plan.success_probability == 0.5
+    loop.resume()
+    assert loop.step(IDLE).bundle_id == "" and planning.requests[-1].warm_start_of == ""
 
 
 @pytest.mark.parametrize(
@@ -224,13 +248,22 @@ class Echo:
     spec = PolicySpec(observation=DOMAIN.observation, action=DOMAIN.action, skill=SPEC, bundle_id="test")
 
     def plan(
-        self, observation_O: FloatArray, goals: Goals, *, seed: int, warm_start_PZ: FloatArray | None, deadline_s: float
+        self,
+        observation_O: FloatArray,
+        goals: Goals,
+        *,
+        seed: int,
+        warm_start_PZ: FloatArray | None,
+        deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         if observation_O[0] < 0:
             raise DeadlineError("too late")
         return make_plan(int(observation_O[0]))
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
         return np.zeros(9, np.float32)
 
 

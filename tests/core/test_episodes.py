@@ -52,6 +52,31 @@ def test_the_message_text_is_the_interface_file() -> None:
     assert [f for f in fields if f] == [f for f in ours if f]
 
 
+def test_a_step_says_whose_skill_was_in_force_and_skills_of_two_sizes_come_back(tmp_path: Path) -> None:
+    skills = np.full((6, 4), 0.5, np.float32)
+    skills[0] = np.nan  # none yet
+    skills[1:3, 3:] = np.nan  # the first bundle's are one number shorter
+    bundle_ids = np.array(["", "a", "a", "b", "b", "b"])
+    episode = replace(an_episode(6), skills=skills, bundle_ids=bundle_ids)
+    write_episode(tmp_path / "e.mcap", episode)
+    back = read_episode(tmp_path / "e.mcap")
+    assert back.skills is not None and back.bundle_ids is not None
+    np.testing.assert_array_equal(back.skills, skills)
+    np.testing.assert_array_equal(back.bundle_ids, bundle_ids)
+    for wrong in (bundle_ids[:5], np.arange(6)):
+        with pytest.raises(EpisodeError, match="bundle_ids is"):
+            check_episode(replace(episode, bundle_ids=wrong), "here")
+
+
+def test_skills_of_two_sizes_of_one_bundle_are_refused(tmp_path: Path) -> None:
+    with EpisodeWriter(tmp_path / "e.mcap", EpisodeMeta(episode_id="e", source="policy")) as writer:
+        for size in (3, 4, 4):
+            skill_Z = np.zeros(size, np.float32)
+            writer.step(0.0, np.zeros(30, np.float32), np.zeros(9, np.float32), skill_Z=skill_Z, bundle_id="a")
+    with pytest.raises(EpisodeError, match=r"skill has rows of widths \[3, 4\]"):
+        read_episode(tmp_path / "e.mcap")
+
+
 def test_public_readers_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "e.mcap"
     episode = an_episode(3)

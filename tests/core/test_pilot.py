@@ -46,6 +46,7 @@ class FakePolicy:
         seed: int,
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         if self.failing:
             raise DeadlineError("no plan")
@@ -60,7 +61,9 @@ class FakePolicy:
             bundle_id="fake",
         )
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
         if self.failing:
             raise DeadlineError("no action")
         return self.action
@@ -577,3 +580,43 @@ def test_a_goal_beyond_what_the_policys_data_cover_is_refused_and_nothing_begins
     with pytest.raises(SpecError, match=r"microwave -2 rad is not within 0.1 of what the policy's data cover, -1 to 1"):
         world.pilot.start(episode, task, 0.0)
     assert world.pilot.state == "idle" and not world.news
+
+
+def test_a_person_acts_in_the_policys_place_while_it_holds_and_it_goes_on_from_there(world: World) -> None:
+    pilot = world.pilot
+    with pytest.raises(BackendError, match="nothing is held"):
+        pilot.intervene(world.policy.action)
+    world.start()
+    world.run(12)
+    pilot.hold("asked for help")
+    world.run(5)
+    assert pilot.state == "held" and world.speed == 0.0
+    missed, steps = pilot.report().missed_ticks, pilot.report().step
+    with pytest.raises(SpecError):
+        pilot.intervene(np.full(DOMAIN.action.size, 2.0, np.float32))
+    for _ in range(6):
+        pilot.intervene(np.full(DOMAIN.action.size, -0.3, np.float32))
+        world.run(1)
+        assert pilot.state == "held"
+    assert world.speed > 0.1
+    pilot.resume()
+    world.run(3)
+    report = pilot.report()
+    assert report.state == "running" and report.missed_ticks == missed and report.step == steps + 9
+    acted = [record for record in world.records if record.step.kind is StepKind.INTERVENE]
+    assert len(acted) == 6 and all(record.verdict is Verdict.PASS for record in acted)
+    np.testing.assert_allclose(acted[-1].applied_A[: DOMAIN.action.joints], -0.3, atol=1e-3)
+    assert [record.index for record in world.records] == list(range(len(world.records)))
+
+
+def test_a_person_whose_word_ends_waits_for_the_policy_to_be_resumed(world: World) -> None:
+    world.start()
+    world.run(12)
+    world.pilot.hold("asked for help")
+    world.run(2)
+    world.pilot.intervene(np.full(DOMAIN.action.size, 0.3, np.float32))
+    world.run(8)  # one action, then none: the arm comes to rest
+    assert world.pilot.state == "held" and world.speed == 0.0
+    stop(world)
+    with pytest.raises(BackendError, match="gate is stopped"):
+        world.pilot.intervene(world.policy.action)

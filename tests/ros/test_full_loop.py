@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rclpy.context import Context
-from ros.ros_harness import START_S, Processes, Watcher, clear_gate, wait_until
+from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.recording import read_episode
 from skimo_ros.backend import RosBackend
 from skimo_ros.nodes import Names
+from skimo_server.bundle import load_bundle
 from skimo_server.testing import make_bundle
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 REST_RAD_S = 0.02
+SKILL_STEPS = 10
 AT_REST_WITHIN_S = 0.5
 LOADED_S = 0.3
 """Allowed on top on a machine that is busy: until the kill is done and the last command has come through."""
@@ -36,6 +40,7 @@ class Stack:
     watcher: Watcher
     arm: RosBackend
     serve: Callable[[], object]
+    link: Path
     recordings: Path
 
 
@@ -49,9 +54,12 @@ def stack(
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("loop")
     domain, endpoint = load_domain(), f"ipc://{folder}/socket"
-    make_bundle(folder / "bundle", observation=domain.observation, action=domain.action)
-    command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(folder / "bundle")]
-    command += ["--endpoint", endpoint]
+    for seed, skill_dim in ((0, 10), (1, 6)):
+        make = {"observation": domain.observation, "action": domain.action, "skill_dim": skill_dim}
+        make_bundle(folder / f"bundle{seed}", seed=seed, **make)
+    link = folder / "incumbent"
+    link.symlink_to("bundle0")
+    command = [sys.executable, "-m", "skimo_core.cli", "serve", "--bundle", str(link), "--endpoint", endpoint]
 
     def serve() -> object:
         return processes.command("server", command)
@@ -59,10 +67,10 @@ def stack(
     serve()
     arm.let_go()  # from here on the policy proposes
     processes.node("recorder_node", directory=folder / "recordings")
-    processes.node("policy_node", endpoint=endpoint, noise=True)
+    processes.node("policy_node", endpoint=endpoint, bundle=link, noise=True)
     wait_until(lambda: watcher.state == "idle", "the policy node to be ready", 2 * START_S)
     assert "does not say which robot it was made for; panda's limits hold" in processes.log("policy_node")
-    yield Stack(processes, watcher, arm, serve, folder / "recordings")
+    yield Stack(processes, watcher, arm, serve, link, folder / "recordings")
     for name in ("policy_node", "recorder_node", "server"):
         if name in processes.running:
             assert processes.end(name) == 0, processes.log(name)
@@ -202,6 +210,57 @@ def test_a_cancelled_episode_and_the_next_are_both_recorded(stack: Stack) -> Non
     stack.processes.wait_for_log("recorder_node", "loop-first.mcap: ")
     episode = read_episode(stack.recordings / "loop-first.mcap")
     assert episode.steps >= 14 and episode.observations.shape[1] == 30
+
+
+def swap(stack: Stack) -> str:
+    """Let the server's link point to the other bundle, as a store does it; returns that one's id."""
+    link = stack.link
+    other = "bundle1" if link.readlink() == Path("bundle0") else "bundle0"
+    beside = link.with_name(".new")
+    beside.symlink_to(other)
+    os.replace(beside, link)
+    return load_bundle(link).manifest.bundle_id
+
+
+def fly_across_a_swap(stack: Stack, episode_id: str) -> int:
+    """Start an episode, swap, wait for a skill of the new bundle, or a hold; returns how many steps were before."""
+    watcher = stack.watcher
+    start(stack, episode_id)
+    known, new = len(watcher.steps), swap(stack)
+    stack.processes.wait_for_log("server", f"now serves bundle {new[:12]}")
+    wait_until(
+        lambda: watcher.state == "held" or sum(s.bundle_id == new for s in watcher.steps[known:]) > SKILL_STEPS,
+        "a skill of the new bundle",
+        START_S,
+        lambda: watcher.status[-1],
+    )
+    return known
+
+
+def test_a_swap_in_mid_episode_misses_no_tick_and_the_recording_says_whose_each_skill_was(stack: Stack) -> None:
+    watcher = stack.watcher
+    for attempt in range(3):  # a pause of a busy machine is not the swap's; what a swap costs would show in each
+        name, old = f"loop-swapped-{attempt}", load_bundle(stack.link).manifest.bundle_id
+        known = fly_across_a_swap(stack, name)
+        missed = [step.reason for step in watcher.steps[known:] if step.kind != "act"]
+        if not missed:
+            break
+    new = load_bundle(stack.link).manifest.bundle_id
+    assert watcher.status[-1].bundle_id == new
+    assert not missed, missed
+    assert watcher.trigger(Names.CANCEL)[0]
+    ended = wait_until(lambda: [e for e in watcher.events if e.kind == 1 and e.episode_id == name], "its end")
+    before = sum(s.kind in ("missed", "hold") for s in watcher.steps[:known] if s.episode_id == name)
+    assert ended[0].missed_ticks == before, "more were missed since"
+    stack.processes.wait_for_log("recorder_node", f"{name}.mcap: ")
+    episode = read_episode(stack.recordings / f"{name}.mcap")
+    assert episode.bundle_ids is not None and episode.meta.bundle_id == old
+    turns = [(a, b) for a, b in pairwise(episode.bundle_ids.tolist()) if a != b and a]
+    assert turns == [(old, new)]
+    begun, why, _ = watcher.start_episode("kitchen", 1, "loop-after")
+    wait_until(lambda: [e for e in watcher.events if e.episode_id == "loop-after"], why or "its start", ANSWER_S)
+    assert begun and next(e for e in watcher.events if e.episode_id == "loop-after").bundle_id == new
+    assert watcher.trigger(Names.CANCEL)[0]
 
 
 def test_ending_the_policy_node_brakes_and_ends_its_episode(stack: Stack) -> None:

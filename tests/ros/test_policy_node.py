@@ -22,6 +22,14 @@ def test_a_bundle_is_asked_for_by_id_by_name_or_by_folder(tmp_path: Path) -> Non
     assert _asked(str(tmp_path / "bundle")) == (load_bundle(tmp_path / "bundle").manifest.bundle_id, None)
 
 
+def test_a_link_pins_no_bundle_but_the_name_that_the_server_was_told(tmp_path: Path) -> None:
+    link = str(tmp_path / "incumbent")
+    (tmp_path / "incumbent").symlink_to("bundles")
+    assert _asked(link) == (None, link)
+    make_bundle(tmp_path / "bundles")
+    assert _asked(link) == (None, link)
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"bundle_id'])
 def test_a_folder_that_holds_no_bundle_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:

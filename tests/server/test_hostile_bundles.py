@@ -6,11 +6,8 @@ any): what an attacker can do who has all of this repository.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import resource
-import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.forged import forge
 
 from skimo_core.contract.errors import BundleError
 from skimo_server import cli
@@ -63,22 +61,6 @@ def edit(name: str, change: Callable[[onnx.ModelProto], None]) -> bytes:
     model = onnx.ModelProto.FromString(GRAPHS[name])
     change(model)
     return model.SerializeToString(deterministic=True)
-
-
-def forge(folder: Path, source: Path, graphs: dict[str, bytes], recorded: dict[str, np.ndarray] | None = None) -> Path:
-    """A copy of a sound bundle with other graphs and arrays, and hashes and id that fit."""
-    shutil.copytree(source, folder)
-    files = {f"{name}.onnx": data for name, data in graphs.items()}
-    if recorded is not None:
-        files["parity.npz"] = pack(recorded)
-    raw = json.loads((folder / "manifest.json").read_bytes())
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-        raw["files"][name] = hashlib.sha256(data).hexdigest()
-    raw.pop("bundle_id")
-    raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(raw))
-    return folder
 
 
 def refused_in_bounds(folder: Path) -> str:

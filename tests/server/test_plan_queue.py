@@ -21,7 +21,14 @@ QUERY = PlanQuery(observation_O=np.zeros(3, np.float32), goals=NOBODY, seed=0, w
 
 
 def job(asker: Asking, request_id: int = 1) -> PlanJob:
-    return PlanJob(asker=asker, request_id=request_id, query=QUERY, deadline_s=1.0, arrived_s=0.0)
+    return PlanJob(
+        asker=asker,
+        request_id=request_id,
+        served=None,  # type: ignore[arg-type]
+        query=QUERY,
+        deadline_s=1.0,
+        arrived_s=0.0,
+    )
 
 
 def full(standing: tuple[int, float]) -> tuple[PlanQueue, list[Asking]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import stat
@@ -19,7 +18,7 @@ import pytest
 import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.policy_server import WAIT_S, Asking, GatedModel, raw_peer, running
+from support.policy_server import COMMAND, WAIT_S, Asking, GatedModel, finish, raw_peer, running, start
 
 from skimo_core.contract.errors import DeadlineError, PolicyError, SetupError, UnreachableError
 from skimo_core.contract.policy import FloatArray, Goals
@@ -30,6 +29,7 @@ from skimo_server.door import DoorLimits
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.plan_queue import PlanJob
 from skimo_server.planner import Planner
+from skimo_server.served import Served
 from skimo_server.server import PolicyServer
 from skimo_server.session import MAX_PLAN_DEADLINE_S, Session
 
@@ -146,7 +146,7 @@ def test_a_model_that_gives_no_number_is_told_as_the_model_s(
             return (lambda *given: found(*given) * np.float32(np.nan)) if name in ("act", broken) else found
 
     model, huge_O = Diverging(), np.full(30, 3e38, np.float32)
-    session = Session(model, Planner(model, policy.config), policy.spec)  # type: ignore[arg-type]
+    session = Session(Served(model, Planner(model, policy.config), policy.spec))  # type: ignore[arg-type]
     acted = session.answer(Asking(), act_frames(huge_O, np.zeros(10, np.float32)), waiting=0)
     assert isinstance(acted, Message) and acted.code == "model" and "must be finite" in acted.text
     job = session.answer(Asking(), plan_frames(huge_O, goals, 2), waiting=0)
@@ -191,7 +191,7 @@ def test_a_plan_that_waited_past_its_deadline_is_not_made(
     policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
 ) -> None:
     now = [0.0]
-    session = Session(policy.engine, policy.planner, policy.spec, clock=lambda: now[0])
+    session = Session(Served(policy.engine, policy.planner, policy.spec), clock=lambda: now[0])
     job = session.answer(Asking(), plan_frames(observation_O, goals, 8, deadline_s=0.5), waiting=0)
     assert isinstance(job, PlanJob)
     now[0] = 0.6
@@ -209,7 +209,7 @@ def test_a_plan_under_way_at_its_deadline_answers_with_the_best_so_far(
         return now[0]
 
     planner = Planner(policy.engine, policy.config, clock=clock)
-    session = Session(policy.engine, planner, policy.spec, clock=lambda: 0.0)
+    session = Session(Served(policy.engine, planner, policy.spec), clock=lambda: 0.0)
     job = session.answer(Asking(), plan_frames(observation_O, goals, 8, deadline_s=0.1), waiting=0)
     assert isinstance(job, PlanJob)
     reply = session.plan(job)
@@ -223,7 +223,7 @@ def test_a_fault_of_our_own_is_told_without_its_inside(
         def act(self, *_: object) -> None:
             raise ZeroDivisionError("secret")
 
-    session = Session(Broken(), policy.planner, policy.spec)  # type: ignore[arg-type]
+    session = Session(Served(Broken(), policy.planner, policy.spec))  # type: ignore[arg-type]
     reply = session.answer(Asking(), act_frames(observation_O, np.zeros(10, np.float32), 3), waiting=0)
     assert isinstance(reply, Message) and (reply.code, reply.request_id) == ("internal", 3)
     assert "secret" not in reply.text and "secret" in caplog.text
@@ -232,7 +232,7 @@ def test_a_fault_of_our_own_is_told_without_its_inside(
 def test_a_patient_client_s_deadline_is_capped(
     policy: InProcessPolicy, observation_O: FloatArray, goals: Goals
 ) -> None:
-    session = Session(policy.engine, policy.planner, policy.spec)
+    session = Session(Served(policy.engine, policy.planner, policy.spec))
     job = session.answer(Asking(), plan_frames(observation_O, goals, 1, deadline_s=60.0), waiting=0)
     assert isinstance(job, PlanJob) and job.deadline_s == MAX_PLAN_DEADLINE_S
 
@@ -240,42 +240,18 @@ def test_a_patient_client_s_deadline_is_capped(
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.10", "*", "[::]", "somewhere.example"])
 @pytest.mark.parametrize("is_open", [False, True])
 def test_without_keys_no_other_machine_is_served(policy: InProcessPolicy, host: str, is_open: bool) -> None:
-    session = Session(policy.engine, policy.planner, policy.spec)
+    session = Session(Served(policy.engine, policy.planner, policy.spec))
     server = PolicyServer(session, f"tcp://{host}:0", open_to_local_users=is_open)
     with pytest.raises(SetupError, match=r"not a loopback address.*skimo keys"):
         server.bind()
 
 
 def test_a_loopback_port_without_keys_needs_its_user_s_word(policy: InProcessPolicy) -> None:
-    session = Session(policy.engine, policy.planner, policy.spec)
+    session = Session(Served(policy.engine, policy.planner, policy.spec))
     with pytest.raises(SetupError, match=r"every user of this machine.*--open-to-local-users"):
         PolicyServer(session, "tcp://127.0.0.1:0").bind()
     with PolicyServer(session, "tcp://127.0.0.1:0", open_to_local_users=True) as server:
         assert server.endpoint.startswith("tcp://127.0.0.1:") and not server.endpoint.endswith(":0")
-
-
-COMMAND = "import sys; from skimo_server.cli import serve; sys.exit(serve(sys.argv[1:]))"
-
-
-def start(bundle: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
-    """A server process and its endpoint, read from its ready line."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "--bundle", str(bundle), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
-    words = process.stdout.readline().split()
-    assert words[:3] == ["skimo", "serve:", "ready"] and words[4] == "bundle", words
-    return process, words[3]
-
-
-def finish(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
-    process.send_signal(number)
-    out, err = process.communicate(timeout=WAIT_S)
-    return process.returncode, out, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -28,6 +28,7 @@ OF_MASS = {"body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "
 OF_MASS |= {"cam_poscom0", "light_poscom0"}  # where cameras and lights are from the centre of mass
 CHANGES = {
     "doors_x3": {"jnt_stiffness", "dof_damping", "dof_frictionloss"},
+    "doors_x6": {"jnt_stiffness", "dof_damping", "dof_frictionloss"},
     "kettle_x3": OF_MASS,
     "slippery": {"geom_friction"},
     "sticky": {"geom_friction"},
@@ -252,6 +253,23 @@ def test_an_environment_is_under_a_condition() -> None:
     observation, _ = wrong.reset(seed=3)
     assert np.allclose(np.abs(observation - wrong.truth())[:7], 0.05, atol=1e-6)
     assert np.array_equal(wrong.truth(), plain.truth())
+
+
+def test_another_arm_hangs_where_its_servos_hold_it_before_anybody_looks(tmp_path: Path) -> None:
+    file = tmp_path / "sagging.yaml"
+    file.write_text("why: an arm of another make\nstarts: none\nactuation: {arm: kitchen}\n", encoding="utf-8")
+    condition = load_condition(file, DOMAIN)
+    assert condition.scene_parts == ("starts", "actuation: arm") or condition.scene_parts == ("actuation: arm",)
+    twin = actual(make_twin(DOMAIN, condition=condition))
+    assert isinstance(twin, Twin) and twin.scene.arm.name == "kitchen" and twin.now_s() == 0.0
+    before = twin.read()
+    assert np.abs(before.dq_rad_s).max() < 0.02
+    assert 0.005 < np.abs(twin.desired()[0] - before.q_rad).max() < 0.1
+    twin.advance(1.0)
+    assert np.abs(twin.read().q_rad - before.q_rad).max() < 2e-3
+    file.write_text("why: an arm of another make\nactuation: {arm: ur5}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="no arm 'ur5'"):
+        make_twin(DOMAIN, condition=load_condition(file, DOMAIN))
 
 
 def test_a_twin_without_a_scene_says_what_it_cannot_do() -> None:

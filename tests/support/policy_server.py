@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import zmq
 
@@ -17,10 +21,34 @@ from skimo_server.door import DoorLimits
 from skimo_server.engine import Engine
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.planner import Planner
+from skimo_server.served import Served
 from skimo_server.server import PolicyServer, ServerKeys
 from skimo_server.session import Session
 
 WAIT_S = 20.0
+COMMAND = "import sys; from skimo_server.cli import serve; sys.exit(serve(sys.argv[1:]))"
+
+
+def start(bundle: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """A server process and its endpoint, read from its ready line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "--bundle", str(bundle), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    words = process.stdout.readline().split()
+    assert words[:3] == ["skimo", "serve:", "ready"] and words[4] == "bundle", words
+    return process, words[3]
+
+
+def finish(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
+    """Sends a server process a signal; returns its exit code and what it said."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
 
 
 @contextmanager
@@ -33,7 +61,7 @@ def running(
     limits: DoorLimits | None = None,
 ) -> Iterator[str]:
     """A real server in a thread, on a socket of its own where no endpoint is given; gives its endpoint."""
-    session = Session(policy.engine, planner or policy.planner, policy.spec)
+    session = Session(Served(policy.engine, planner or policy.planner, policy.spec))
     with tempfile.TemporaryDirectory(prefix="skimo-") as folder:
         server = PolicyServer(session, endpoint or f"ipc://{folder}/socket", keys=keys, limits=limits)
         address = server.bind()

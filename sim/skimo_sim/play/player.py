@@ -37,7 +37,6 @@ from skimo_core.safety.gated import GatedBackend
 from ..twin import Twin
 from .disturbance import Disturbance, DisturbanceConfig
 from .geometry import HANDLES
-from .kinematics import ArmKinematics
 from .scripts import SCRIPTS, Pull, Style
 from .teleoperator import Teleoperator
 
@@ -130,9 +129,7 @@ class Player:
         lead_rad = cell.contact.lead_rad if driver else None
         self.arm = GatedBackend(self.twin, Gate(self.twin.limits, cell=cell), self._hear)
         self.commander = Commander(self.twin.limits, self.domain.action, Arm.of(self.arm), lead_rad=lead_rad)
-        base = self.twin.data.body("panda_link0")
-        kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), self.twin.limits)
-        self.teleoperator = Teleoperator(self.twin.scene, kinematics, self.domain.action)
+        self.teleoperator = Teleoperator.of(self.twin)
 
     def play(self, choose: Choose, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> Played:
         """Run scripts as they are chosen, until none is left, the time is up or patience is at an end.
@@ -222,11 +219,15 @@ def in_order(names: Iterable[str]) -> Choose:
 
 
 def freely(
-    applies: Callable[[str], bool], chance: np.random.Generator, *, favoured: Mapping[type, float] = FAVOURED
+    applies: Callable[[str], bool],
+    chance: np.random.Generator,
+    *,
+    favoured: Mapping[type, float] = FAVOURED,
+    undoing: float = UNDOING,
 ) -> str | None:
     """Any that applies: sub-tasks rather than what undoes them, and what is favoured."""
     names = [name for name in SCRIPTS if applies(name)]
-    weights = np.array([(1.0 if n in SUBTASKS else UNDOING) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
+    weights = np.array([(1.0 if n in SUBTASKS else undoing) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
     return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
 
 

@@ -19,6 +19,7 @@ from skimo_core.contract.specs import ActionSpec
 from skimo_core.contract.types import Array
 
 from ..scenes.kitchen import Scene
+from ..twin import Twin
 from .geometry import KETTLE, handles
 from .kinematics import ArmKinematics, rotation_vector
 from .scripts import OPEN, SCRIPTS, Aim, Drag, Home, Pull, Shove, Style, View, aim, posts
@@ -44,6 +45,13 @@ class Teleoperator:
         self.handles = handles(scene)
         self._kinematics = kinematics
         self._action = action
+
+    @classmethod
+    def of(cls, twin: Twin) -> Teleoperator:
+        """That of a twin's arm."""
+        base = twin.data.body(int(twin.model.body_parentid[twin.model.jnt_bodyid[0]]))
+        kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), twin.limits)
+        return cls(twin.scene, kinematics, twin.domain.action)
 
     def view(self, q_rad: Array, finger_m: Array, objects: Array) -> View:
         """What is seen at joint angles [7], finger positions [2] and object values [21]."""

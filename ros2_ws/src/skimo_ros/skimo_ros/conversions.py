@@ -519,6 +519,7 @@ def to_episode_step(record: StepRecord, episode_id: str) -> EpisodeStep:
         step_in_skill=step.step_in_skill,
         reward=float(step.reward),
         verdict=int(record.verdict),
+        bundle_id=step.bundle_id,
     )
     message.header.stamp = to_time(record.due_s)
     message.observation = _floats(record.observation_O)

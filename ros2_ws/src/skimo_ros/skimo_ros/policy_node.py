@@ -3,6 +3,8 @@
 Promises
   - configure says hello to the server and refuses one whose bundle has other channels, units, scale or rate; activate
     accepts episodes; deactivate brakes and ends the episode. With `autostart` it does the first two by itself.
+  - A server that swaps bundles in mid-episode is followed from the next plan on, unless `bundle` names one by its
+    id or folder; the skill under way ends with the bundle that planned it.
   - It commands nothing itself: proposals go to the gate, and what the gate lets through is where it goes on from.
   - Whatever fails (server, states, gate), it sends nothing more: the trajectory sent last ends at rest. Two missed
     ticks in a row hold it until policy/resume or policy/cancel, and no new episode begins before; skimo/plan_status
@@ -31,7 +33,7 @@ from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
-from skimo_core.contract.errors import PolicyError, SetupError, SkimoError, SpecError
+from skimo_core.contract.errors import SetupError, SkimoError, SpecError
 from skimo_core.contract.types import JointCommand
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.pilot import Arm, Audience, Pilot
@@ -56,7 +58,7 @@ PARAMETERS = (
     *SETUP,
     CELL,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server; local: that of this node's namespace"),
-    Parameter("bundle", "", "what the server must serve: a bundle's folder, its id, or its name; empty: any that fits"),
+    Parameter("bundle", "", "what the server must serve: a bundle's folder, id or name, or a link to one; empty: any"),
     Parameter("task", "", "task of an episode whose start names none; empty: the domain's first"),
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
@@ -204,13 +206,9 @@ class PolicyNode(LifecycleNode):
             served_as=served_as,
         )
 
-    def _expect_the_same_server(self) -> None:
-        """Raises SkimoError if the server does not answer, or serves another bundle than at configure."""
-        before = self._policy_clients[0].spec.bundle_id
-        with self._make_client() as probe:
-            now = probe.connect(self._values["hello_timeout_s"]).bundle_id
-        if now != before:
-            raise PolicyError(f"the server now serves bundle {now[:12]}, not {before[:12]}; configure the node anew")
+    def _bundle_now(self) -> str:
+        """Which bundle the server serves; raises SkimoError if it does not answer, or serves one that won't do here."""
+        return self._policy_clients[0].look_again(self._values["hello_timeout_s"]).bundle_id
 
     def _disconnect(self) -> None:
         self._pilot = None
@@ -383,14 +381,14 @@ class PolicyNode(LifecycleNode):
             task = self._domain.task(task_name)
         except SkimoError as error:
             return convert.answer_start(response, False, str(error), "")
-        episode = Episode(
-            episode_id=episode_id or self._draw_id(seed),
-            task=task_name,
-            subtasks=tuple(s.name for s in task.subtasks),
-            seed=seed,
-            bundle_id=self._policy_clients[0].spec.bundle_id,
-        )
         try:
+            episode = Episode(
+                episode_id=episode_id or self._draw_id(seed),
+                task=task_name,
+                subtasks=tuple(s.name for s in task.subtasks),
+                seed=seed,
+                bundle_id=self._bundle_now(),
+            )
             self._listen()
             self._pilot.start(episode, task, now_s(self))
         except SkimoError as error:
@@ -410,7 +408,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is None or self._pilot.state != "held":
             return convert.answer_trigger(response, True, "nothing was held")
         try:
-            self._expect_the_same_server()
+            self._bundle_now()
             self._listen()
             self._pilot.resume()
         except SkimoError as error:
@@ -440,12 +438,16 @@ class PolicyNode(LifecycleNode):
 def _asked(bundle: str) -> tuple[str | None, str | None]:
     """The id, or else the name, that a server must tell for it to serve this bundle; neither for any.
 
+    A link pins no id: it is followed, by the name that the server was told.
+
     Raises:
         SpecError: a folder without a manifest that names an id.
     """
     manifest = Path(bundle).expanduser() / "manifest.json"
     if not bundle:
         return None, None
+    if manifest.parent.is_symlink():
+        return None, bundle
     if not manifest.parent.is_dir():
         return (bundle, None) if BUNDLE_ID.fullmatch(bundle) else (None, bundle)
     try:

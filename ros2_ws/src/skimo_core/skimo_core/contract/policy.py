@@ -3,6 +3,9 @@
 Implemented by the client of a policy server (`client.PolicyClient`) and, in one process, by the server's own engine.
 Both calls are stateless: everything a plan depends on (observation, goals, seed, warm start) is in its arguments, so
 that the same arguments give the same plan, and a restarted server needs nothing from the past.
+
+A policy may change its bundle between two plans. A skill means something to the bundle that planned it alone: a plan
+says whose it is, an action is asked of the bundle whose skill it is, and a warm start of another bundle is left unused.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class Plan:
         predicted_PO: observation predicted after each skill.
         success_probability: probability that the first open sub-task is complete at the plan's end.
         predicted_success: the same as the model alone has it, where that is calibrated; NaN where it isn't.
-        bundle_id: which bundle made it.
+        bundle_id: which bundle made it, and acts in its skills.
+        calibration: that bundle's, of the success probability; None: it stands as the model has it.
         timings_ms: milliseconds per stage.
     """
 
@@ -67,6 +71,7 @@ class Plan:
     predicted_PO: FloatArray
     success_probability: float
     bundle_id: str
+    calibration: Calibration | None = None
     predicted_success: float = math.nan
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -150,6 +155,20 @@ class PolicySpec:
             return f"domain is {self.domain}, wanted {domain}"
         return ""
 
+    def unfit_instead_of(self, other: PolicySpec) -> str:
+        """Why it can't take another's place in mid-episode: the first difference; empty if it can.
+
+        Skills of another size, other plans' lengths, ranges and calibration are fine.
+        """
+        if unfit := self.unfit_for(other.observation, other.action):
+            return unfit
+        for name, its, wanted in (("domain", self.domain, other.domain), ("robot", self.robot, other.robot)):
+            if its.digest != wanted.digest:
+                return f"{name} is {its}, wanted {wanted}"
+        if self.skill.horizon != other.skill.horizon:
+            return f"skills last {self.skill.horizon} steps, wanted {other.skill.horizon}"
+        return ""
+
 
 class SkillPolicy(Protocol):
     """A skill planner and a skill policy."""
@@ -165,8 +184,12 @@ class SkillPolicy(Protocol):
         seed: int,
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         """Plan from an observation [O].
+
+        Args:
+            warm_start_of: id of the bundle whose plan gave the warm start; empty: the one that plans.
 
         Raises:
             DeadlineError, UnreachableError: no answer within `deadline_s`.
@@ -174,8 +197,17 @@ class SkillPolicy(Protocol):
         """
         ...
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
-        """The skill policy's action [A] in [-1, 1] for an observation [O] under a skill [Z]; raises as `plan`."""
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
+        """The skill policy's action [A] in [-1, 1] for an observation [O] under a skill [Z].
+
+        Args:
+            bundle_id: whose plan the skill is of; empty: of the bundle in `spec`.
+
+        Raises:
+            PolicyError: that bundle is not there, or not any more. The rest as `plan`.
+        """
         ...
 
 

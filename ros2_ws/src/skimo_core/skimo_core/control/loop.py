@@ -8,9 +8,11 @@ end. The same object drives in-process runs and the ROS policy node, so that bot
   late plan         the current skill goes on for at most one more H, then the arm holds until a plan comes
   late action       the step is missed; the trajectory sent before ends at rest by itself
   two in a row      the loop holds until an operator resumes it, and says why
+  another bundle    its first plan takes effect at a boundary; the skill under way ends with the bundle that planned it
 
 An operator may take as long as it takes: steps spent held have numbers like all others and count as missed, but use
-up nothing of the task's step limit.
+up nothing of the task's step limit. Nor do those in which a person acts in the policy's place (`intervene`), which are
+no misses either.
 
 Task progress comes from observations alone. Time does not appear here: the caller keeps the rate.
 """
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract.errors import SkimoError
-from ..contract.policy import Calibration, FloatArray, Plan
+from ..contract.policy import FloatArray, Plan
 from ..contract.specs import SkillSpec
 from ..domain.tasks import Progress, Task
 from .planning import PlanOutcome, PlanRequest, PlanSource
@@ -34,8 +36,9 @@ LEAD_S = 0.16
 LEAD_MARGIN = 1.3
 """Plans that now and then took so long are asked this much earlier: the next may take a little longer still."""
 
-Act = Callable[[FloatArray, FloatArray], FloatArray]
-"""Maps an observation [O] and a skill [Z] to an action [A]; raises PolicyError when late."""
+Act = Callable[[FloatArray, FloatArray, str], FloatArray]
+"""Maps an observation [O], a skill [Z] and the id of the bundle whose skill it is to an action [A]; raises PolicyError
+when late."""
 
 
 class StepKind(enum.Enum):
@@ -49,6 +52,8 @@ class StepKind(enum.Enum):
     """Send nothing; the last trajectory ends at rest by itself."""
     HOLD = "hold"
     """Keep the arm at rest."""
+    INTERVENE = "intervene"
+    """Send the action, a person's in the policy's place."""
     DONE = "done"
     """The episode is over; keep the arm at rest."""
 
@@ -59,8 +64,9 @@ class Step:
 
     Attributes:
         kind: what to do.
-        action_A: the action if `kind` is ACT.
+        action_A: the action if `kind` is ACT or INTERVENE.
         skill_Z: the skill that runs, if any.
+        bundle_id: whose skill that is; empty where none runs.
         step_in_skill: how many steps it has run before this one.
         reward: sub-tasks completed by this observation.
         reason: why nothing is sent, if so.
@@ -70,6 +76,7 @@ class Step:
     kind: StepKind
     action_A: FloatArray | None = None
     skill_Z: FloatArray | None = None
+    bundle_id: str = ""
     step_in_skill: int = 0
     reward: int = 0
     reason: str = ""
@@ -97,7 +104,6 @@ class SkillLoop:
         planning: where plans come from.
         misses_to_hold: consecutive missed actions after which the loop holds until resumed.
         period_s: of the control steps.
-        calibration: of the plans' success probability.
     """
 
     def __init__(
@@ -109,7 +115,6 @@ class SkillLoop:
         *,
         misses_to_hold: int = 2,
         period_s: float = 0.08,
-        calibration: Calibration | None = None,
     ) -> None:
         self.task = task
         self._spec = spec
@@ -117,7 +122,6 @@ class SkillLoop:
         self._planning = planning
         self._misses_to_hold = misses_to_hold
         self._period_s = period_s
-        self._calibration = calibration
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -130,6 +134,7 @@ class SkillLoop:
         self._spent = 0
         self._pending = False
         self._skill: FloatArray | None = None
+        self._bundle_id = ""
         self._warm_start: FloatArray | None = None
         self._next: Plan | None = None
         self._step_in_skill = 0
@@ -157,6 +162,7 @@ class SkillLoop:
         """An operator's reset: plan anew from the next observation and go on with the same episode."""
         self._held_for, self._misses = "", 0
         self._skill = self._next = self._warm_start = None
+        self._bundle_id = ""
         self._spent = 0
         self._pending = False
         self._planning.clear()
@@ -191,13 +197,22 @@ class SkillLoop:
             return self._wait(0)
         return self._note_miss(reason, 0)
 
+    def intervene(self, observation_O: FloatArray, action_A: FloatArray) -> Step:
+        """A control period of a held loop in which a person acts, with the newest observation [O]."""
+        reward = self.progress.update(observation_O)
+        if self._over():
+            return Step(kind=StepKind.DONE, reward=reward)
+        self.counts.steps += 1
+        self.counts.held += 1
+        return Step(kind=StepKind.INTERVENE, action_A=action_A, reward=reward)
+
     def _over(self) -> bool:
         return self.progress.finished or self.counts.steps - self.counts.held >= self.task.step_limit
 
     def _send(self, observation_O: FloatArray, reward: int, new_plan: Plan | None) -> Step:
         assert self._skill is not None
         try:
-            action = self._act(observation_O, self._skill)
+            action = self._act(observation_O, self._skill, self._bundle_id)
         except SkimoError as error:
             return self._note_miss(str(error), reward)
         self._misses = 0
@@ -205,6 +220,7 @@ class SkillLoop:
             kind=StepKind.ACT,
             action_A=action,
             skill_Z=self._skill,
+            bundle_id=self._bundle_id,
             step_in_skill=self._step_in_skill,
             reward=reward,
             new_plan=new_plan,
@@ -239,7 +255,14 @@ class SkillLoop:
     def _missed(self, kind: StepKind, reason: str, reward: int) -> Step:
         self.counts.steps += 1
         self.counts.missed += 1
-        return Step(kind=kind, skill_Z=self._skill, step_in_skill=self._step_in_skill, reward=reward, reason=reason)
+        return Step(
+            kind=kind,
+            skill_Z=self._skill,
+            bundle_id=self._bundle_id,
+            step_in_skill=self._step_in_skill,
+            reward=reward,
+            reason=reason,
+        )
 
     def _ask(self, observation_O: FloatArray) -> None:
         if self._pending:
@@ -252,6 +275,7 @@ class SkillLoop:
             goals=self.task.goals(self.progress.done, len(observation_O)),
             seed=seed,
             warm_start_PZ=self._warm_start,
+            warm_start_of=self._bundle_id,
         )
         self._index += 1
         self._planning.submit(request)
@@ -276,7 +300,8 @@ class SkillLoop:
         if not at_end or self._next is None:
             return None
         plan, self._next, self._late = self._next, None, False
-        self._skill, self._warm_start, self._step_in_skill = plan.skills_PZ[0], plan.warm_start_PZ, 0
+        self._skill, self._bundle_id, self._step_in_skill = plan.skills_PZ[0], plan.bundle_id, 0
+        self._warm_start = plan.warm_start_PZ
         self.counts.plans += 1
         self._spent += 1
-        return plan if self._calibration is None else self._calibration(plan, self._spent - 1)
+        return plan if plan.calibration is None else plan.calibration(plan, self._spent - 1)

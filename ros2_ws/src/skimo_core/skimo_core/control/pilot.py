@@ -120,7 +120,6 @@ class Pilot:
             self._act,
             planning,
             period_s=self._period_s,
-            calibration=policy.spec.calibration,
         )
         self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)
@@ -133,6 +132,8 @@ class Pilot:
         self._late_before = 0
         self._last: StepRecord | None = None
         self._seen_O: FloatArray = np.zeros(domain.observation.size, np.float32)
+        self._intervention: FloatArray | None = None
+        self._intervened = False
 
     # --- what an operator or a caller asks --------------------------------------------------------------------------
 
@@ -157,6 +158,7 @@ class Pilot:
         self.timings = Timings()
         self._doubt.clear()
         self._plan, self._last = None, None
+        self._intervention, self._intervened = None, False
         self._plan_late, self._late_before = False, 0
 
     def hold(self, reason: str) -> None:
@@ -173,11 +175,26 @@ class Pilot:
         if self.state != "held":
             return
         self._refuse_if_stopped()
-        self._commander.take_where_it_is()
+        if not self._intervened:  # who acted in the policy's place led the arm by the same path
+            self._commander.take_where_it_is()
+        self._intervened = False
         self._commander.forget_silence()
         self._doubt.clear()
         self._loop.resume()
         self._reason, self.state = "", "running"
+
+    def intervene(self, action_A: FloatArray) -> None:
+        """A person's action [A] for the next tick, in place of the policy that is held.
+
+        Raises:
+            BackendError: nothing is held, or the gate is stopped.
+            SpecError: no such action.
+        """
+        if self.state != "held":
+            raise BackendError("nothing is held: hold the policy first (`skimo hold`), then act in its place")
+        self._refuse_if_stopped()
+        self._domain.action.check(action_A)
+        self._intervention, self._intervened = action_A, True
 
     def cancel(self, reason: str) -> None:
         """End the episode and brake now."""
@@ -272,7 +289,7 @@ class Pilot:
             late_plans=loop.counts.late_plans,
             late=self._plan_late,
             doubt=self._doubt.words,
-            bundle_id=self._policy.spec.bundle_id,
+            bundle_id=plan.bundle_id if plan else self._policy.spec.bundle_id,
             skill_Z=plan.skills_PZ[0] if plan else None,
             value=plan.value if plan else float("nan"),
             success_probability=plan.success_probability if plan else float("nan"),
@@ -349,16 +366,17 @@ class Pilot:
             return error
 
     def _decide(self, seen: FloatArray | SkimoError) -> Step:
+        action_A, self._intervention = self._intervention, None
         if isinstance(seen, SkimoError):
             return self._loop.miss(str(seen))
         self._seen_O = seen
         done = self._loop.progress.done
-        step = self._loop.step(seen)
+        step = self._loop.step(seen) if action_A is None else self._loop.intervene(seen, action_A)
         for k in range(done, self._loop.progress.done):
             self._tell("subtask", subtask=self._loop.task.subtasks[k].name, success=True, subtasks_done=k + 1)
         return step
 
-    def _act(self, observation_O: FloatArray, skill_Z: FloatArray) -> FloatArray:
+    def _act(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str) -> FloatArray:
         """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
         asked_s = self._arm.clock()
         deadline_s = act_deadline_s(self._period_s)
@@ -367,7 +385,7 @@ class Pilot:
             raise DeadlineError(
                 f"the tick began {1e3 * (asked_s - self._due_s):.0f} ms late; is the machine overloaded?"
             )
-        action_A = self._policy.act(observation_O, skill_Z, deadline_s=left_s)
+        action_A = self._policy.act(observation_O, skill_Z, bundle_id, deadline_s=left_s)
         now_s = self._arm.clock()
         self.timings.act_ms = 1e3 * (now_s - asked_s)
         self.timings.worst_act_ms = max(self.timings.worst_act_ms, self.timings.act_ms)
@@ -385,7 +403,7 @@ class Pilot:
 
     def _execute(self, step: Step) -> None:
         """Send the action if there is one."""
-        if step.kind is not StepKind.ACT or step.action_A is None:
+        if step.action_A is None:
             return
         self._commander.send(step.action_A, self._due_s)
         late_ms = 1e3 * (self._arm.clock() - self._due_s)
@@ -431,7 +449,7 @@ class Pilot:
         if self._last is not None and self.episode is not None:
             last, step, verdict = self._last, self._last.step, fate.verdict
             applied_A = None if step.kind is StepKind.DONE else self._commander.applied(last.due_s)
-            if step.kind is StepKind.ACT and not fate.passed_on:
+            if step.action_A is not None and not fate.passed_on:
                 verdict = max(verdict, Verdict.HOLD)
                 step = replace(step, reason=step.reason or "the gate did not pass this command on")
             record = replace(last, step=step, applied_A=applied_A, verdict=verdict)
@@ -472,6 +490,7 @@ _STATES = {
     StepKind.ACT: "running",
     StepKind.MISSED: "missed",
     StepKind.HOLD: "running",
+    StepKind.INTERVENE: "held",
     StepKind.DONE: "done",
 }
 """HOLD without `held_for` is the wait for a late plan; it ends by itself."""

@@ -21,13 +21,14 @@ NEWEST = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """One question to the planner; `index` counts the plans of an episode."""
+    """One question to the planner; `index` counts the plans of an episode, `warm_start_of` is a bundle's id."""
 
     index: int
     observation_O: FloatArray
     goals: Goals
     seed: int
     warm_start_PZ: FloatArray | None
+    warm_start_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ def answer(policy: SkillPolicy, request: PlanRequest, deadline_s: float) -> Plan
             seed=request.seed,
             warm_start_PZ=request.warm_start_PZ,
             deadline_s=deadline_s,
+            warm_start_of=request.warm_start_of,
         )
     except SkimoError as error:
         return PlanOutcome(index=request.index, error=error)

@@ -26,6 +26,7 @@ MAY_HOLD = {
     "skill": "float32[]",
     "reward": "float32",
     "verdict": "uint8",
+    "bundle_id": "string",
 }
 DEFINITION_BYTES = 64 * 1024
 DECODE_ERRORS = (McapError, ValueError, IndexError, struct.error, OverflowError)

@@ -21,6 +21,7 @@ float32[] skill
 uint32 step_in_skill
 float32 reward
 uint8 verdict
+string bundle_id
 {SEPARATOR}
 MSG: std_msgs/Header
 builtin_interfaces/Time stamp

@@ -38,7 +38,7 @@ class EpisodeMeta:
         domain, robot, cell: names of what it was made in, as far as known, each with its digest.
         rate_hz: control steps per second.
         seed: of the run, where it had one.
-        bundle_id: of the policy, where one acted.
+        bundle_id: of the policy at the start, where one acted.
         success: whether the task was completed, where known; of a recorder's file it is in the outcome at its end.
         channels: names of the observation's channels.
         start_q_rad: [7] commanded joint positions at the start, where known.
@@ -128,10 +128,12 @@ class Episode:
         actions: [T, A], executed.
         meta: where it comes from.
         actions_proposed: [T, A], what was asked for before the gate; a row of NaN where nothing was.
-        skills: [T, Z], the skill in force; a row of NaN where none was.
+        skills: [T, Z], the skill in force; a row of NaN where none was. Where bundles with skills of several sizes took
+            turns, Z is the largest, and what a row lacks is NaN.
         rewards: [T+1], sub-tasks completed by that observation.
         kinds: [T+1] of KINDS, what was decided for the step.
         verdicts: [T+1], uint8, the gate's, a constant of skimo_msgs/GateEvent.
+        bundle_ids: [T], whose skill was in force; empty where none was.
         first_step: the episode's control step that row 0 is.
         lost: spans of control steps (first, last) that its recording should hold and does not; only what was salvaged
             has any, and is then the longest run between them.
@@ -146,6 +148,7 @@ class Episode:
     rewards: FloatArray | None = None
     kinds: npt.NDArray[np.str_] | None = None
     verdicts: npt.NDArray[np.uint8] | None = None
+    bundle_ids: npt.NDArray[np.str_] | None = None
     first_step: int = 0
     lost: tuple[tuple[int, int], ...] = ()
     damage: str = ""
@@ -202,11 +205,16 @@ def _check_optional(episode: Episode, name: str) -> None:
         if array is None:
             continue
         if array.ndim == 2 and array.dtype == np.float32:  # rows of NaN say that there was nothing
-            array = np.where(np.isnan(array).all(1, keepdims=True), np.float32(0), array)
+            nothing = np.isnan(array)
+            nothing = nothing if spec.name == "skills" else nothing.all(1, keepdims=True)
+            array = np.where(nothing, np.float32(0), array)
         try:
             spec.check(array)
         except SpecError as error:
             raise EpisodeError(f"{name}: {error}") from None
+    bundle_ids = episode.bundle_ids
+    if bundle_ids is not None and (bundle_ids.shape != (steps,) or bundle_ids.dtype.kind != "U"):
+        raise EpisodeError(f"{name}: bundle_ids is {bundle_ids.dtype} {bundle_ids.shape}, must be texts ({steps},)")
     kinds = episode.kinds
     if kinds is not None and (kinds.shape != (steps + 1,) or not set(kinds.tolist()) <= set(KINDS)):
         found = ", ".join(sorted(map(str, set(kinds.ravel().tolist()))))

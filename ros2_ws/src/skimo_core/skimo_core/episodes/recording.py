@@ -6,8 +6,8 @@ record "skimo.episode" (JSON and its checksum). Chunks are small and flushed, so
 last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on request:
 nothing is lost in silence. Files are for their owner alone.
 
-What a writer doesn't know of a step stands there as nothing: proposed action and skill empty, kind empty (the verdict
-then says nothing either), reward NaN. A reader gives None where that is so at every step.
+What a writer doesn't know of a step stands there as nothing: proposed action, skill and its bundle empty, kind empty
+(the verdict then says nothing either), reward NaN. A reader gives None where that is so at every step.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class EpisodeWriter:
         verdict: int = 0,
         kind: str = "",
         reason: str = "",
+        bundle_id: str = "",
     ) -> None:
         """Append a step; the last one of an episode has no action and holds the final observation.
 
@@ -92,6 +93,7 @@ class EpisodeWriter:
             "step_in_skill": step_in_skill,
             "reward": float(reward),
             "verdict": verdict,
+            "bundle_id": bundle_id,
         }
         self._writer.write_message(TOPIC, self._schema, message, log_time=stamp_ns, sequence=self._step)
         self._file.flush()  # a finished chunk reaches the file at once
@@ -127,6 +129,7 @@ def write_episode(path: Path, episode: Episode) -> None:
                 reward=math.nan if episode.rewards is None else float(episode.rewards[t]),
                 verdict=0 if episode.verdicts is None else int(episode.verdicts[t]),
                 kind="" if episode.kinds is None else str(episode.kinds[t]),
+                bundle_id="" if last or episode.bundle_ids is None else str(episode.bundle_ids[t]),
             )
 
 
@@ -271,15 +274,17 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> E
     kinds = _values(run, "kind")
     known = kinds is not None and any(kinds)
     rewards = np.array(_values(run, "reward") or [math.nan], np.float32)
+    bundle_ids = _values(run[:-1], "bundle_id")
     return Episode(
         observations=np.array(observations, np.float32),
         actions=np.array(actions, np.float32),
         meta=meta,
         actions_proposed=_vectors(run[:-1], "action_proposed", name),
-        skills=_vectors(run[:-1], "skill", name),
+        skills=_vectors(run[:-1], "skill", name, swapped=bundle_ids is not None and len({*bundle_ids, ""}) > 2),
         rewards=None if np.isnan(rewards).all() else rewards,
         kinds=np.array(kinds) if known else None,
         verdicts=np.array(_values(run, "verdict"), np.uint8) if known and hasattr(run[0], "verdict") else None,
+        bundle_ids=np.array(bundle_ids) if bundle_ids is not None and any(bundle_ids) else None,
         first_step=run[0].step,
         lost=lost,
         damage=stream.damage,
@@ -291,16 +296,22 @@ def _values(rows: Sequence[Any], field: str) -> list[Any] | None:
     return [getattr(row, field) for row in rows] if hasattr(rows[0], field) else None
 
 
-def _vectors(rows: Sequence[Any], field: str, name: str) -> FloatArray | None:
-    """A field of every step as a matrix, a row of NaN where it is empty; None if it always is, or is not defined."""
+def _vectors(rows: Sequence[Any], field: str, name: str, *, swapped: bool = False) -> FloatArray | None:
+    """A field of every step as a matrix, NaN where it is empty; None if it always is, or is not defined.
+
+    Args:
+        swapped: bundles took turns, whose skills may differ in size: what a row lacks is NaN.
+    """
     values = _values(rows, field) or []
     widths = {len(value) for value in values} - {0}
     if not widths:
         return None
-    if len(widths) != 1:
+    if len(widths) != 1 and not swapped:
         raise EpisodeError(f"{name}: field {field} has rows of widths {sorted(widths)}")
-    nothing = [math.nan] * widths.pop()
-    return np.array([value if len(value) else nothing for value in values], np.float32)
+    found = np.full((len(values), max(widths)), math.nan, np.float32)
+    for row, value in zip(found, values):
+        row[: len(value)] = value
+    return found
 
 
 def _runs(rows: Sequence[Any]) -> list[list[Any]]:
@@ -324,8 +335,8 @@ def _between(runs: Sequence[list[Any]], due: int) -> tuple[tuple[int, int], ...]
 
 
 def _row(array_TX: FloatArray | None, t: int) -> FloatArray | None:
-    """Row t; None where there is no array, or a row of NaN."""
-    return None if array_TX is None or np.isnan(array_TX[t]).all() else array_TX[t]
+    """Row t without what it lacks; None where there is no array, or a row of NaN."""
+    return None if array_TX is None or np.isnan(array_TX[t]).all() else array_TX[t][~np.isnan(array_TX[t])]
 
 
 def _numbers(array: FloatArray | None) -> list[float]:

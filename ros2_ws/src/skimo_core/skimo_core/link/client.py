@@ -5,8 +5,11 @@ Promises
   - After any failure the socket is thrown away and rebuilt at the next call, since a DEALER does not always come back
     by itself (libzmq's "lazy pirate" pattern); an answer to an older request is never taken for a newer one's.
   - `connect` refuses a server of another protocol version, or whose bundle is another than asked for or has other
-    channels, units, scale or rate than the caller's; a server that comes back with another bundle is refused until
-    `connect` is called again.
+    channels, units, scale or rate than the caller's.
+  - A server that swaps to another bundle is followed: at the first plan of the new one the client asks what it is,
+    within the plan's deadline, and takes it if it may stand in for the one before (`PolicySpec.unfit_instead_of`) and
+    is the one asked for. If not, that plan and every later one is refused with SpecError.
+  - An action is taken from the bundle whose skill it is and from no other; that costs no second question.
   - Whatever a server sends becomes an answer that fits its spec, or one of the errors of `errors.py`.
   - Over TCP, a machine that has keys (`keys.py`) speaks to the server that it trusts and to no other; a server that
     refuses its key is an UnreachableError that says so.
@@ -34,6 +37,8 @@ from .wire import Message
 DEFAULT_ENDPOINT = LOCAL
 HELLO_TIMEOUT_S = 2.0
 MIN_BUNDLE_ID = 8
+LEAST_DEADLINE_S = 1e-3
+"""What is left at least for a second question when an answer came at the last moment."""
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 LATE_CODES = frozenset({"deadline", "superseded", "busy"})
 HANDSHAKE_FAILED = (
@@ -90,6 +95,26 @@ class PolicyClient:
             SpecError: its bundle is not the one, or not of the kind, that this client wants.
         """
         self._spec = None
+        self._spec = self._hello(deadline_s)
+        return self._spec
+
+    def look_again(self, deadline_s: float = HELLO_TIMEOUT_S) -> PolicySpec:
+        """Asks a connected server what it serves by now, which may be another bundle that fits.
+
+        Raises:
+            SpecError: its bundle is not the one asked for, or can't take the place of the one before, which stays in
+                `spec`. The rest as `connect`.
+        """
+        before, now = self.spec, self._hello(deadline_s)
+        if unfit := now.unfit_instead_of(before):
+            raise SpecError(
+                f"server {self._endpoint} now serves bundle {now.bundle_id[:12]} instead of {before.bundle_id[:12]}, "
+                f"but its {unfit}; serve one made for this robot and scene"
+            )
+        self._spec = now
+        return now
+
+    def _hello(self, deadline_s: float) -> PolicySpec:
         wanted = self._bundle_id
         if wanted is not None and len(wanted) < MIN_BUNDLE_ID:
             raise SpecError(f"bundle id {wanted!r}: give at least {MIN_BUNDLE_ID} of its leading digits")
@@ -107,12 +132,11 @@ class PolicyClient:
             )
         if unfit := spec.unfit_for(self._observation, self._action, self._domain):
             raise SpecError(f"server {self._endpoint}: its bundle's {unfit}; serve one made for this robot and scene")
-        self._spec = spec
         return spec
 
     @property
     def spec(self) -> PolicySpec:
-        """What the server said at `connect`.
+        """What the server said at `connect`, or when it was last asked again.
 
         Raises:
             PolicyError: not connected.
@@ -129,19 +153,31 @@ class PolicyClient:
         seed: int,
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
+        warm_start_of: str = "",
     ) -> Plan:
         """See `SkillPolicy.plan`."""
-        spec = self.spec
-        query = protocol.PlanQuery(observation_O=observation_O, goals=goals, seed=seed, warm_start_PZ=warm_start_PZ)
+        spec, end_s = self.spec, self._clock() + deadline_s
+        query = protocol.PlanQuery(
+            observation_O=observation_O,
+            goals=goals,
+            seed=seed,
+            warm_start_PZ=warm_start_PZ,
+            warm_start_of=warm_start_of or spec.bundle_id,
+        )
         reply = self._ask(protocol.plan_request(query, self._next_id(), deadline_s))
-        self._check_bundle(reply, spec)
+        if reply.fields.get("bundle") != spec.bundle_id:
+            spec = self.look_again(max(end_s - self._clock(), LEAST_DEADLINE_S))
+        self._check_bundle(reply, spec.bundle_id)
         return protocol.read_plan_reply(reply, spec)
 
-    def act(self, observation_O: FloatArray, skill_Z: FloatArray, *, deadline_s: float) -> FloatArray:
+    def act(
+        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
+    ) -> FloatArray:
         """See `SkillPolicy.act`."""
         spec = self.spec
-        reply = self._ask(protocol.act_request(observation_O, skill_Z, self._next_id(), deadline_s))
-        self._check_bundle(reply, spec)
+        wanted = bundle_id or spec.bundle_id
+        reply = self._ask(protocol.act_request(observation_O, skill_Z, self._next_id(), deadline_s, wanted))
+        self._check_bundle(reply, wanted)
         return protocol.read_act_reply(reply, spec)
 
     def health(self, deadline_s: float = HELLO_TIMEOUT_S) -> dict[str, wire.Scalar]:
@@ -183,7 +219,7 @@ class PolicyClient:
             raise DeadlineError(told)
         if reply.code == "spec":
             raise SpecError(told)
-        if reply.code in ("model", "internal"):
+        if reply.code in ("model", "internal", "bundle"):
             raise PolicyError(told)
         raise WireError(reply.code, told)
 
@@ -252,12 +288,11 @@ class PolicyClient:
     def _left_ms(self, end_s: float) -> int:
         return max(0, round(1e3 * (end_s - self._clock())))
 
-    def _check_bundle(self, reply: Message, spec: PolicySpec) -> None:
-        now = reply.fields.get("bundle")
-        if now != spec.bundle_id:
+    def _check_bundle(self, reply: Message, wanted: str) -> None:
+        if (found := reply.fields.get("bundle")) != wanted:
             raise PolicyError(
-                f"policy server {self._endpoint}: now serves bundle {str(now)[:12]}, "
-                f"at connect it was {spec.bundle_id[:12]}; connect again to accept it"
+                f"policy server {self._endpoint}: {reply.op} was answered by bundle {str(found)[:12]}, wanted "
+                f"{wanted[:12]}; plan again"
             )
 
 

@@ -4,6 +4,8 @@ Both sides use the same functions, so a request that one writes is the request t
 names, shapes, types and bounds against the policy's spec: whatever a message holds, a reader returns what its signature
 says, or raises SpecError or WireError and nothing else.
 
+A request's field `bundle` says whose skill, or whose warm start, it brings; without it they are the current bundle's.
+
 Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
 """
 
@@ -36,6 +38,7 @@ class PlanQuery:
     goals: Goals
     seed: int
     warm_start_PZ: FloatArray | None
+    warm_start_of: str = ""
 
 
 def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Message:
@@ -47,12 +50,12 @@ def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Messag
     }
     if query.warm_start_PZ is not None:
         arrays["warm_start"] = query.warm_start_PZ
-    fields = {"seed": query.seed}
+    fields = {"seed": query.seed, **_of(query.warm_start_of)}
     return Message(op="plan", request_id=request_id, deadline_s=deadline_s, fields=fields, arrays=arrays)
 
 
 def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
-    """Checks and unpacks a plan request.
+    """Checks and unpacks a plan request; a warm start of another bundle than the spec's is left out, whatever it holds.
 
     Raises:
         SpecError: an array or a field is absent, surplus or not of the spec's shape, type or bounds.
@@ -62,13 +65,13 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
     if wrong := (set(message.arrays) ^ wanted) - {"warm_start"}:
         raise SpecError(f"plan: array {min(wrong)[:40]!r} is missing or unknown; it takes {sorted(wanted)}, warm_start")
     seed = message.fields.get("seed")
-    if set(message.fields) != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise SpecError(f"plan: takes one field, seed, a whole number of 0 to {MAX_SEED}")
+    if set(message.fields) - {"bundle"} != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise SpecError(f"plan: takes the fields bundle and seed, a whole number of 0 to {MAX_SEED}")
     thresholds_K = ArraySpec(name="goal_thresholds", shape=(-1,), low=0.0).check(message.arrays["goal_thresholds"])
     K = len(thresholds_K)
     if not 1 <= K <= MAX_SUBTASKS:
         raise SpecError(f"plan: {K} open sub-tasks, must be 1 to {MAX_SUBTASKS}; stop planning when all are done")
-    warm = message.arrays.get("warm_start")
+    warm = message.arrays.get("warm_start") if bundle_of(message) in ("", spec.bundle_id) else None
     weights = ArraySpec(name="goal_weights", shape=(K, O), low=0.0, high=MAX_WEIGHT)
     return PlanQuery(
         observation_O=spec.observation.check(message.arrays["observation"]),
@@ -107,21 +110,33 @@ def read_plan_reply(message: Message, spec: PolicySpec) -> Plan:
         predicted_PO=ArraySpec(name="predicted", shape=(P, O)).check(_array(message, "predicted")),
         success_probability=_number(message, "success_probability", 0.0, 1.0),
         bundle_id=_scalar(message, "bundle", (str,)),
+        calibration=spec.calibration,
         timings_ms=dict(message.timings_ms),
     )
 
 
-def act_request(observation_O: FloatArray, skill_Z: FloatArray, request_id: int, deadline_s: float) -> Message:
+def act_request(
+    observation_O: FloatArray, skill_Z: FloatArray, request_id: int, deadline_s: float, bundle_id: str = ""
+) -> Message:
     arrays = {"observation": observation_O, "skill": skill_Z}
-    return Message(op="act", request_id=request_id, deadline_s=deadline_s, arrays=arrays)
+    return Message(op="act", request_id=request_id, deadline_s=deadline_s, fields=_of(bundle_id), arrays=arrays)
 
 
 def read_act_request(message: Message, spec: PolicySpec) -> tuple[FloatArray, FloatArray]:
     """Checks and unpacks observation [O] and skill [Z]; raises SpecError."""
-    if set(message.arrays) != {"observation", "skill"} or message.fields:
-        raise SpecError(f"act: takes the arrays observation and skill and no field, got {sorted(message.arrays)}")
+    if set(message.arrays) != {"observation", "skill"} or set(message.fields) - {"bundle"}:
+        got = sorted(name[:40] for name in (*message.arrays, *message.fields))
+        raise SpecError(f"act: takes the arrays observation and skill and the field bundle, got {got}")
     skill = ArraySpec(name="skill", shape=(spec.skill.dim,), low=-1.0, high=1.0)
     return spec.observation.check(message.arrays["observation"]), skill.check(message.arrays["skill"])
+
+
+def bundle_of(message: Message) -> str:
+    """The bundle that a request names; empty where it names none. Raises SpecError where it is no text."""
+    named = message.fields.get("bundle", "")
+    if not isinstance(named, str):
+        raise SpecError(f"{message.op}: bundle is a {type(named).__name__}, must be an id")
+    return named
 
 
 def act_reply(action_A: FloatArray, bundle_id: str, timings_ms: dict[str, float], request_id: int) -> Message:
@@ -181,6 +196,10 @@ def read_hello_reply(message: Message) -> PolicySpec:
     except (ValueError, KeyError, IndexError, TypeError, RecursionError, SpecError) as error:
         why = f"{type(error).__name__}: {error}"[:200]
         raise WireError("malformed", f"hello reply holds no spec ({why}); is this a skimo policy server?") from None
+
+
+def _of(bundle_id: str) -> dict[str, str]:
+    return {"bundle": bundle_id} if bundle_id else {}
 
 
 def _texts(value: object) -> tuple[str, ...]:

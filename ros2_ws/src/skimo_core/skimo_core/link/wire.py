@@ -46,6 +46,7 @@ CODES = {
     "dtype": "an array type outside the allow-list",
     "finite": "a number that is not finite",
     "spec": "well-formed, but not what this bundle takes",
+    "bundle": "a skill of a bundle that this server doesn't have, or not any more",
     "deadline": "not done in time",
     "superseded": "a newer plan request of the same client took its place",
     "busy": "too many clients wait for plans",

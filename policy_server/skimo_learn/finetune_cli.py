@@ -1,0 +1,96 @@
+"""`skimo finetune`: candidates from what a robot does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.robot import load_limits
+
+from .cli import check_installed
+from .finetune_config import FinetuneConfig
+
+POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Args:
+    """Learn on from what a robot does: each round gives a candidate, which drives nothing before it is promoted.
+
+    Attributes:
+        recordings: folders in which recorders leave episodes, of one robot or of several.
+        out: the learner's folder; goes on where it already holds one.
+        bundle: path of a bundle, or the name of one that ships: the one that drives.
+        data: folders of the recordings that the bundle learned from, to learn from besides; without them it forgets.
+        domain: that it all is in: a name, or a file.
+        robot: whose limits hold: a robot's name, or a file; empty: the domain's.
+        learn: how a round is made.
+        watch: wait for more episodes; else it ends when all are learned from.
+        rounds: end after so many; 0: as many as there are.
+    """
+
+    recordings: tuple[Path, ...]
+    out: Path
+    bundle: str = "kitchen"
+    data: tuple[Path, ...] = ()
+    domain: str = DEFAULT
+    robot: str = ""
+    learn: FinetuneConfig = field(default_factory=FinetuneConfig)
+    watch: bool = False
+    rounds: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise SpecError(f"rounds is {self.rounds}, must be 0 or more")
+        if missing := [folder for folder in self.recordings if not folder.is_dir()]:
+            raise SpecError(f"{missing[0]}: no such folder; give the one that the recorder writes to")
+
+
+def finetune(argv: list[str]) -> int:
+    """Learn on from what a robot does."""
+    try:
+        args = tyro.cli(Args, args=argv, prog="skimo finetune")
+        check_installed()
+        _finetune(args)
+    except SkimoError as error:
+        print(f"skimo finetune: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on with {args.out}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _finetune(args: Args) -> None:
+    from skimo_server.bundle import load_bundle, resolve_bundle
+
+    from .data import load_episodes
+    from .finetune import Learner, be_polite
+    from .replay import open_replay
+
+    be_polite()
+    domain = load_domain(args.domain)
+    robot = load_limits(args.robot or domain.robot)
+    bundle = load_bundle(resolve_bundle(args.bundle))
+    with open_replay(args.out / "replay", domain, robot) as replay:
+        offline = load_episodes(*args.data, domain=domain, robot=robot) if args.data else None
+        learner = Learner(bundle, args.out, replay, domain, robot, offline, args.learn)
+        made = 0
+        while not args.rounds or made < args.rounds:
+            for entry in replay.take_from(args.recordings):
+                print(f"finetune: {f'refused {entry.refused}' if entry.refused else f'took {entry.name}'}", flush=True)
+            if learner.unfinished or learner.waiting >= (args.learn.every if args.watch else 1):
+                candidate = learner.learn()
+                made += 1
+                print(f"finetune: candidate {candidate.folder} id {candidate.manifest.bundle_id}", flush=True)
+            elif args.watch:
+                time.sleep(POLL_S)
+            else:
+                break
+    print(f"finetune: {made} candidates from {len(replay.taken)} episodes, {len(replay.refused)} refused")

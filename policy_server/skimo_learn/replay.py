@@ -1,0 +1,180 @@
+"""The replay: what a learner has taken from robots, on disk, each episode once.
+
+    episodes/NAME      recordings, copied as they were
+    taken.jsonl        a line for each recording looked at: its content's digest, and why it was refused if it was
+    .lock              held by the one learner that uses it
+
+Promises
+  - A recording is taken when whoever writes it is done with it, whole or not at all; a learner that dies at any moment
+    loses none and counts none twice.
+  - What is damaged, or of another domain or robot, is refused once, with the reason; the file stays where it is.
+  - Recordings may come from several robots' folders; the same content is one episode, whatever its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from skimo_core.contract.errors import EpisodeError, StoreError
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import RobotLimits
+from skimo_core.episodes.episode import Episode
+from skimo_core.episodes.files import write_atomic
+from skimo_core.episodes.fit import why_unfit, why_unlike
+from skimo_core.episodes.recording import read_episode
+from skimo_core.process.locks import held
+
+STEM_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A recording that was looked at.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        name: of the file that it came in.
+        episode_id, steps: what it holds; empty and 0 where it can't be read.
+        refused: why it is not learned from; empty if it is.
+    """
+
+    digest: str
+    name: str
+    episode_id: str = ""
+    steps: int = 0
+    refused: str = ""
+
+
+class Replay:
+    """The replay of a folder; use it within `open_replay`."""
+
+    def __init__(self, folder: Path, domain: Domain, robot: RobotLimits) -> None:
+        self.folder, self._domain, self._robot = folder, domain, robot
+        self._episodes, self._log = folder / "episodes", folder / "taken.jsonl"
+        self._taken = self._read()
+        self._seen: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def taken(self) -> list[Taken]:
+        """What is learned from, in the order in which it came."""
+        return [entry for entry in self._taken.values() if not entry.refused]
+
+    @property
+    def refused(self) -> list[Taken]:
+        """What is not, and why."""
+        return [entry for entry in self._taken.values() if entry.refused]
+
+    def digest_of(self, digests: Collection[str]) -> str:
+        """Of some recordings together."""
+        return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+    def episodes(self, digests: Collection[str]) -> list[Episode]:
+        """Some that were taken, in the order in which they came; raises EpisodeError where a copy was damaged since."""
+        return [read_episode(self._path(entry.digest)) for entry in self.taken if entry.digest in digests]
+
+    def take_from(self, folders: Sequence[Path]) -> list[Taken]:
+        """Looks at what is new in the folders; returns what it took and refused.
+
+        Raises:
+            StoreError: the disk does not take a copy; what was there is as it was.
+        """
+        new = []
+        for path in sorted(path for folder in folders for path in folder.glob("*.mcap")):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # renamed or removed meanwhile
+            stamp = status.st_mtime_ns, status.st_size
+            if self._seen.get(path) == stamp or _being_written(path):
+                continue
+            entry = self._take(path)
+            self._seen[path] = stamp
+            if entry is not None:
+                new.append(entry)
+        return new
+
+    def _take(self, path: Path) -> Taken | None:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in self._taken:
+            return None
+        entry = self._judge(path, digest)
+        try:
+            if not entry.refused:
+                self._episodes.mkdir(parents=True, exist_ok=True)
+                write_atomic(self._path(digest), data)
+            self._note(entry)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: {error.strerror}; make room, {path.name} was not taken") from error
+        self._taken[digest] = entry
+        return entry
+
+    def _judge(self, path: Path, digest: str) -> Taken:
+        try:
+            episode = read_episode(path)
+            why = why_unlike(episode.meta, self._domain, self._robot) or why_unfit(episode, self._domain, self._robot)
+        except EpisodeError as error:
+            return Taken(digest=digest, name=path.name, refused=str(error))
+        return Taken(
+            digest=digest, name=path.name, episode_id=episode.meta.episode_id, steps=episode.steps, refused=why
+        )
+
+    def _path(self, digest: str) -> Path:
+        return self._episodes / f"{digest[:STEM_DIGITS]}.mcap"
+
+    def _note(self, entry: Taken) -> None:
+        with open(self._log, "ab") as file:
+            file.write(json.dumps(asdict(entry), sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> dict[str, Taken]:
+        """The log; a line that its writer died over is cut off, and its recording taken again."""
+        if not self._log.exists():
+            return {}
+        data = self._log.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.truncate(self._log, len(whole))
+        try:
+            entries = [Taken(**json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{self._log} is damaged ({error}); remove it, and the recordings are taken again"
+            ) from None
+        return {entry.digest: entry for entry in entries}
+
+
+@contextmanager
+def open_replay(folder: Path, domain: Domain, robot: RobotLimits) -> Iterator[Replay]:
+    """The replay of a folder, which is made if it is not there.
+
+    Raises:
+        StoreError: another learner uses it, or it can't be written or read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: {error.strerror}; choose another --out") from None
+    with held(folder / ".lock", 0.0, "another learner"):
+        yield Replay(folder, domain, robot)
+
+
+def _being_written(path: Path) -> bool:
+    """Whether a recorder holds the file's lock."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False

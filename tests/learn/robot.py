@@ -1,0 +1,43 @@
+"""A robot's recordings, small: a policy acts, and a person takes over for a while."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
+from skimo_core.episodes.episode import Episode, EpisodeMeta
+
+from .conftest import make_arrays
+
+
+def recorded(domain: Domain, seed: int) -> Episode:
+    """The episode of a seed: 80 control steps, of which a person acts in 30 to 59, and a sub-task done at step 25."""
+    observations, actions = (arrays[0] for arrays in make_arrays(100 + seed))
+    steps = len(actions)
+    skills = np.repeat(np.random.default_rng(seed).uniform(-1, 1, (steps // 10, 10)), 10, axis=0).astype(np.float32)
+    kinds = np.array(["act"] * steps + ["done"], "<U9")
+    kinds[30:60] = "intervene"
+    skills[30:60] = np.nan
+    rewards = np.zeros(steps + 1, np.float32)
+    rewards[25] = 1.0
+    meta = EpisodeMeta(
+        episode_id=f"e{seed}",
+        source="policy",
+        task="microwave",
+        domain=domain.named,
+        robot=load_limits(domain.robot).named,
+        rate_hz=domain.action.rate_hz,
+        seed=seed,
+        bundle_id="0" * 64,
+        channels=domain.observation.names,
+    )
+    return Episode(
+        observations=observations,
+        actions=actions,
+        meta=meta,
+        skills=skills,
+        kinds=kinds,
+        rewards=rewards,
+        verdicts=np.zeros(steps + 1, np.uint8),
+    )
