@@ -1,11 +1,12 @@
 """Learning on from what a robot did: a bundle, its own data and a robot's recordings become candidates.
 
 A folder holds
-    parent/            the bundle's networks, to begin with
-    replay/            what was taken from the robot (replay.py)
-    rounds/NNN/        a run of each round: all episodes taken by then
-    candidates/NNN     its bundle, of which the parent is the bundle that was begun with
-    state.json         bundle, settings, and the episodes of each round
+    replay/              what was taken from the robot (replay.py)
+    candidates/ID-NNN    bundles, of which bundle ID is the parent, and the round's number
+    from-ID/             learning on from bundle ID:
+        parent/          its networks, to begin with
+        rounds/NNN/      a run of each round: all episodes taken by then
+        state.json       settings, and the episodes of each round
 
 A round begins with the bundle's own weights and learns from all episodes so far, so that it depends on them alone: one
 that was killed is done again or goes on, and a bad round leaves nothing behind. A candidate drives nothing: promotion
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from skimo_server.bundle import Bundle, Manifest
 from .data import EpisodeSet
 from .export import export_bundle, load_run
 from .finetune_config import FinetuneConfig
+from .overrides import with_settings
 from .readback import model_of, write_run
 from .recipes import Recipe, finetuned
 from .replay import Replay
@@ -50,6 +52,7 @@ PLANS_BEFORE = 3
 """Skills before a completion that count as having brought it about: as many as a plan has."""
 REPLAY = "replay"
 NICE = 10
+ID_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +65,11 @@ class Candidate:
 
 
 class Learner:
-    """Learns in one folder, with the replay in it.
+    """Learns on from one bundle, in a folder.
 
     Args:
         offline: the bundle's own data; None: from the robot's recordings alone.
+        old: digests of episodes that make no round by themselves: another learner has learned from them.
     """
 
     def __init__(
@@ -77,21 +81,25 @@ class Learner:
         robot: RobotLimits,
         offline: EpisodeSet | None,
         config: FinetuneConfig,
+        *,
+        old: Collection[str] = (),
     ) -> None:
-        self.folder, self.replay, self.config = folder, replay, config
+        self.replay, self.config = replay, config
+        self._id = bundle.manifest.bundle_id[:ID_DIGITS]
+        self._candidates, self.folder, self._old = folder / "candidates", folder / f"from-{self._id}", frozenset(old)
         self._bundle, self._domain, self._robot, self._offline = bundle, domain, robot, offline
         model, recipe = model_of(bundle, domain)
-        chosen = finetuned(recipe)
+        chosen = with_settings(finetuned(recipe), config.set)
         self.recipe: Recipe = replace(
             chosen, pretrain=replace(chosen.pretrain, seed=config.seed, threads=config.threads)
         )
         self._rounds = self._read_state()
-        write_run(model, self.recipe, folder / "parent")
+        write_run(model, self.recipe, self.folder / "parent")
 
     @property
     def waiting(self) -> int:
         """Episodes that were taken since the last round was begun."""
-        known = set(self._rounds[-1]) if self._rounds else set()
+        known = self._old.union(self._rounds[-1] if self._rounds else ())
         return sum(entry.digest not in known for entry in self.replay.taken)
 
     @property
@@ -159,13 +167,14 @@ class Learner:
         return offline.joined(online.select(list(range(len(online))) * times)), held_out
 
     def _candidate(self, number: int) -> Path:
-        return self.folder / "candidates" / f"{number:03d}"
+        return self._candidates / f"{self._id}-{number:03d}"
 
     # --- what a learner that was killed finds -----------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
         digests = {} if self._offline is None else dict(self._offline.digests)
-        return {"bundle": self._bundle.manifest.bundle_id, "config": asdict(self.config), "data": digests}
+        chosen = {**asdict(self.config), "set": list(self.config.set)}  # as JSON gives it back
+        return {"bundle": self._bundle.manifest.bundle_id, "config": chosen, "data": digests}
 
     def _read_state(self) -> list[list[str]]:
         try:
@@ -185,6 +194,7 @@ class Learner:
     def _write_state(self) -> None:
         state = {"settings": self._settings(), "rounds": self._rounds}
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self.folder / STATE, json.dumps(state, sort_keys=True).encode() + b"\n")
         except OSError as error:
             raise StoreError(f"{self.folder / STATE} can't be written: {error.strerror}; make room") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Args:
     Attributes:
         recordings: folders in which recorders leave episodes, of one robot or of several.
         out: the learner's folder; goes on where it already holds one.
-        bundle: path of a bundle, or the name of one that ships: the one that drives.
+        bundle: path of a bundle, or the name of one that ships: the one that drives. Where it is a link, such as
+            STORE/incumbent, the next round begins with whatever it points to by then.
         data: folders of the recordings that the bundle learned from, to learn from besides; without them it forgets.
         domain: that it all is in: a name, or a file.
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
@@ -68,7 +70,7 @@ def finetune(argv: list[str]) -> int:
 
 
 def _finetune(args: Args) -> None:
-    from skimo_server.bundle import load_bundle, resolve_bundle
+    from skimo_server.bundle import Bundle, load_bundle, resolve_bundle
 
     from .data import load_episodes
     from .finetune import Learner, be_polite
@@ -77,14 +79,22 @@ def _finetune(args: Args) -> None:
     be_polite()
     domain = load_domain(args.domain)
     robot = load_limits(args.robot or domain.robot)
-    bundle = load_bundle(resolve_bundle(args.bundle))
+    folder = resolve_bundle(args.bundle)
     with open_replay(args.out / "replay", domain, robot) as replay:
         offline = load_episodes(*args.data, domain=domain, robot=robot) if args.data else None
-        learner = Learner(bundle, args.out, replay, domain, robot, offline, args.learn)
-        made = 0
+
+        def learn_from(bundle: Bundle, old: Collection[str] = ()) -> Learner:
+            print(f"finetune: from bundle {bundle.manifest.bundle_id[:12]}", flush=True)
+            return Learner(bundle, args.out, replay, domain, robot, offline, args.learn, old=old)
+
+        source, made = folder.resolve(), 0
+        learner = learn_from(load_bundle(source))
         while not args.rounds or made < args.rounds:
             for entry in replay.take_from(args.recordings):
                 print(f"finetune: {f'refused {entry.refused}' if entry.refused else f'took {entry.name}'}", flush=True)
+            if (now := folder.resolve()) != source and now.exists():  # another one was promoted, or rolled back to
+                source = now
+                learner = learn_from(load_bundle(source), [entry.digest for entry in replay.taken])
             if learner.unfinished or learner.waiting >= (args.learn.every if args.watch else 1):
                 candidate = learner.learn()
                 made += 1

@@ -19,6 +19,7 @@ class FinetuneConfig:
         offline_episodes: of that data, at most so many, drawn anew each round.
         seed: of what is drawn.
         threads: of torch on CPUs; a robot's machine needs its other cores.
+        set: settings of the recipe as part.name=value, as in skimo pretrain.
     """
 
     objective: Shows = "corrections"
@@ -27,6 +28,7 @@ class FinetuneConfig:
     offline_episodes: int = 400
     seed: int = 0
     threads: int = 1
+    set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.offline_episodes < 2 or self.threads < 1:

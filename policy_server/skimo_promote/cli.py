@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from skimo_core.contract.errors import BundleError, SkimoError, StoreError
+from skimo_core.contract.errors import BundleError, SkimoError, SpecError, StoreError
 from skimo_server.bundle import Manifest, resolve_bundle
 
+from .canary import CanaryConfig
+from .driven import Recordings
 from .ledger import Ledger
+from .pace import Pace
 from .promotion import Promotion, PromotionConfig, summary
+from .shadow import ShadowConfig
 from .store import DEFAULT, Store
 from .trial import TrialConfig
+from .watch import Watch
+from .watchdog import Watchdog, WatchdogConfig
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +79,30 @@ Command = Add | List | Show | Compare | Prune
 class Promote(_InStore):
     """Try a candidate, stage by stage, and make it the incumbent if it passes."""
 
-    bundle: Annotated[str, tyro.conf.Positional]
+    bundle: Annotated[str, tyro.conf.Positional] = ""
     """a bundle's folder, the name of one that ships, or an id in the store"""
+    watch: tuple[Path, ...] = ()
+    """instead: folders in which a learner leaves candidates; each is tried as it comes, and the incumbent is watched"""
+    recordings: tuple[Path, ...] = ()
+    """folders of the recorders of the robots that this store's server drives"""
     trial: TrialConfig = field(default_factory=TrialConfig)
+    shadow: ShadowConfig = field(default_factory=ShadowConfig)
+    canary: CanaryConfig = field(default_factory=CanaryConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     yes: bool = False
     """a person has read the summary, and confirms"""
     again: bool = False
     """try one that was refused before"""
     any_parent: bool = False
     """also one that wasn't made from the incumbent"""
+
+    def __post_init__(self) -> None:
+        if bool(self.bundle) == bool(self.watch):
+            raise SpecError("give either a bundle, or --watch and folders of candidates")
+        if missing := [folder for folder in (*self.watch, *self.recordings) if not folder.is_dir()]:
+            raise SpecError(f"{missing[0]}: no such folder")
+        if self.watch and not self.recordings:
+            raise SpecError("--watch goes by --recordings, the folders of the robot's recorder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +132,64 @@ def promote(argv: list[str]) -> int:
     """Try a candidate against the incumbent of a store, stage by stage, and let it drive if it passes."""
     try:
         args = tyro.cli(Promote, args=argv, prog="skimo promote")
-        store = Store(args.store)
-
-        def confirm(words: str) -> bool:
-            print(words)
-            return args.yes or (sys.stdin.isatty() and input("let it drive? yes or no: ").strip() == "yes")
-
-        candidate = _candidate(store, args.bundle)
-        config = PromotionConfig(trial=args.trial, any_parent=args.any_parent, again=args.again)
-        drives = Promotion(store, config, confirm, lambda words: print(f"promote: {words}", flush=True)).run(candidate)
+        with _sigterm_ends():
+            if args.watch:
+                _watch(args)
+            return 0 if _promote(args) else FAILED
     except SkimoError as error:
         print(f"skimo promote: {error}", file=sys.stderr)
         return FAILED
-    return 0 if drives else FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _promote(args: Promote) -> bool:
+    store = Store(args.store)
+
+    def confirm(words: str) -> bool:
+        print(words)
+        return args.yes or (sys.stdin.isatty() and input("let it drive? yes or no: ").strip() == "yes")
+
+    candidate = _candidate(store, args.bundle)
+    recordings = Recordings(args.recordings) if args.recordings else None
+    return Promotion(store, _config(args), confirm, _say, recordings=recordings).run(candidate)
+
+
+def _watch(args: Promote) -> NoReturn:
+    store, recordings = Store(args.store), Recordings(args.recordings)
+    watchdog = Watchdog(store, recordings, args.watchdog, _say)
+
+    def confirm(words: str) -> bool:
+        print(words, flush=True)
+        return args.yes
+
+    promotion = Promotion(store, _config(args), confirm, _say, recordings=recordings, pace=Pace(between=watchdog.look))
+    Watch(store, args.watch, promotion, watchdog, Pace(), _say).run()
+
+
+def _config(args: Promote) -> PromotionConfig:
+    return PromotionConfig(
+        trial=args.trial, shadow=args.shadow, canary=args.canary, any_parent=args.any_parent, again=args.again
+    )
+
+
+def _say(words: str) -> None:
+    print(f"promote: {words}", flush=True)
+
+
+@contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """A service manager's SIGTERM ends it as Ctrl-C does: with no link left up."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def rollback(argv: list[str]) -> int:

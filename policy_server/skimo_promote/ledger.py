@@ -25,8 +25,7 @@ from typing import Any
 
 from skimo_core.contract.errors import StoreError
 from skimo_core.episodes.files import write_atomic
-
-from .locks import held
+from skimo_core.process.locks import held
 
 FIRST = "0" * 64
 """What the first line has before it."""
@@ -65,6 +64,16 @@ class Entry:
 def utc_now() -> str:
     """Now, to the second."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def unix_s(at: str) -> float:
+    """Such a time, or another one in ISO 8601, in seconds since 1970; UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    time = datetime.fromisoformat(at)
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
 class Ledger:

@@ -26,11 +26,10 @@ ACT_DEADLINE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SanityConfig:
-    """How sane is sane.
+class Bounds:
+    """How far from its incumbent a candidate may plan.
 
     Attributes:
-        states: recorded states that are planned from.
         drift: how many times as far as the incumbent's own dice the candidate's first actions may lie from the
             incumbent's.
         least_drift: so much is always allowed.
@@ -38,11 +37,29 @@ class SanityConfig:
             (`least_slower_ms`) are always allowed, for a machine is never quite quiet.
     """
 
-    states: int = 48
     drift: float = 2.0
     least_drift: float = 0.1
     slower: float = 1.5
     least_slower_ms: float = 5.0
+
+    def why_far(self, drift: float, own_dice: float) -> str:
+        """That its first actions lie too far from the incumbent's; empty: they don't."""
+        bound = max(self.drift * own_dice, self.least_drift)
+        if drift <= bound:
+            return ""
+        return f"first actions lie {drift:.3f} from the incumbent's, bound {bound:.3f}: it acts otherwise altogether"
+
+    def too_slow(self, new_ms: float, old_ms: float) -> bool:
+        """Whether a plan takes too long beside the incumbent's."""
+        return new_ms > max(self.slower * old_ms, old_ms + self.least_slower_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SanityConfig:
+    """How sane is sane: so many recorded states are planned from, within these bounds."""
+
+    states: int = 48
+    bounds: Bounds = Bounds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +109,6 @@ def ask(policy: SkillPolicy, states_NO: FloatArray, goals: Sequence[Goals], *, s
 
 def _judge(new: Answers, old: Answers, again: Answers, config: SanityConfig) -> Verdict:
     drift, dice = _apart(new.actions_NA, old.actions_NA), _apart(again.actions_NA, old.actions_NA)
-    bound = max(config.drift * dice, config.least_drift)
     evidence = {
         "states": len(new.actions_NA),
         "action_drift": round(drift, 4),
@@ -100,13 +116,11 @@ def _judge(new: Answers, old: Answers, again: Answers, config: SanityConfig) -> 
         "promised": [round(float(answers.promised_N.mean()), 4) for answers in (new, old)],
         "plan_ms": [round(answers.plan_ms, 2) for answers in (new, old)],
     }
-    if drift > bound:
-        why = f"first actions lie {drift:.3f} from the incumbent's, bound {bound:.3f}: it acts otherwise altogether"
-        return Verdict(passed=False, why=why, evidence=evidence)
-    if new.plan_ms > max(config.slower * old.plan_ms, old.plan_ms + config.least_slower_ms):
-        why = f"a plan takes {new.plan_ms:.1f} ms, more than {config.slower:g} times the incumbent's {old.plan_ms:.1f}"
-        return Verdict(passed=False, why=why, evidence=evidence)
-    return Verdict(passed=True, why=f"first actions lie {drift:.3f} from the incumbent's", evidence=evidence)
+    bounds = config.bounds
+    why = bounds.why_far(drift, dice)
+    if not why and bounds.too_slow(new.plan_ms, old.plan_ms):
+        why = f"a plan takes {new.plan_ms:.1f} ms, more than {bounds.slower:g} times the incumbent's {old.plan_ms:.1f}"
+    return Verdict(passed=not why, why=why or f"first actions lie {drift:.3f} from the incumbent's", evidence=evidence)
 
 
 def _apart(one_NA: FloatArray, other_NA: FloatArray) -> float:

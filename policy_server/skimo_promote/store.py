@@ -3,11 +3,13 @@
     bundles/<id>/      bundles as they were added, never changed
     ledger.jsonl ...   every decision (`ledger.py`); which bundle is the incumbent follows from it alone
     incumbent          link to that bundle, for who serves it: `skimo serve --bundle STORE/incumbent`
+    shadow, canary     links to a candidate that this server plans with beside, or drives with slowly, while they are up
     evidence/<id>/     what a candidate's trials measured
 
 Promises
   - A bundle comes in complete and verified, or not at all; the same one twice is one.
-  - What drives, drove last before it, or is a candidate is never pruned.
+  - What drives, drove last before it, is linked to, or is a candidate is never pruned.
+  - Whoever rolls back ends a candidate's shadow and canary first.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,16 @@ from typing import Any
 from skimo_core.contract.errors import BundleError, StoreError
 from skimo_server.bundle import Bundle, Manifest, load_bundle, read_bundle
 
-from .ledger import Entry, Ledger
+from .ledger import Entry, Ledger, unix_s, utc_now
 
-ADDED, FITS, SANE, SIMULATED, CONFIRMED = "added", "fits", "sane", "simulated", "confirmed"
-INCUMBENT, REFUSED, ROLLED_BACK, PRUNED = "incumbent", "refused", "rolled back", "pruned"
+ADDED, FITS, SANE, SIMULATED = "added", "fits", "sane", "simulated"
+SHADOWED, CONFIRMED, CANARIED = "shadowed", "confirmed", "canaried"
+INCUMBENT, REFUSED, SUPERSEDED = "incumbent", "refused", "superseded"
+ROLLED_BACK, PRUNED = "rolled back", "pruned"
+SHADOW, CANARY = "shadow", "canary"
+"""Links to a candidate, and what it is called meanwhile; in no entry."""
 FORMER = "former"
-"""What a bundle is called that drove once, in no entry."""
+"""What a bundle is called that drove once; in no entry."""
 MIN_PREFIX = 6
 DEFAULT = Path("store")
 
@@ -42,12 +48,20 @@ class Held:
     last: Entry
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign:
+    """A bundle that drives or drove, and since when, UNIX s."""
+
+    bundle_id: str
+    since_s: float
+
+
 class Store:
     """The store of a folder; constructing one opens nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], str] = utc_now) -> None:
         self.folder = folder
-        self.ledger = Ledger(folder)
+        self.ledger = Ledger(folder, clock=clock)
 
     def path(self, bundle_id: str) -> Path:
         """Where a bundle lies, if the store has it."""
@@ -75,7 +89,7 @@ class Store:
         found = [(self._read(bundle_id).manifest, entry) for bundle_id, entry in last.items()]
         now = self.incumbent()
         return [
-            Held(manifest=manifest, state=_state(manifest.bundle_id, entry, now), last=entry)
+            Held(manifest=manifest, state=self._state(manifest.bundle_id, entry, now), last=entry)
             for manifest, entry in found
         ]
 
@@ -101,7 +115,15 @@ class Store:
 
     def incumbent(self) -> str:
         """The id of the bundle that drives; empty where none was promoted."""
-        return (self._drove() or [""])[-1]
+        reigns = self.reigns()
+        return reigns[-1].bundle_id if reigns else ""
+
+    def passed(self, bundle_id: str, stage: str, against: str) -> Entry | None:
+        """The decision by which a bundle passed a stage against this incumbent, since it was last turned down."""
+        history = self.history(bundle_id)
+        since = max((number + 1 for number, e in enumerate(history) if turned_down(e, bundle_id)), default=0)
+        found = [e for e in history[since:] if e.decision == stage and e.evidence.get("against") == against]
+        return found[-1] if found else None
 
     def promote(self, bundle_id: str, why: str, evidence: Mapping[str, Any]) -> Entry:
         """Makes a bundle the incumbent; whoever serves the store swaps to it."""
@@ -109,31 +131,53 @@ class Store:
         self.point()
         return entry
 
-    def roll_back(self, why: str) -> Entry:
-        """Makes the incumbent of before the incumbent again.
+    def roll_back(self, why: str, evidence: Mapping[str, Any] | None = None, *, instead_of: str = "") -> Entry:
+        """Makes the incumbent of before the incumbent again; no candidate goes on beside or instead of it.
+
+        Args:
+            instead_of: roll back from this one alone; empty: from whichever drives.
 
         Raises:
-            StoreError: there was none.
+            StoreError: there was none. BundleError: it was damaged; the incumbent goes on.
         """
-        drove = self._drove()
+        drove = [reign.bundle_id for reign in self.reigns()]
+        if instead_of and drove[-1:] != [instead_of]:
+            raise StoreError(f"{instead_of[:12]} drives no longer; nothing to go back from")
+        self.withdraw(CANARY)
+        self.withdraw(SHADOW)
         if len(drove) < 2:
             now = drove[-1][:12] if drove else "none"
             raise StoreError(f"{self.folder}: no bundle drove before {now}; nothing to go back to")
         load_bundle(self.path(drove[-2]))
-        entry = self.ledger.append(ROLLED_BACK, drove[-2], why, {"instead_of": drove[-1]})
+        entry = self.ledger.append(ROLLED_BACK, drove[-2], why, {**(evidence or {}), "instead_of": drove[-1]})
         self.point()
         return entry
 
     def point(self) -> None:
         """Lets `incumbent` point to what the ledger says, should its writer have died in between."""
-        now, link = self.incumbent(), self.folder / "incumbent"
-        wanted = Path("bundles") / now
-        if not now or (link.is_symlink() and link.readlink() == wanted):
+        if now := self.incumbent():
+            self.link(INCUMBENT, now)
+
+    def link(self, name: str, bundle_id: str) -> None:
+        """Lets a link point to a bundle, from one moment to the next."""
+        if self.linked(name) == bundle_id:
             return
-        beside = self.folder / ".incumbent.new"
+        beside = self.folder / f".{name}.new"
         beside.unlink(missing_ok=True)
-        beside.symlink_to(wanted)
-        os.replace(beside, link)
+        beside.symlink_to(Path("bundles") / bundle_id)
+        os.replace(beside, self.folder / name)
+
+    def linked(self, name: str) -> str:
+        """The id of the bundle that a link points to; empty where there is no link."""
+        try:
+            target = (self.folder / name).readlink()
+        except OSError:
+            return ""
+        return target.name if target.parent == Path("bundles") else ""
+
+    def withdraw(self, name: str) -> None:
+        """Takes a link down."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def ancestors(self, manifest: Manifest) -> list[str]:
         """Ids of what a bundle was made from, the nearest first, as far as the store knows them."""
@@ -145,23 +189,23 @@ class Store:
         return found
 
     def prune(self, keep: int) -> list[str]:
-        """Removes refused bundles and former incumbents, but for the newest `keep`; returns their ids."""
+        """Removes what was refused, superseded or drove once, but for the newest `keep`; returns their ids."""
         if keep < 0:
             raise StoreError(f"keep is {keep}, must be 0 or more")
-        needed = set(self._drove()[-2:])
-        idle = [h.manifest.bundle_id for h in self.bundles() if h.state in (REFUSED, FORMER)]
+        needed = {reign.bundle_id for reign in self.reigns()[-2:]} | {self.linked(SHADOW), self.linked(CANARY)}
+        idle = [h.manifest.bundle_id for h in self.bundles() if h.state in (REFUSED, SUPERSEDED, FORMER)]
         gone = [bundle_id for bundle_id in idle[: max(0, len(idle) - keep)] if bundle_id not in needed]
         for bundle_id in gone:
             self.ledger.append(PRUNED, bundle_id, f"not among the {keep} newest that nobody needs")
             shutil.rmtree(self.path(bundle_id))
         return gone
 
-    def _drove(self) -> list[str]:
+    def reigns(self) -> list[Reign]:
         """The incumbents, each followed by the next; one that was rolled back from is forgotten."""
-        found: list[str] = []
+        found: list[Reign] = []
         for entry in self.ledger.entries():
             if entry.decision == INCUMBENT:
-                found.append(entry.bundle_id)
+                found.append(Reign(bundle_id=entry.bundle_id, since_s=unix_s(entry.at)))
             elif entry.decision == ROLLED_BACK:
                 found = found[:-1]
         return found
@@ -171,6 +215,14 @@ class Store:
         entries = self.ledger.entries()
         gone = {entry.bundle_id: entry.number for entry in entries if entry.decision == PRUNED}
         return [entry for entry in entries if entry.number > gone.get(entry.bundle_id, -1)]
+
+    def _state(self, bundle_id: str, last: Entry, incumbent: str) -> str:
+        if bundle_id == incumbent:
+            return INCUMBENT
+        for name in (CANARY, SHADOW):
+            if bundle_id == self.linked(name):
+                return name
+        return FORMER if last.decision in (INCUMBENT, ROLLED_BACK) else last.decision
 
     def _read(self, bundle_id: str) -> Bundle:
         bundle = read_bundle(self.path(bundle_id))
@@ -200,12 +252,6 @@ def turned_down(entry: Entry, bundle_id: str) -> bool:
     if entry.decision == ROLLED_BACK:
         return entry.evidence.get("instead_of") == bundle_id
     return entry.decision == REFUSED and entry.bundle_id == bundle_id
-
-
-def _state(bundle_id: str, last: Entry, incumbent: str) -> str:
-    if bundle_id == incumbent:
-        return INCUMBENT
-    return FORMER if last.decision in (INCUMBENT, ROLLED_BACK) else last.decision
 
 
 def _origin(manifest: Manifest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -24,6 +24,7 @@ from typing import Any
 
 from skimo_core.contract.errors import SetupError, SpecError, StoreError
 
+from .pace import Say
 from .sequential import Bet
 from .verdict import Verdict
 
@@ -138,9 +139,6 @@ class Score:
             "meddled": [round(mean(some), 4) for some in zip(*self.meddled)],
             "stops": list(self.stops),
         }
-
-
-Say = Callable[[str], None]
 
 
 def fly(candidate: Path, incumbent: Path, folder: Path, config: TrialConfig, say: Say) -> Verdict:

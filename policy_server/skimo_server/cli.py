@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +14,20 @@ from typing import Annotated
 
 import tyro
 
-from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.link.endpoint import LOCAL
 from skimo_core.link.keys import SERVER_SECRET, AllowList, key_folder, load_pair
+from skimo_core.link.protocol import MIN_SPEED
 from skimo_core.process.heap import settle_heap
 
 from .bundle import load_bundle, resolve_bundle
 from .ceiling import FOLLOW_BYTES, HEADROOM_BYTES, hold_memory
-from .follow import Follower, Target
+from .follow import CANARY_SPEED, Follower, Target
 from .inprocess import InProcessPolicy
 from .served import Served
 from .server import PolicyServer, ServerKeys
 from .session import Session
+from .shadow import Shadow
 
 FAILED = 1
 INTERRUPTED = 130
@@ -50,6 +53,12 @@ class Serve:
     """threads that share the rows of a large batch"""
     planner: tuple[str, ...] = field(default=())
     """settings on top of the bundle's own, e.g. samples=512 proposals=gaussian"""
+    canary_speed: float = CANARY_SPEED
+    """share of full speed at which a bundle on trial drives (a link canary beside the link that is followed)"""
+
+    def __post_init__(self) -> None:
+        if not MIN_SPEED <= self.canary_speed <= 1.0:
+            raise SpecError(f"canary speed is {self.canary_speed:g}, must lie in {MIN_SPEED:g} to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +71,11 @@ class Verify:
 
 def serve(argv: list[str]) -> int:
     """Serve a bundle: plans and actions over ZeroMQ, on a socket of this user or with keys."""
-    options = tyro.cli(Serve, args=argv, prog="skimo serve")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    link = Path(options.bundle)
-    at_first = Target.of(link) if link.is_symlink() else None
     try:
+        options = tyro.cli(Serve, args=argv, prog="skimo serve")
+        link = Path(options.bundle)
+        at_first = Target.of(link) if link.is_symlink() else None
         session = Session(load(options, options.bundle))
         server = make_server(options, session)
         endpoint = server.bind()
@@ -80,8 +89,11 @@ def serve(argv: list[str]) -> int:
     hold_memory(HEADROOM_BYTES + (0 if at_first is None else FOLLOW_BYTES))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     print(f"skimo serve: ready {endpoint} bundle {session.spec.bundle_id}", flush=True)
-    follower = None if at_first is None else Follower(link, at_first, session, partial(load, options))
-    with follower or nullcontext():
+    with ExitStack() as beside:
+        if at_first is not None:
+            follower = Follower(link, at_first, session, partial(load, options), canary_speed=options.canary_speed)
+            beside.enter_context(follower)
+            beside.enter_context(Shadow(link, session, options.planner))
         server.serve()
     session.close()
     print("skimo serve: stopped", flush=True)
@@ -94,8 +106,9 @@ def load(options: Serve, bundle: Path | str) -> Served:
     Raises:
         BundleError, SpecError: the bundle or a setting is refused.
     """
-    policy = InProcessPolicy.load(str(bundle), settings=options.planner, workers=options.workers)
-    return Served(policy.engine, policy.planner, replace(policy.spec, served_as=options.bundle))
+    folder = Path(os.path.realpath(resolve_bundle(str(bundle))))
+    policy = InProcessPolicy.load(str(folder), settings=options.planner, workers=options.workers)
+    return Served(policy.engine, policy.planner, replace(policy.spec, served_as=options.bundle), folder)
 
 
 def make_server(options: Serve, session: Session) -> PolicyServer:

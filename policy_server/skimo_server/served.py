@@ -2,6 +2,7 @@
 
 Promises
   - `close` waits for the plan under way, and none begins afterwards; the networks' memory and threads go with it.
+  - Every plan says at which speed it is to be carried out.
 Plans are made in one thread at a time, actions in another; `close` may come from a third.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 from skimo_core.contract.errors import WireError
 from skimo_core.contract.policy import FloatArray, Plan, PolicySpec
@@ -22,11 +25,14 @@ class Served:
     """One bundle of a server.
 
     Attributes:
+        folder: where it was read; None where that is nobody's concern.
+        speed: of its plans, a share of full speed; may be set at any time.
         used_s: when a plan or an action was last asked of it, on the server's clock.
     """
 
-    def __init__(self, engine: Engine, planner: Planner, spec: PolicySpec) -> None:
-        self.spec = spec
+    def __init__(self, engine: Engine, planner: Planner, spec: PolicySpec, folder: Path | None = None) -> None:
+        self.spec, self.folder = spec, folder
+        self.speed = 1.0
         self.used_s = -math.inf
         self._engine, self._planner = engine, planner
         self._planning = threading.Lock()
@@ -50,13 +56,14 @@ class Served:
         with self._planning:
             if self._closed:
                 raise no_longer_here(self.spec.bundle_id)
-            return self._planner.plan(
+            plan = self._planner.plan(
                 query.observation_O,
                 query.goals,
                 seed=query.seed,
                 warm_start_PZ=query.warm_start_PZ,
                 deadline_s=deadline_s,
             )
+            return replace(plan, speed=self.speed)
 
     def close(self) -> None:
         """Ends it once the plan under way is made; harmless twice."""

@@ -7,6 +7,7 @@ Promises
     the server calls in its worker.
   - Plans are made with the current bundle. After a swap the one before still acts in its own skills, and carries out
     the plans that were asked of it; a message is answered by the bundles that there were when it came.
+  - Whoever plans beside the incumbent is told of a plan once its reply is made, and can't hold it up.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Protocol
 
 from skimo_core.contract.errors import BundleError, PolicyError, SkimoError, SpecError, WireError
-from skimo_core.contract.policy import PolicySpec
+from skimo_core.contract.policy import Plan, PolicySpec
 from skimo_core.link import protocol, wire
+from skimo_core.link.protocol import PlanQuery
 from skimo_core.link.wire import Message
 
 from .plan_queue import Asker, PlanJob
@@ -34,20 +37,32 @@ MAX_PLAN_DEADLINE_S = 10.0
 """The longest that a plan may wait and take, whatever its client allows: a queue of patient clients is still short."""
 
 
+class Beside(Protocol):
+    """Who plans beside the incumbent."""
+
+    def offer(self, incumbent: Served, query: PlanQuery, plan: Plan) -> None:
+        """The incumbent made this plan; returns at once."""
+        ...
+
+
 class Session:
     """The operations of a server; it calls `answer` from its I/O thread, `plan` from its worker, `swap` from a third.
 
     Attributes:
         refused_bundle: why the newest bundle was not taken, for `health`; empty where none was refused.
+        canary: the id of the current bundle where it drives on trial; empty where the incumbent drives.
+        shadow: the id of the bundle that plans beside the incumbent; empty where none does.
+        beside: told of each plan of the incumbent's.
     """
 
     def __init__(self, served: Served, clock: Clock = time.monotonic) -> None:
-        self.refused_bundle = ""
+        self.refused_bundle = self.canary = self.shadow = ""
+        self.beside: Beside | None = None
         self._kept: tuple[Served, ...] = (served,)  # the current one first; replaced whole, so that any thread may look
         self._clock = clock
         self._swaps = 0
         self._started_s = clock()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter({"canary_plans": 0, "shadow_plans": 0, "shadow_errors": 0})
         self._plan_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
         self._act_ms: deque[float] = deque(maxlen=KEEP_TIMINGS)
 
@@ -56,9 +71,15 @@ class Session:
         """Of the current bundle."""
         return self._kept[0].spec
 
+    @property
+    def kept(self) -> tuple[Served, ...]:
+        """The bundles at hand: the current one, and the one before it if there is one."""
+        return self._kept
+
     def swap(self, served: Served) -> None:
-        """Makes another bundle the current one; the one before last is closed, once its plan under way is made."""
-        current, *older = self._kept
+        """Makes another bundle the current one, or the one before again; what is neither is closed, once its plan
+        under way is made."""
+        current, *older = [one for one in self._kept if one is not served]
         self._kept = (served, current)
         self._swaps += 1
         for one in older:
@@ -112,9 +133,15 @@ class Session:
             job.served.used_s = self._clock()
             found.timings_ms["queue"] = round(1e3 * queued_s, 4)
             self._plan_ms.append(found.timings_ms["total"])
-            return usable(protocol.plan_reply(found, job.request_id), protocol.read_plan_reply, job.served.spec)
+            reply = usable(protocol.plan_reply(found, job.request_id), protocol.read_plan_reply, job.served.spec)
+            self._tell_beside(job, found)
+            return reply
         except Exception as error:  # as in `answer`
             return self.refusal("plan", job.request_id, error)
+
+    def count(self, what: str) -> None:
+        """One more of these in `health`."""
+        self._counts[what] += 1
 
     def refusal(self, op: str, request_id: int, error: Exception) -> Message:
         """The reply that tells an error; an unforeseen one is logged with its traceback, which stays here."""
@@ -125,6 +152,12 @@ class Session:
         self._counts[f"refused_{code}"] += 1
         fields = {"bundle": self.spec.bundle_id}
         return Message(op=op, request_id=request_id, code=code, text=text, fields=fields)
+
+    def _tell_beside(self, job: PlanJob, found: Plan) -> None:
+        if job.served.spec.bundle_id == self.canary:
+            self.count("canary_plans")
+        elif self.beside is not None and job.served is self._kept[0]:
+            self.beside.offer(job.served, job.query, found)
 
     def _act(self, message: Message) -> Message:
         stages = Stages()
@@ -167,6 +200,8 @@ class Session:
             "plans_waiting": waiting,
             "swaps": self._swaps,
             "refused_bundle": self.refused_bundle[:MAX_REASON],
+            "canary": self.canary,
+            "shadow": self.shadow,
         }
         fields |= {f"count_{name}": count for name, count in sorted(self._counts.items())}
         for name, values in (("plan_ms", self._plan_ms), ("act_ms", self._act_ms)):

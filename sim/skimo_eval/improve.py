@@ -30,8 +30,8 @@ from skimo_sim.condition import DRAWN
 from .practice import Args as PracticeArgs
 from .practice import practise, recording
 
-BATCH = 2
-"""Episodes between two looks at how much help is left."""
+BATCH, BATCH_PAIRS = 2, 10
+"""Episodes between two looks at how much help is left; pairs between two at how a trial stands."""
 Say = Callable[[str], None]
 
 
@@ -134,20 +134,20 @@ ALONE = ("--shadow.plans", "0", "--canary.episodes", "0")
 
 
 def _round(config: ImproveConfig, rounds: Sequence[Round], number: int, say: Say) -> Round:
-    drove = _incumbent(config)
     worked = _practise(config, number, config.corrections - sum(r.helps for r in rounds), say)
+    drove = _store(config) / "bundles" / worked["drove"]
     learner = config.out / "learners" / str(number)
     say(f"round {number}: learning from {len(list(_recordings(config).glob('*.mcap')))} episodes")
     data = ["--data", *map(str, config.data)] if config.data else []
     learn = [f"--learn.{name}={value}" for name, value in _learn(config).items()]
-    asked = ("--bundle", _store(config) / "incumbent", "--recordings", _recordings(config), "--out", learner)
+    asked = ("--bundle", drove, "--recordings", _recordings(config), "--out", learner)
     _run("finetune", *asked, *data, *learn)
-    candidate = learner / "candidates" / "001"
+    (candidate,) = (learner / "candidates").iterdir()
     bundle_id = str(json.loads((candidate / "manifest.json").read_bytes())["bundle_id"])
-    made = Round(number=number, drove=drove, candidate=bundle_id, **worked)
+    made = Round(number=number, candidate=bundle_id, **worked)
     made = _measured(config, made, say, candidate)
     trial = ["--trial.conditions", config.condition, "--trial.task", config.task, "--trial.max-pairs", config.pairs]
-    trial += ["--trial.workers", config.workers]
+    trial += ["--trial.workers", config.workers, "--trial.batch", min(BATCH_PAIRS, config.pairs)]
     said = _promote(config, candidate, trial)
     for line in said:
         say(f"  {line}")
@@ -160,7 +160,8 @@ def _practise(config: ImproveConfig, number: int, help_left: int, say: Say) -> d
     """A round's episodes, a few at a time; what came of them, as fields of `Round`."""
     first, period_s = config.seed + 1000 * number, load_domain().action.period_s
     file = config.out / "practice" / f"{number}.json"
-    done: list[dict[str, Any]] = json.loads(file.read_bytes()) if file.exists() else []
+    known = json.loads(file.read_bytes()) if file.exists() else {"drove": _incumbent(config), "episodes": []}
+    done: list[dict[str, Any]] = known["episodes"]
     most = len(load_domain().task(config.task).subtasks) * BATCH
     while len(done) < config.episodes:
         left = help_left - sum(row["helps"] for row in done)
@@ -183,9 +184,10 @@ def _practise(config: ImproveConfig, number: int, help_left: int, say: Say) -> d
             done.append({**row, "helped": result.helped_steps, "meddled": sum(result.verdicts.values())})
             say(f"round {number}: episode {len(done)}: {result.subtasks_done} sub-tasks, helped {result.helps} times")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(done).encode())
+        write_atomic(file, json.dumps(known).encode())
     steps = sum(row["steps"] for row in done)
     return {
+        "drove": known["drove"],
         "practised": tuple(row["done"] for row in done),
         "helps": sum(row["helps"] for row in done),
         "robot_s": round(steps * period_s, 2),

@@ -103,6 +103,7 @@ class PolicyDriver:
             partial(policy.act, deadline_s=PLAN_DEADLINE_S),
             ImmediatePlanning(policy, PLAN_DEADLINE_S),
             period_s=domain.action.period_s,
+            joints=domain.action.joints,
         )
         self._left = 0
 

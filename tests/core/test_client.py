@@ -469,3 +469,31 @@ def test_frames_that_make_no_reply_are_a_wire_error(frames: list[bytes], words: 
         with PolicyClient(f"ipc://{folder}/socket") as client, pytest.raises(WireError, match=words):
             client.connect(WAIT_S)
         thread.join(WAIT_S)
+
+
+def at_speed(fields: dict[str, float]) -> Answer:
+    """An honest server whose plans bring these fields, and no other speed."""
+
+    def answer(request: Message) -> list[Message]:
+        (reply,) = honest(request)
+        if request.op != "plan":
+            return [reply]
+        kept = {name: value for name, value in reply.fields.items() if name != "speed"}
+        return [replace(reply, fields={**kept, **fields})]
+
+    return answer
+
+
+@pytest.mark.parametrize(("fields", "speed"), [({}, 1.0), ({"speed": 1}, 1.0), ({"speed": 0.25}, 0.25)])
+def test_a_plan_brings_its_speed_which_is_full_where_none_is_told(fields: dict[str, float], speed: float) -> None:
+    with serving(at_speed(fields)) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        assert plan_of(client).speed == speed
+
+
+@pytest.mark.parametrize("speed", [0.0, -0.5, 1.01])
+def test_a_plan_at_a_speed_that_is_none_is_refused(speed: float) -> None:
+    with serving(at_speed({"speed": speed})) as endpoint, PolicyClient(endpoint) as client:
+        client.connect(WAIT_S)
+        with pytest.raises(WireError, match="speed is"):
+            plan_of(client)

@@ -17,11 +17,11 @@ SPEC = SkillSpec(horizon=10, dim=10, plan_length=3)
 IDLE = np.zeros(DOMAIN.observation.size, np.float32)
 
 
-def make_plan(index: int, bundle_id: str = "test", calibration: Calibration | None = None) -> Plan:
+def make_plan(index: int, bundle_id: str = "test", calibration: Calibration | None = None, speed: float = 1.0) -> Plan:
     skills = np.full((3, SPEC.dim), index / 100, np.float32)
     return Plan(
         skills_PZ=skills, warm_start_PZ=skills, value=0.0, predicted_PO=np.zeros((3, 30), np.float32),
-        success_probability=0.0, bundle_id=bundle_id, calibration=calibration,
+        success_probability=0.0, bundle_id=bundle_id, calibration=calibration, speed=speed,
     )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class ManualPlanning:
         self.outcome: PlanOutcome | None = None
         self.bundle_id = "test"
         self.calibration: Calibration | None = None
+        self.speed = 1.0
 
     def submit(self, request: PlanRequest) -> None:
         self.requests.append(request)
@@ -47,7 +48,8 @@ class ManualPlanning:
 
     def answer(self) -> None:
         index = self.requests[-1].index
-        self.outcome = PlanOutcome(index=index, plan=make_plan(index, self.bundle_id, self.calibration))
+        plan = make_plan(index, self.bundle_id, self.calibration, self.speed)
+        self.outcome = PlanOutcome(index=index, plan=plan)
 
 
 class Acts:
@@ -143,6 +145,21 @@ def test_a_skill_ends_with_the_bundle_that_planned_it_and_the_next_is_the_new_on
     assert steps[10].new_plan is not None and steps[10].new_plan.success_probability == 0.5
     loop.resume()
     assert loop.step(IDLE).bundle_id == "" and planning.requests[-1].warm_start_of == ""
+
+
+def test_a_slow_plan_slows_the_joints_for_its_whole_skill_and_leaves_the_fingers(planning: ManualPlanning) -> None:
+    meant_A = np.full(9, 0.8, np.float32)
+    loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, lambda *_: meant_A, planning, joints=DOMAIN.action.joints)
+    planning.speed = 0.5
+    steps = [begin(loop, planning), *(loop.step(IDLE) for _ in range(8))]
+    planning.speed = 1.0
+    planning.answer()
+    steps += [loop.step(IDLE) for _ in range(3)]
+    told_KA = np.array([step.action_A for step in steps])
+    np.testing.assert_array_equal(told_KA[:10, :7], np.float32(0.4))
+    np.testing.assert_array_equal(told_KA[:10, 7:], np.float32(0.8))
+    np.testing.assert_array_equal(told_KA[10:], np.float32(0.8))
+    assert [step.step_in_skill for step in steps] == [*range(10), 0, 1] and (meant_A == np.float32(0.8)).all()
 
 
 @pytest.mark.parametrize(

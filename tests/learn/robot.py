@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from learn.conftest import make_arrays
 
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.episode import Episode, EpisodeMeta
-
-from .conftest import make_arrays
 
 
 def recorded(domain: Domain, seed: int) -> Episode:

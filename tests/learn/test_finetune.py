@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from learn.robot import recorded
 
 from skimo_core.contract.errors import EpisodeError, SpecError
 from skimo_core.domain.domain import Domain
@@ -18,7 +21,6 @@ from skimo_learn import finetune as module
 from skimo_learn.data import EpisodeSet
 from skimo_learn.export import export_bundle, load_run
 from skimo_learn.finetune import Candidate, Learner, as_set, widened
-from skimo_learn.finetune_cli import finetune
 from skimo_learn.finetune_config import FinetuneConfig
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.readback import model_of
@@ -27,8 +29,6 @@ from skimo_learn.replay import Replay, open_replay
 from skimo_learn.run import train_run
 from skimo_server.bundle import Bundle, load_bundle, read_bundle, resolve_bundle
 from skimo_server.planner_config import PlannerConfig
-
-from .robot import recorded
 
 ROBOT = load_limits("panda")
 CONFIG = FinetuneConfig(every=2, offline_episodes=6)
@@ -126,6 +126,19 @@ def test_a_learner_that_was_killed_finishes_the_round_that_it_had_begun(
         assert not again.unfinished and again.waiting == 3
 
 
+def test_what_another_learner_has_learned_from_makes_no_round_by_itself(
+    tmp_path: Path, parent: Path, robot: Path, domain: Domain
+) -> None:
+    with open_replay(tmp_path / "out" / "replay", domain, ROBOT) as replay:
+        replay.take_from([robot])
+        old = [entry.digest for entry in replay.taken]
+        later = Learner(load_bundle(parent), tmp_path / "out", replay, domain, ROBOT, None, CONFIG, old=old)
+        assert later.waiting == 0
+        write_episode(robot / "e9.mcap", recorded(domain, 9))
+        replay.take_from([robot])
+        assert later.waiting == 1
+
+
 def test_other_settings_or_data_do_not_go_on_in_the_same_folder(
     tmp_path: Path, parent: Path, robot: Path, domain: Domain, episodes: EpisodeSet
 ) -> None:
@@ -165,16 +178,20 @@ def test_settings_out_of_bounds_are_refused(changed: dict[str, float], told: str
         FinetuneConfig(**changed)  # type: ignore[arg-type]
 
 
-def test_the_command_learns_from_what_is_there_and_goes_on(
-    tmp_path: Path, parent: Path, robot: Path, domain: Domain, capsys: pytest.CaptureFixture[str]
-) -> None:
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: it takes the lowest of priorities, and keeps it."""
+    line = [sys.executable, "-m", "skimo_core.cli", "finetune", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_learns_from_what_is_there_and_goes_on(tmp_path: Path, parent: Path, robot: Path) -> None:
     (robot / "torn.mcap").write_bytes(b"not a recording")
-    asked = ["--recordings", str(robot), "--bundle", str(parent), "--out", str(tmp_path / "out")]
-    assert finetune(asked) == 0
-    said = capsys.readouterr().out
-    assert "took e0.mcap" in said and "refused torn.mcap" in said
-    assert "1 candidates from 3 episodes, 1 refused" in said
-    assert finetune(asked) == 0
-    assert "0 candidates from 3 episodes" in capsys.readouterr().out
-    assert finetune([*asked[2:], "--recordings", str(tmp_path / "nowhere")]) == 1
-    assert "no such folder" in capsys.readouterr().err
+    asked = ("--bundle", parent, "--out", tmp_path / "out")
+    done = command(*asked, "--recordings", robot)
+    assert done.returncode == 0, done.stderr
+    assert "took e0.mcap" in done.stdout and "refused torn.mcap" in done.stdout
+    assert "1 candidates from 3 episodes, 1 refused" in done.stdout
+    again = command(*asked, "--recordings", robot)
+    assert again.returncode == 0 and "0 candidates from 3 episodes" in again.stdout, again.stderr
+    refused = command(*asked, "--recordings", tmp_path / "nowhere")
+    assert refused.returncode == 1 and "no such folder" in refused.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from learn.robot import recorded
 
 from skimo_core.contract.errors import EpisodeError, StoreError
 from skimo_core.domain.domain import Domain
@@ -16,8 +17,6 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.recording import write_episode
 from skimo_learn import replay as module
 from skimo_learn.replay import Replay, open_replay
-
-from .robot import recorded
 
 ROBOT = load_limits("panda")
 

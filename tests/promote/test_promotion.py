@@ -6,32 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from promote.conftest import Family, Run, flown
+from promote.conftest import PASSED, Family, Robot, Run, decisions, flown, id_of
 
 from skimo_core.contract.errors import SpecError, StoreError
+from skimo_core.process.locks import held
 from skimo_promote.cli import bundles, ledger, promote, rollback
-from skimo_promote.locks import held
-from skimo_promote.store import Store
+from skimo_promote.store import CANARY, SHADOW, Store
 from skimo_promote.trial import TrialConfig, fly
-from skimo_server.bundle import load_bundle
-
-
-def id_of(folder: Path) -> str:
-    return load_bundle(folder).manifest.bundle_id
-
-
-def decisions(store: Store, folder: Path) -> list[str]:
-    return [entry.decision for entry in store.history(id_of(folder))]
-
-
-PASSED = ["added", "fits", "sane", "simulated", "confirmed", "incumbent"]
-
-
-@pytest.fixture
-def first(run: Run, family: Family) -> Path:
-    """The first incumbent."""
-    assert run(family.first)[0]
-    return family.first
 
 
 def test_the_first_bundle_of_a_store_drives_by_a_persons_word(store: Store, first: Path) -> None:
@@ -121,6 +102,28 @@ def test_what_was_rolled_back_is_not_promoted_again_by_its_old_merits(
     assert not drives and "not shown" in said[-1]
 
 
+@pytest.mark.parametrize(
+    "stage",
+    ["Promotion._fits", "check_sanity", "fly", "watch_shadow", "Promotion._confirmed", "watch_canary", "Store.promote"],
+)
+def test_killed_at_any_stage_it_goes_on_there(
+    store: Store, robot: Robot, first: Path, family: Family, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    second = store.add(family.second).bundle_id
+    flown(store, family.second, [4], against=first, before=[2])
+    robot.acts = [lambda: robot.plans(second, 4), lambda: robot.drives(second, 3)]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(f"skimo_promote.promotion.{stage}", kill)
+        robot.promotion().run(second)
+    assert store.incumbent() == id_of(first) and store.linked(SHADOW) == store.linked(CANARY) == ""
+    passed = decisions(store, family.second)
+    assert passed == PASSED[: len(passed)]
+    assert robot.promotion().run(second) and decisions(store, family.second) == PASSED
+
+
 def test_one_promotion_at_a_time(store: Store, run: Run, first: Path, family: Family) -> None:
     with held(store.folder / "promote.lock", 0.0, "another promotion"), pytest.raises(StoreError, match="at work"):
         run(family.second)
@@ -137,9 +140,9 @@ def test_a_result_of_another_trial_is_not_taken(store: Store, run: Run, first: P
 
 def test_a_pair_is_really_flown(store: Store, family: Family) -> None:
     """Random networks against random networks, by `skimo eval` in a process of its own."""
-    paths = [store.path(store.add(folder).bundle_id) for folder in (family.second, family.first)]
+    second, first = (store.path(store.add(folder).bundle_id) for folder in (family.second, family.first))
     config = TrialConfig(batch=1, max_pairs=1, workers=1, task="microwave", conditions=("papers",))
-    verdict = fly(*paths, store.folder / "evidence", config, lambda words: None)
+    verdict = fly(second, first, store.folder / "evidence", config, lambda words: None)
     assert not verdict.passed and verdict.evidence["pairs"] == 1 and verdict.evidence["by_condition"] == {"papers": 0.0}
     assert len(list((store.folder / "evidence" / config.folder).glob("*.json"))) == 2
 
@@ -150,7 +153,7 @@ def test_the_commands_tell_all_of_it(
     where = ["--store", str(store.folder)]
     assert bundles(["add", str(family.second), *where]) == 0
     flown(store, family.second, [4], against=first, before=[2])
-    trial = ["--trial.batch", "20", "--trial.max-pairs", "60"]
+    trial = ["--trial.batch", "20", "--trial.max-pairs", "60", "--shadow.plans", "0", "--canary.episodes", "0"]
     assert promote([id_of(family.second)[:10], *where, *trial]) == 1  # nobody said yes
     assert promote([str(family.second), *where, *trial, "--yes"]) == 0
     assert rollback([*where, "--why", "too bold"]) == 0
@@ -159,7 +162,7 @@ def test_the_commands_tell_all_of_it(
     assert bundles(["compare", id_of(family.first)[:10], id_of(family.second)[:10], *where]) == 0
     assert ledger(where) == 0
     out = capsys.readouterr().out
-    for words in ("incumbent", "too bold", "recipe.name: random weights -> second", "made from", "13 decisions"):
+    for words in ("incumbent", "too bold", "recipe.name: random weights -> second", "made from", "17 decisions"):
         assert words in out
     head = store.ledger.entries()[-1].digest
     assert ledger([*where, "--verify", "--head", head]) == 0
@@ -169,7 +172,7 @@ def test_the_commands_tell_all_of_it(
     lines = store.folder / "ledger.jsonl"
     lines.write_bytes(lines.read_bytes().replace(b"too bold", b"too cold"))
     assert ledger([*where, "--verify"]) == 1
-    assert "line 13 was changed" in capsys.readouterr().err
+    assert "line 17 was changed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0.6}, {"margin": 4.0}, {"conditions": ()}, {"batch": 0}, {"max_pairs": 0}])

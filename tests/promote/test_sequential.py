@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skimo_promote.sequential import Bet
+from skimo_promote.sequential import Bet, Drop
 
 RUNS, PAIRS, ALPHA = 600, 200, 0.05
 
@@ -44,3 +44,16 @@ def test_a_bet_never_ruins_and_knows_its_range() -> None:
     assert bet.won(ALPHA) and bet.capital < bet.best  # what was shown once stays shown
     with pytest.raises(ValueError, match="outside"):
         bet.take(4.1)
+
+
+@pytest.mark.parametrize("old", [[], [1.0], [0.0] * 50, [1.0] * 50, [0.123] * 7])
+def test_extremes_show_a_drop_or_nothing(old: list[float]) -> None:
+    drop = Drop(old)
+    for _ in range(200):
+        drop.take(1.0)
+    assert not drop.won(0.5)
+    for _ in range(2000):
+        drop.take(0.0)
+    assert np.isfinite(drop.odds) and drop.won(ALPHA) == (len(old) == 50 and old[0] == 1.0)
+    with pytest.raises(ValueError, match="outside"):
+        drop.take(1.1)

@@ -9,7 +9,7 @@ import pytest
 from promote.conftest import Family
 
 from skimo_core.contract.errors import BundleError, StoreError
-from skimo_promote.store import FORMER, INCUMBENT, REFUSED, Store
+from skimo_promote.store import CANARY, FORMER, INCUMBENT, REFUSED, SANE, SHADOW, Store
 from skimo_server.bundle import load_bundle
 
 
@@ -86,8 +86,47 @@ def test_pruning_leaves_who_drives_who_drove_before_and_candidates(store: Store,
         store.promote(bundle_id, "test", {})
     store.ledger.append(REFUSED, wild, "test")
     candidate = store.add(family.stranger).bundle_id
+    store.link(CANARY, wild)
+    store.link(SHADOW, first)
+    assert store.prune(keep=0) == []
+    states = {held.manifest.bundle_id: held.state for held in store.bundles()}
+    assert (states[wild], states[first]) == (CANARY, SHADOW)
+    store.withdraw(CANARY)
+    store.withdraw(SHADOW)
     assert store.prune(keep=1) == [first]
     assert store.prune(keep=0) == [wild]
     assert [held.manifest.bundle_id for held in store.bundles()] == [second, third, candidate]
     assert not store.path(wild).exists()
     assert store.add(family.wild).bundle_id == wild and store.bundles()[-1].state == "added"
+
+
+def test_a_link_goes_from_one_bundle_to_the_next_and_comes_down(store: Store) -> None:
+    assert store.linked(SHADOW) == ""
+    for bundle_id in ("a" * 64, "b" * 64, "b" * 64):
+        store.link(SHADOW, bundle_id)
+        assert store.linked(SHADOW) == bundle_id
+    (store.folder / ".shadow.new").symlink_to("left by a process that died")
+    store.link(SHADOW, "a" * 64)
+    store.withdraw(SHADOW)
+    store.withdraw(SHADOW)
+    assert store.linked(SHADOW) == "" and list(store.folder.iterdir()) == []
+    (store.folder / SHADOW).symlink_to("/elsewhere")
+    assert store.linked(SHADOW) == ""
+
+
+def test_what_was_passed_counts_against_one_incumbent_and_until_it_is_turned_down(store: Store, family: Family) -> None:
+    bundle_id = store.add(family.second).bundle_id
+    store.ledger.append(SANE, bundle_id, "test", {"against": "a"})
+    assert store.passed(bundle_id, SANE, "a") and not store.passed(bundle_id, SANE, "b")
+    store.ledger.append(REFUSED, bundle_id, "test")
+    assert not store.passed(bundle_id, SANE, "a")
+
+
+def test_a_rollback_that_comes_too_late_changes_nothing(store: Store, family: Family) -> None:
+    ids = [store.add(folder).bundle_id for folder in (family.first, family.second)]
+    for bundle_id in ids:
+        store.promote(bundle_id, "test", {})
+    store.link(CANARY, ids[0])
+    with pytest.raises(StoreError, match="no longer"):
+        store.roll_back("worse", instead_of=ids[0])
+    assert store.incumbent() == ids[1] and store.linked(CANARY) == ids[0]

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from rclpy.context import Context
 from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
 
 from skimo_core.domain.domain import load_domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.recording import read_episode
 from skimo_ros.backend import RosBackend
-from skimo_ros.nodes import Names
+from skimo_ros.nodes import EVENT_QOS, Names
 from skimo_server.bundle import load_bundle
 from skimo_server.testing import make_bundle
 
@@ -76,8 +79,8 @@ def stack(
             assert processes.end(name) == 0, processes.log(name)
 
 
-def start(stack: Stack, episode_id: str) -> None:
-    """Start an episode and wait for 15 of its steps."""
+def start(stack: Stack, episode_id: str, steps: int = 15) -> None:
+    """Start an episode and wait for some of its steps."""
     watcher = stack.watcher
     if "server" not in stack.processes.running:
         stack.serve()
@@ -94,7 +97,7 @@ def start(stack: Stack, episode_id: str) -> None:
         return begun
 
     wait_until(started, "the episode to start", shows=lambda: why, poll_s=0.5)
-    acts(stack, episode_id, 15)
+    acts(stack, episode_id, steps)
 
 
 def acts(stack: Stack, episode_id: str, count: int) -> None:
@@ -261,6 +264,55 @@ def test_a_swap_in_mid_episode_misses_no_tick_and_the_recording_says_whose_each_
     wait_until(lambda: [e for e in watcher.events if e.episode_id == "loop-after"], why or "its start", ANSWER_S)
     assert begun and next(e for e in watcher.events if e.episode_id == "loop-after").bundle_id == new
     assert watcher.trigger(Names.CANCEL)[0]
+
+
+def test_a_person_takes_over_acts_and_hands_back_and_the_recording_says_so(stack: Stack) -> None:
+    watcher, name = stack.watcher, "loop-helped"
+    limits = load_limits("panda")
+    jogging = JointState(name=[limits.joint_names[6]], velocity=[-0.3])  # turns the hand, wherever the arm is
+    publisher = watcher.node.create_publisher(JointState, Names.TELEOP, EVENT_QOS)
+    try:
+
+        def jog(steps: int) -> None:
+            """Publish at each control step that is heard of, for so many."""
+            known = len(watcher.steps)
+            told = known - 1
+
+            def jogged() -> bool:
+                nonlocal told
+                if len(watcher.steps) > told:
+                    told = len(watcher.steps)
+                    publisher.publish(jogging)
+                return told >= known + steps
+
+            wait_until(jogged, f"{steps} control steps", poll_s=0.005)
+
+        start(stack, name, steps=2)  # before this policy, which knows nothing, leads the arm into the furniture
+        jog(1)  # nobody has taken over: it moves nothing
+        assert watcher.call(SetBool, Names.INTERVENE, SetBool.Request(data=True)).success
+        wait_until(lambda: watcher.state == "held", "the policy to be held")
+        jog(20)
+        by_hand = [s for s in watcher.steps if s.episode_id == name and s.kind == "intervene"]
+        assert len(by_hand) >= 10, [s.kind for s in watcher.steps[-25:]]
+        told = np.array([s.action_applied for s in by_hand[4:] if not s.verdict and not s.reason])
+        assert len(told) >= 5
+        assert abs(np.median(told[:, 6]) + 0.3 / load_domain().action.scale_rad_s) < 0.01
+        assert np.abs(told[:, :6]).max() < 0.02
+        assert watcher.call(SetBool, Names.INTERVENE, SetBool.Request(data=False)).success
+        known = len(watcher.steps)
+        jog(5)
+        assert not [s for s in watcher.steps[known + 2 :] if s.kind == "intervene"]
+        assert speed(stack) < REST_RAD_S
+        wait_until(lambda: watcher.trigger(Names.RESUME)[0], "the policy to go on", 10.0)
+        acts(stack, name, 5)
+        assert watcher.trigger(Names.CANCEL)[0]
+        stack.processes.wait_for_log("recorder_node", f"{name}.mcap: ")
+        episode = read_episode(stack.recordings / f"{name}.mcap")
+        assert episode.kinds is not None and episode.shown_T.sum() == (episode.kinds[:-1] == "intervene").sum() >= 10
+        answer = watcher.call(SetBool, Names.INTERVENE, SetBool.Request(data=True))
+        assert not answer.success and "no episode is under way" in answer.message
+    finally:
+        watcher.node.destroy_publisher(publisher)
 
 
 def test_ending_the_policy_node_brakes_and_ends_its_episode(stack: Stack) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
-from support.forged import forge
+from support.following import point
+from support.forged import nan_weights
 from support.policy_server import WAIT_S, Asking, GatedModel
 
 from skimo_core.contract.policy import FloatArray, Goals
@@ -162,6 +160,7 @@ class Following:
     def __init__(self, folder: Path, first: Path) -> None:
         self.link, self.now_s, self.loads = folder / "incumbent", 0.0, 0
         self.link.symlink_to(first)
+        self.canary = folder / "canary"
         self.session = Session(self.load(first), clock=self.clock)
         self.follower = Follower(self.link, Target.of(self.link), self.session, self.load, self.clock)
         self.first_id, self.loads = self.session.spec.bundle_id, 0
@@ -177,9 +176,15 @@ class Following:
 
     def point(self, folder: Path) -> None:
         """As a store does it."""
-        beside = self.link.with_name(".new")
-        beside.symlink_to(folder)
-        os.replace(beside, self.link)
+        point(self.link, folder)
+        self.follower.look()
+
+    def put_canary(self, folder: Path) -> None:
+        point(self.canary, folder)
+        self.follower.look()
+
+    def take_canary_down(self) -> None:
+        self.canary.unlink()
         self.follower.look()
 
     @property
@@ -212,14 +217,6 @@ def test_the_same_bundle_elsewhere_is_no_swap(following: Following, bundle_folde
     shutil.copytree(bundle_folder, tmp_path / "copy")
     following.point(tmp_path / "copy")
     assert (following.health["swaps"], following.health["refused_bundle"], following.loads) == (0, "", 1)
-
-
-def nan_weights(folder: Path, sound: Path) -> None:
-    """Every hash fits."""
-    model = onnx.ModelProto.FromString((sound / "decode.onnx").read_bytes())
-    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
-    weight.CopyFrom(numpy_helper.from_array(np.full(list(weight.dims), np.nan, np.float32), weight.name))
-    forge(folder, sound, {"decode": model.SerializeToString(deterministic=True)})
 
 
 def truncated_graph(folder: Path, sound: Path) -> None:
@@ -326,3 +323,74 @@ def test_a_client_that_clings_to_the_bundle_before_holds_up_the_next_one_only_fo
     following.point(tmp_path / "third")
     assert following.health["swaps"] == 2 and cling().code == "bundle"
     assert FOLLOWER_WAIT_S < following.now_s - began_s < FOLLOWER_WAIT_S + 1.0
+
+
+def test_a_canary_drives_slowly_and_what_drove_before_comes_back_without_being_loaded(
+    following: Following, other_folder: Path, observation_O: FloatArray, goals: Goals, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    following.put_canary(other_folder)
+    now = following.session.spec.bundle_id
+    queued = ask_plan(following.session, observation_O, goals)
+    assert (following.health["canary"], following.health["bundle"]) == (now, now) and now != following.first_id
+    following.take_canary_down()
+    assert following.session.plan(queued).fields["speed"] == 0.5, "asked of the canary, carried out as a canary's"
+    reply = following.session.plan(ask_plan(following.session, observation_O, goals))
+    assert (reply.fields["bundle"], reply.fields["speed"]) == (following.first_id, 1.0)
+    assert (following.health["canary"], following.loads) == ("", 1)
+    assert f"now serves bundle {now[:12]} instead of {following.first_id[:12]}, at 0.5 of full speed" in caplog.messages
+
+
+def test_a_canary_that_becomes_the_incumbent_goes_on_at_full_speed_with_nothing_loaded_or_swapped(
+    following: Following, other_folder: Path
+) -> None:
+    following.put_canary(other_folder)
+    swaps, loads, canary = following.health["swaps"], following.loads, following.session.kept[0]
+    for step, speed in ((lambda: following.point(other_folder), 0.5), (following.take_canary_down, 1.0)):
+        step()
+        assert following.session.kept[0] is canary and canary.speed == speed
+    assert (following.health["swaps"], following.loads, following.health["canary"]) == (swaps, loads, "")
+
+
+def test_a_refused_canary_leaves_the_incumbent_driving_and_is_forgotten_with_its_link(
+    following: Following, other_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nan_weights(tmp_path / "broken", other_folder)
+    following.put_canary(tmp_path / "broken")
+    assert following.health["canary"] == "" and following.session.spec.bundle_id == following.first_id
+    assert following.session.kept[0].speed == 1.0 and "decode.onnx: weight" in str(following.health["refused_bundle"])
+    following.point(other_folder)
+    assert following.health["swaps"] == 1 and "decode.onnx: weight" in str(following.health["refused_bundle"])
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    following.take_canary_down()
+    assert following.health["refused_bundle"] == ""
+
+
+def test_a_withdrawn_canary_is_gone_at_once_though_the_followed_link_points_elsewhere_by_now(
+    following: Following, other_folder: Path, tmp_path: Path
+) -> None:
+    make_bundle(tmp_path / "third", seed=2)
+    following.put_canary(other_folder)
+    driving: list[str] = []
+
+    def load(folder: Path) -> Served:
+        driving.append(following.session.spec.bundle_id)
+        return served(InProcessPolicy.load(str(folder)))
+
+    following.follower._load = load
+    following.canary.unlink()
+    following.point(tmp_path / "third")
+    assert driving == [following.first_id]
+    assert following.session.kept[0].speed == 1.0 and following.health["swaps"] == 3
+
+
+def test_another_canary_takes_the_place_of_the_first_and_the_incumbent_stays_at_hand(
+    following: Following, other_folder: Path, tmp_path: Path
+) -> None:
+    make_bundle(tmp_path / "third", seed=2)
+    for folder in (other_folder, tmp_path / "third"):
+        following.put_canary(folder)
+    assert following.health["canary"] == following.session.spec.bundle_id
+    assert following.session.kept[1].spec.bundle_id == following.first_id
+    following.take_canary_down()
+    assert following.session.spec.bundle_id == following.first_id and following.loads == 2

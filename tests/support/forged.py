@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from skimo_server.parity import pack
 
@@ -26,3 +28,11 @@ def forge(folder: Path, source: Path, graphs: dict[str, bytes], recorded: dict[s
     raw["bundle_id"] = hashlib.sha256(json.dumps(raw, sort_keys=True).encode() + b"\n").hexdigest()
     (folder / "manifest.json").write_text(json.dumps(raw))
     return folder
+
+
+def nan_weights(folder: Path, sound: Path) -> None:
+    """A copy of a sound bundle in which a weight is not a number; every hash fits."""
+    model = onnx.ModelProto.FromString((sound / "decode.onnx").read_bytes())
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
+    weight.CopyFrom(numpy_helper.from_array(np.full(list(weight.dims), np.nan, np.float32), weight.name))
+    forge(folder, sound, {"decode": model.SerializeToString(deterministic=True)})

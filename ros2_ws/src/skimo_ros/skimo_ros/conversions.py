@@ -31,6 +31,7 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.contract.specs import ActionSpec
 from skimo_core.contract.types import (
     Array,
     GripperCommand,
@@ -110,6 +111,31 @@ def fill_joint_state(
     message.velocity = [*robot.dq_rad_s.tolist(), *still]
     message.effort = [*robot.tau_nm.tolist(), *still]
     return message
+
+
+def to_action(
+    message: JointState, joints: Sequence[str], fingers: Sequence[str], spec: ActionSpec
+) -> npt.NDArray[np.float32]:
+    """The action [A] of a person's velocities by joint name, rad/s; a finger's says open (above 0) or close (below 0).
+
+    Joints that it doesn't name stand still. Where one would be faster than an action can say, all are slowed alike.
+
+    Raises:
+        SpecError: an unknown name, as many velocities as names are not there, or one that is not finite.
+    """
+    known = {name: index for index, name in enumerate([*joints, *fingers][: spec.size])}
+    if len(message.name) != len(message.velocity) or not message.name:
+        raise SpecError(f"{len(message.name)} names and {len(message.velocity)} velocities; give one for each name")
+    if unknown := [name for name in message.name if name not in known]:
+        raise SpecError(f"joint {unknown[0][:64]!r} is not among {', '.join(known)}")
+    wanted_A = np.zeros(spec.size)
+    wanted_A[[known[name] for name in message.name]] = message.velocity
+    if not np.isfinite(wanted_A).all():
+        raise SpecError("a velocity is not finite; give rad/s")
+    wanted_A[: spec.joints] /= spec.scale_rad_s
+    wanted_A[: spec.joints] /= max(1.0, np.abs(wanted_A[: spec.joints]).max(initial=0.0))
+    wanted_A[spec.joints :] = np.sign(wanted_A[spec.joints :])
+    return wanted_A.astype(np.float32)
 
 
 def robot_state(

@@ -92,6 +92,8 @@ class Names:
     RESUME = "policy/resume"
     CANCEL = "policy/cancel"
     POLICY_HOLD = "policy/hold"
+    INTERVENE = "policy/intervene"
+    TELEOP = "policy/teleop"
     TWIN_RESET = "twin/reset"
     USER_STOP = "twin/user_stop"
 

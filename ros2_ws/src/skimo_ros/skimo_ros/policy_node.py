@@ -10,6 +10,9 @@ Promises
     ticks in a row hold it until policy/resume or policy/cancel, and no new episode begins before; skimo/plan_status
     and /diagnostics say why. So do a gate that is silent on two commands, and a trajectory at the driver that is not
     the gate's; a jump of the clock ends the episode.
+  - policy/intervene holds it and lets a person act in its place on policy/teleop, until it says false or the policy is
+    resumed: joint velocities, through the gate like all else, and recorded as theirs. What is older than two control
+    periods moves nothing; at other times that topic moves nothing at all.
 What the gate says and passes on is taken at each tick, before anything is decided (polled subscriptions). The executor
 has one thread: the wait for an action (at most 40 ms) delays its own services and nothing else.
 """
@@ -27,16 +30,18 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle.node import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.srv import StartEpisode
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.errors import SetupError, SkimoError, SpecError
+from skimo_core.contract.policy import FloatArray
 from skimo_core.contract.types import JointCommand
 from skimo_core.control.clocks import JumpWatch
-from skimo_core.control.pilot import Arm, Audience, Pilot
+from skimo_core.control.pilot import UNDER_WAY, Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from skimo_core.domain.cell import load_cell
@@ -77,6 +82,8 @@ BUNDLE_ID = re.compile("[0-9a-f]{8,64}")
 """An id, or its leading digits."""
 GATE = "gate_node"
 """The node whose trajectories at the driver are meant to be there (`launch` gives it this name)."""
+TELEOP_PERIODS = 2.0
+"""A person's word that is older, in control periods, is over."""
 LOOK_AGAIN_S = 0.004
 """How often a tick that waits for states looks for them."""
 
@@ -235,12 +242,16 @@ class PolicyNode(LifecycleNode):
         group = PolledGroup()
         self._passed_on = subscribe_polled(self, TrajectoryMsg, self._adapter.command, EVENT_QOS, group, raw=True)
         self._verdicts = subscribe_polled(self, GateEvent, Names.GATE, EVENT_QOS, group, raw=True)
+        self._teleop = subscribe_polled(self, JointState, Names.TELEOP, EVENT_QOS, group, raw=True)
+        self._person: tuple[float, FloatArray] | None = None
+        self._taken_over = False
         self._recorder: RecorderStatus | None = None
         self.create_subscription(RecorderStatus, Names.RECORDER, self._take_recorder, LATEST_QOS)
         self.create_service(StartEpisode, Names.START_EPISODE, self._start_episode)
         self.create_service(Trigger, Names.RESUME, self._resume)
         self.create_service(Trigger, Names.POLICY_HOLD, self._hold)
         self.create_service(Trigger, Names.CANCEL, self._cancel)
+        self.create_service(SetBool, Names.INTERVENE, self._intervene)
 
     def _send(self, command: JointCommand) -> None:
         self._proposals.publish(convert.to_trajectory(command.trajectory, self._adapter.joints))
@@ -255,6 +266,25 @@ class PolicyNode(LifecycleNode):
                     use(decode(subscription.msg_type, data))
                 except SpecError as error:
                     self._complain(subscription, error)
+
+    def _let_a_person_act(self) -> None:
+        """Take what a person wants done who has taken over; at other times it is dropped."""
+        assert self._pilot is not None
+        try:
+            for data, _ in take_all(self._teleop):
+                message = decode(JointState, data)
+                joints, fingers = self._adapter.joints, self._adapter.fingers
+                action_A = convert.to_action(message, joints, fingers, self._domain.action)
+                self._person = (now_s(self), action_A)
+        except SpecError as error:
+            self._complain(self._teleop, error)
+        if self._pilot.state != "held" or not self._taken_over:
+            self._person = None
+        elif self._person and now_s(self) - self._person[0] < TELEOP_PERIODS * self._beat.period_s:
+            try:
+                self._pilot.intervene(self._person[1])
+            except SkimoError as error:
+                self._complaints.about("a person's command", str(error), lambda: "")
 
     def _complain(self, subscription: Subscription, error: SpecError) -> None:
         topic = subscription.topic_name
@@ -324,6 +354,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is None:
             return
         self._listen()
+        self._let_a_person_act()
         if not self._pilot.tick(due_s, skipped):
             self._open_tick_s = due_s
             self._again_timer.reset()
@@ -364,6 +395,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             values["worst_tick_late_ms"] = self._pilot.timings.worst_tick_late_ms
             values["worst_act_ms"] = self._pilot.timings.worst_act_ms
+            values["speed"] = self._pilot.speed
             values["objects_hidden"] = ", ".join(self._pilot.hidden_objects) or "none"
             values["driver_clock_behind_ms"] = "unknown" if skew.skew_s is None else 1e3 * skew.skew_s
         text = report.reason or skew.words() or report.doubt or report.state
@@ -391,6 +423,7 @@ class PolicyNode(LifecycleNode):
             )
             self._listen()
             self._pilot.start(episode, task, now_s(self))
+            self._taken_over = False
         except SkimoError as error:
             return convert.answer_start(response, False, str(error), "")
         self._beat.restart()
@@ -411,6 +444,7 @@ class PolicyNode(LifecycleNode):
             self._bundle_now()
             self._listen()
             self._pilot.resume()
+            self._taken_over = False
         except SkimoError as error:
             return convert.answer_trigger(response, False, str(error))
         self._beat.restart()
@@ -422,6 +456,18 @@ class PolicyNode(LifecycleNode):
         if self._pilot is not None:
             self._pilot.hold("policy/hold was called")
         return convert.answer_trigger(response, True, "holds until policy/resume")
+
+    def _intervene(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if not request.data:
+            self._taken_over = False
+            response.success, response.message = True, "nobody acts; `skimo reset` lets the policy go on"
+        elif self._pilot is None or self._pilot.state not in UNDER_WAY:
+            response.success, response.message = False, "no episode is under way; `skimo start` begins one"
+        else:
+            self._pilot.hold("a person has taken over")
+            self._taken_over = True
+            response.success, response.message = True, f"{self._teleop.topic_name} acts until this says false"
+        return response
 
     def _cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         report = self._report()

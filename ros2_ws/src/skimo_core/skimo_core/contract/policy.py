@@ -62,6 +62,7 @@ class Plan:
         predicted_success: the same as the model alone has it, where that is calibrated; NaN where it isn't.
         bundle_id: which bundle made it, and acts in its skills.
         calibration: that bundle's, of the success probability; None: it stands as the model has it.
+        speed: share of full speed at which the joints are to move under it, in (0, 1].
         timings_ms: milliseconds per stage.
     """
 
@@ -73,6 +74,7 @@ class Plan:
     bundle_id: str
     calibration: Calibration | None = None
     predicted_success: float = math.nan
+    speed: float = 1.0
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 

@@ -9,6 +9,7 @@ end. The same object drives in-process runs and the ROS policy node, so that bot
   late action       the step is missed; the trajectory sent before ends at rest by itself
   two in a row      the loop holds until an operator resumes it, and says why
   another bundle    its first plan takes effect at a boundary; the skill under way ends with the bundle that planned it
+  a slow plan       its skill lasts H steps like any other; the joints' part of each action is multiplied by its speed
 
 An operator may take as long as it takes: steps spent held have numbers like all others and count as missed, but use
 up nothing of the task's step limit. Nor do those in which a person acts in the policy's place (`intervene`), which are
@@ -104,6 +105,7 @@ class SkillLoop:
         planning: where plans come from.
         misses_to_hold: consecutive missed actions after which the loop holds until resumed.
         period_s: of the control steps.
+        joints: how many leading dimensions of an action move joints; None: all.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class SkillLoop:
         *,
         misses_to_hold: int = 2,
         period_s: float = 0.08,
+        joints: int | None = None,
     ) -> None:
         self.task = task
         self._spec = spec
@@ -122,6 +125,7 @@ class SkillLoop:
         self._planning = planning
         self._misses_to_hold = misses_to_hold
         self._period_s = period_s
+        self._joints = joints
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -135,6 +139,7 @@ class SkillLoop:
         self._pending = False
         self._skill: FloatArray | None = None
         self._bundle_id = ""
+        self._speed = 1.0
         self._warm_start: FloatArray | None = None
         self._next: Plan | None = None
         self._step_in_skill = 0
@@ -212,13 +217,13 @@ class SkillLoop:
     def _send(self, observation_O: FloatArray, reward: int, new_plan: Plan | None) -> Step:
         assert self._skill is not None
         try:
-            action = self._act(observation_O, self._skill, self._bundle_id)
+            action_A = self._act(observation_O, self._skill, self._bundle_id)
         except SkimoError as error:
             return self._note_miss(str(error), reward)
         self._misses = 0
         step = Step(
             kind=StepKind.ACT,
-            action_A=action,
+            action_A=_slowed(action_A, self._joints, self._speed),
             skill_Z=self._skill,
             bundle_id=self._bundle_id,
             step_in_skill=self._step_in_skill,
@@ -301,7 +306,15 @@ class SkillLoop:
             return None
         plan, self._next, self._late = self._next, None, False
         self._skill, self._bundle_id, self._step_in_skill = plan.skills_PZ[0], plan.bundle_id, 0
+        self._speed = plan.speed
         self._warm_start = plan.warm_start_PZ
         self.counts.plans += 1
         self._spent += 1
         return plan if plan.calibration is None else plan.calibration(plan, self._spent - 1)
+
+
+def _slowed(action_A: FloatArray, joints: int | None, speed: float) -> FloatArray:
+    """The action with its joints at a share of their speed; fingers as they are, whose numbers are intents."""
+    slowed_A = action_A.copy()
+    slowed_A[:joints] *= np.float32(speed)
+    return slowed_A

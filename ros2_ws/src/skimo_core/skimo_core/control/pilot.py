@@ -120,6 +120,7 @@ class Pilot:
             self._act,
             planning,
             period_s=self._period_s,
+            joints=domain.action.joints,
         )
         self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)
@@ -269,6 +270,11 @@ class Pilot:
     def hidden_objects(self) -> tuple[str, ...]:
         """Object channels that the tracker did not see the last time: their last values stand in."""
         return self._observer.hidden
+
+    @property
+    def speed(self) -> float:
+        """Share of full speed at which the plan in force is carried out; 1 before there is one."""
+        return self._plan.speed if self._plan is not None else 1.0
 
     def report(self) -> PolicyReport:
         """Where things stand."""

@@ -5,6 +5,7 @@ names, shapes, types and bounds against the policy's spec: whatever a message ho
 says, or raises SpecError or WireError and nothing else.
 
 A request's field `bundle` says whose skill, or whose warm start, it brings; without it they are the current bundle's.
+A plan's `speed` is the share of full speed at which it is to be carried out; without it that is 1.
 
 Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
 """
@@ -28,6 +29,7 @@ MAX_SEED = 2**53
 MAX_CHANNELS = 4096
 MAX_SCALE = 1e6
 MAX_WEIGHT = 1e6
+MIN_SPEED = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ def plan_reply(plan: Plan, request_id: int) -> Message:
             "bundle": plan.bundle_id,
             "value": float(plan.value),
             "success_probability": float(plan.success_probability),
+            "speed": float(plan.speed),
         },
         timings_ms=plan.timings_ms,
         arrays={"skills": plan.skills_PZ, "warm_start": plan.warm_start_PZ, "predicted": plan.predicted_PO},
@@ -111,6 +114,7 @@ def read_plan_reply(message: Message, spec: PolicySpec) -> Plan:
         success_probability=_number(message, "success_probability", 0.0, 1.0),
         bundle_id=_scalar(message, "bundle", (str,)),
         calibration=spec.calibration,
+        speed=_number(message, "speed", MIN_SPEED, 1.0) if "speed" in message.fields else 1.0,
         timings_ms=dict(message.timings_ms),
     )
 
