@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from learn.conftest import make_arrays
+from learn.robot import small_bundle
 
 from skimo_core.contract.errors import SetupError, SpecError
-from skimo_core.domain.domain import load_domain
-from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.recording import recordings
 from skimo_eval import improve as module
 from skimo_eval.improve import ImproveConfig, improve
 from skimo_eval.learn_demo import draw, table
-from skimo_learn.data import EpisodeSet
-from skimo_learn.export import export_bundle, load_run
-from skimo_learn.recipes import smoke
-from skimo_learn.run import train_run
-from skimo_server.planner_config import PlannerConfig
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> ImproveConfig:
     """One round of two episodes of a bundle that was hardly trained."""
     folder = tmp_path_factory.mktemp("improve")
-    base, domain = smoke(), load_domain()
-    train_run(
-        replace(base, pretrain=replace(base.pretrain, threads=1), value=replace(base.value, skills=1)),
-        domain,
-        EpisodeSet.from_arrays(*make_arrays(), source="play"),
-        folder / "run",
-    )
-    planner = PlannerConfig(samples=16, elites=4)
-    export_bundle(load_run(folder / "run"), folder / "bundle", domain, planner=planner, robot=load_limits("panda"))
     return ImproveConfig(
         out=folder / "out",
-        bundle=str(folder / "bundle"),
+        bundle=str(small_bundle(folder)),
         task="microwave",
         rounds=1,
         episodes=2,
@@ -80,7 +63,7 @@ def test_a_round_leaves_what_it_did_and_a_run_that_was_broken_off_goes_on(
 
 
 def test_a_command_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="skimo promote ended with 1: .*nothing"):
+    with pytest.raises(SetupError, match=r"skimo promote ended with 1: .*nothing"):
         improve(ImproveConfig(out=tmp_path / "out", bundle="nothing"), print)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from learn.robot import recorded
+from learn.robot import recorded, small_bundle
 
 from skimo_core.contract.errors import EpisodeError, SpecError
 from skimo_core.domain.domain import Domain
@@ -19,29 +19,20 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.recording import write_episode
 from skimo_learn import finetune as module
 from skimo_learn.data import EpisodeSet
-from skimo_learn.export import export_bundle, load_run
 from skimo_learn.finetune import Candidate, Learner, as_set, widened
 from skimo_learn.finetune_config import FinetuneConfig
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.readback import model_of
-from skimo_learn.recipes import Recipe
 from skimo_learn.replay import Replay, open_replay
-from skimo_learn.run import train_run
 from skimo_server.bundle import Bundle, load_bundle, read_bundle, resolve_bundle
-from skimo_server.planner_config import PlannerConfig
 
 ROBOT = load_limits("panda")
 CONFIG = FinetuneConfig(every=2, offline_episodes=6)
 
 
 @pytest.fixture(scope="module")
-def parent(recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a small run, with a calibration of its own."""
-    folder = tmp_path_factory.mktemp("parent")
-    train_run(replace(recipe, value=replace(recipe.value, skills=1)), domain, episodes, folder / "run")
-    planner = PlannerConfig(calibration=(0.1, 0.9, 0.0, -0.2, 0.0))
-    export_bundle(load_run(folder / "run"), folder / "bundle", domain, planner=planner, robot=ROBOT)
-    return folder / "bundle"
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_bundle(tmp_path_factory.mktemp("parent"))
 
 
 @pytest.fixture
