@@ -95,6 +95,7 @@ class Learner:
         )
         self._rounds = self._read_state()
         write_run(model, self.recipe, self.folder / "parent")
+        self._candidates.mkdir(exist_ok=True)  # for who watches it
 
     @property
     def waiting(self) -> int:

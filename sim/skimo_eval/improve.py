@@ -52,7 +52,7 @@ class ImproveConfig:
         pairs: of a trial, at most.
         measured: episodes that measure a candidate, under the condition and in the unchanged twin.
         seed: of the first episode of practice; measured ones have their own.
-        learner_seed, threads: of the learner.
+        learner_seed, threads, set: of the learner, as in skimo finetune.
         workers: processes; 0 means one per core.
     """
 
@@ -72,6 +72,7 @@ class ImproveConfig:
     seed: int = 500_000
     learner_seed: int = 0
     threads: int = 2
+    set: tuple[str, ...] = ()
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -141,6 +142,7 @@ def _round(config: ImproveConfig, rounds: Sequence[Round], number: int, say: Say
     data = ["--data", *map(str, config.data)] if config.data else []
     learn = [f"--learn.{name}={value}" for name, value in _learn(config).items()]
     asked = ("--bundle", drove, "--recordings", _recordings(config), "--out", learner)
+    learn += ["--learn.set", *config.set] if config.set else []
     _run("finetune", *asked, *data, *learn)
     (candidate,) = (learner / "candidates").iterdir()
     bundle_id = str(json.loads((candidate / "manifest.json").read_bytes())["bundle_id"])

@@ -1,4 +1,4 @@
-"""Learning on in the twin, with the real commands and networks that know nothing: rounds, what they leave, going on."""
+"""Learning on in the twin, with the real commands and next to no learning: rounds, what they leave, going on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from learn.robot import small_bundle
 
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.episodes.recording import recordings
@@ -14,20 +13,30 @@ from skimo_eval import improve as module
 from skimo_eval.improve import ImproveConfig, improve
 from skimo_eval.learn_demo import draw, table
 
+SHORT = (
+    "pretrain.updates=2",
+    "pretrain.batch=8",
+    "refine.updates=2",
+    "correct.updates=2",
+    "distil.updates=2",
+    "value.updates=2",
+)
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ImproveConfig:
-    """One round of two episodes of a bundle that was hardly trained."""
-    folder = tmp_path_factory.mktemp("improve")
+
+@pytest.fixture
+def config(tmp_path: Path) -> ImproveConfig:
+    """One round of two episodes and next to no learning."""
     return ImproveConfig(
-        out=folder / "out",
-        bundle=str(small_bundle(folder)),
+        out=tmp_path / "out",
         task="microwave",
+        condition="drawn",
+        objective="successes",  # those that there are for certain
         rounds=1,
         episodes=2,
         measured=1,
         pairs=1,
         threads=1,
+        set=SHORT,
         workers=1,
     )
 
