@@ -25,7 +25,7 @@ class FinetuneConfig:
     objective: Shows = "corrections"
     every: int = 10
     share: float = 0.3
-    offline_episodes: int = 400
+    offline_episodes: int = 1500
     seed: int = 0
     threads: int = 1
     set: tuple[str, ...] = ()
