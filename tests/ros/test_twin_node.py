@@ -28,7 +28,8 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.domain.urdf import robot_description
 from skimo_ros.adapters import load_adapter, robot_state_type
 from skimo_ros.backend import RosBackend
-from skimo_ros.nodes import LATEST_QOS, RECORD_QOS, STATE_QOS, Names
+from skimo_ros.nodes import LATEST_QOS, Names
+from skimo_ros.recorder_node import STATE_QUEUE_QOS
 from skimo_ros.twin_node import SEED_DRAWS
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
@@ -132,7 +133,7 @@ def test_a_reset_of_a_resting_arm_is_no_fault_of_the_arm(home: RosBackend, watch
     """Joint states that jumped never come with a reference that has not yet: it went out first, with the same stamp."""
     adapter, joints, references = load_adapter("twin"), [], []
     heard = [
-        watcher.node.create_subscription(kind, topic, where.append, RECORD_QOS if kind is JointState else STATE_QOS)
+        watcher.node.create_subscription(kind, topic, where.append, STATE_QUEUE_QOS)
         for kind, topic, where in (
             (JointState, adapter.joint_states, joints),
             (robot_state_type(adapter), adapter.robot_state, references),
