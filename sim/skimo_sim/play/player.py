@@ -219,15 +219,11 @@ def in_order(names: Iterable[str]) -> Choose:
 
 
 def freely(
-    applies: Callable[[str], bool],
-    chance: np.random.Generator,
-    *,
-    favoured: Mapping[type, float] = FAVOURED,
-    undoing: float = UNDOING,
+    applies: Callable[[str], bool], chance: np.random.Generator, *, favoured: Mapping[type, float] = FAVOURED
 ) -> str | None:
     """Any that applies: sub-tasks rather than what undoes them, and what is favoured."""
     names = [name for name in SCRIPTS if applies(name)]
-    weights = np.array([(1.0 if n in SUBTASKS else undoing) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
+    weights = np.array([(1.0 if n in SUBTASKS else UNDOING) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
     return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
 
 
