@@ -13,7 +13,6 @@ Promises
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -28,8 +27,8 @@ from skimo_core.domain.robot import RobotLimits
 from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.files import write_atomic
 from skimo_core.episodes.fit import why_unfit, why_unlike
+from skimo_core.episodes.locks import being_written, held
 from skimo_core.episodes.recording import read_episode
-from skimo_core.process.locks import held
 
 STEM_DIGITS = 16
 
@@ -92,7 +91,7 @@ class Replay:
             except OSError:
                 continue  # renamed or removed meanwhile
             stamp = status.st_mtime_ns, status.st_size
-            if self._seen.get(path) == stamp or _being_written(path):
+            if self._seen.get(path) == stamp or being_written(path):
                 continue
             entry = self._take(path)
             self._seen[path] = stamp
@@ -168,13 +167,3 @@ def open_replay(folder: Path, domain: Domain, robot: RobotLimits) -> Iterator[Re
         raise StoreError(f"{folder}: {error.strerror}; choose another --out") from None
     with held(folder / ".lock", 0.0, "another learner"):
         yield Replay(folder, domain, robot)
-
-
-def _being_written(path: Path) -> bool:
-    """Whether a recorder holds the file's lock."""
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False

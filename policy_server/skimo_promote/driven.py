@@ -10,7 +10,6 @@ Promises
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from mcap.records import Message
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Verdict as GateVerdict
 from skimo_core.episodes.episode import INTERVENE, Episode
+from skimo_core.episodes.locks import being_written
 from skimo_core.episodes.recording import read_episode
 from skimo_core.episodes.stream import RecordStream
 
@@ -89,7 +89,7 @@ class Recordings:
     def look(self, since_s: float) -> list[Driven]:
         """All that began since then, in order; those of before are not even opened, if their files are of before."""
         for path, stamp in self._changed(since_s):
-            if _being_written(path):
+            if being_written(path):
                 continue
             self._seen[path] = stamp
             self._take(path, stamp[0] / 1e9)
@@ -174,13 +174,3 @@ def _began_s(path: Path, changed_s: float) -> float:
     first = next((record for record in RecordStream(path, salvage=True) if isinstance(record, Message)), None)
     stamp_s = first.log_time / 1e9 if first else 0.0
     return stamp_s if MIN_UNIX_S < stamp_s <= changed_s + MAX_AHEAD_S else changed_s
-
-
-def _being_written(path: Path) -> bool:
-    """Whether a recorder holds the file's lock."""
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False

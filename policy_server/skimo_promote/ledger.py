@@ -25,7 +25,7 @@ from typing import Any
 
 from skimo_core.contract.errors import StoreError
 from skimo_core.episodes.files import write_atomic
-from skimo_core.process.locks import held
+from skimo_core.episodes.locks import held
 
 FIRST = "0" * 64
 """What the first line has before it."""

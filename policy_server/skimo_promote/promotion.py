@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skimo_core.contract.errors import SpecError, StoreError
-from skimo_core.process.locks import held
+from skimo_core.episodes.locks import held
 from skimo_server.bundle import Bundle, Manifest
 
 from .canary import CanaryConfig, watch_canary

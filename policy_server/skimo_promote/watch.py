@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from skimo_core.contract.errors import BundleError, SetupError, StoreError
-from skimo_core.process.locks import held
+from skimo_core.episodes.locks import held
 from skimo_server.bundle import MANIFEST, Manifest, read_bundle
 
 from .pace import Pace, Say

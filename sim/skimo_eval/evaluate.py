@@ -151,15 +151,13 @@ def _inprocess(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run the episodes in worker processes; each condition's figures as they come."""
     from skimo_server.bundle import load_bundle, resolve_bundle
-    from skimo_server.planner_config import with_settings  # refuses unknown settings before any worker starts
 
-    from .inprocess import World, factory_for, paired_jobs, run_jobs
+    from .inprocess import World, checked_settings, factory_for, paired_jobs, run_jobs
     from .statistics import summarise
 
     folder = resolve_bundle(args.bundle)
     manifest = load_bundle(folder).manifest
-    with_settings(manifest.planner, args.set)
-    settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
+    settings = checked_settings(manifest.planner, args.set)
     world = World(domain=args.domain, robot=args.robot, cell=args.cell)
     for source in conditions.values() if len(conditions) > 1 else ():
         world.build(source)  # refuses what this domain's twin can't do before the first episode is flown

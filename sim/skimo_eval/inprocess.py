@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skimo_core.contract.policy import SkillPolicy
 from skimo_core.domain.cell import load_cell
@@ -20,6 +21,9 @@ from skimo_sim.condition import DRAWN, load_condition
 from skimo_sim.twins import make_twin
 
 from .trials import EpisodeResult, Lab, run_episode
+
+if TYPE_CHECKING:
+    from skimo_server.planner_config import PlannerConfig
 
 PolicyFactory = Callable[[], SkillPolicy]
 
@@ -73,6 +77,14 @@ def bundle_policy(folder: Path, settings: dict[str, object]) -> SkillPolicy:
     from skimo_server.inprocess import open_policy
 
     return open_policy(folder, settings)
+
+
+def checked_settings(planner: PlannerConfig, pairs: Sequence[str]) -> dict[str, object]:
+    """Settings "name=value" by name; one that the planner refuses raises SpecError here, and not in a worker."""
+    from skimo_server.planner_config import with_settings
+
+    with_settings(planner, pairs)
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def fly(lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:

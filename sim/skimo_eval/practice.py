@@ -32,7 +32,7 @@ from skimo_core.episodes.recording import write_episode
 from skimo_sim.condition import DRAWN, load_condition
 
 from .helper import ScriptedHelper
-from .inprocess import Job, World, factory_for, run_jobs
+from .inprocess import Job, World, checked_settings, factory_for, run_jobs
 from .orders import tasks_of
 from .trials import EpisodeResult, Lab, Trial
 
@@ -95,11 +95,9 @@ def practise(args: Args) -> list[EpisodeResult]:
         SetupError: the folder can't be written to.
     """
     from skimo_server.bundle import load_bundle, resolve_bundle
-    from skimo_server.planner_config import with_settings
 
     folder, domain = resolve_bundle(args.bundle), load_domain(args.domain)
-    with_settings(load_bundle(folder).manifest.planner, args.set)
-    settings: dict[str, object] = {name: value for name, _, value in (pair.partition("=") for pair in args.set)}
+    settings = checked_settings(load_bundle(folder).manifest.planner, args.set)
     load_condition(args.condition, domain)
     check_folder(args.out)
     _, tasks = tasks_of(domain, args.task, args.episodes, args.seed)

@@ -36,7 +36,8 @@ from skimo_core.episodes.cache import from_episodes, load_folder, read_cache, wr
 from skimo_core.episodes.cli import repair as repair_command
 from skimo_core.episodes.definitions import EPISODE_STEP, EPISODE_STEP_TYPE
 from skimo_core.episodes.episode import Episode, EpisodeMeta
-from skimo_core.episodes.files import STEM_BYTES, check_folder, create_free, file_stem, lock, write_atomic
+from skimo_core.episodes.files import STEM_BYTES, check_folder, create_free, file_stem, write_atomic
+from skimo_core.episodes.locks import lock
 from skimo_core.episodes.recording import (
     METADATA,
     OUTCOME,

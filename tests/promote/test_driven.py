@@ -10,7 +10,7 @@ import pytest
 from promote.conftest import STEPS, recorded
 
 from skimo_core.episodes.episode import EpisodeMeta
-from skimo_core.episodes.files import lock
+from skimo_core.episodes.locks import lock
 from skimo_core.episodes.recording import EpisodeWriter
 from skimo_promote.driven import Driven, Gate, Recordings
 

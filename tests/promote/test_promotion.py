@@ -9,7 +9,7 @@ import pytest
 from promote.conftest import PASSED, Family, Robot, Run, decisions, flown, id_of
 
 from skimo_core.contract.errors import SpecError, StoreError
-from skimo_core.process.locks import held
+from skimo_core.episodes.locks import held
 from skimo_promote.cli import bundles, ledger, promote, rollback
 from skimo_promote.store import CANARY, SHADOW, Store
 from skimo_promote.trial import TrialConfig, fly

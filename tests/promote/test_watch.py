@@ -14,7 +14,7 @@ import pytest
 from promote.conftest import PASSED, Family, Robot, decisions, flown, id_of
 
 from skimo_core.contract.errors import StoreError
-from skimo_core.process.locks import held
+from skimo_core.episodes.locks import held
 from skimo_promote import cli
 from skimo_promote.driven import Recordings
 from skimo_promote.ledger import unix_s

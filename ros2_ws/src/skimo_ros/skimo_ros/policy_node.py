@@ -270,17 +270,19 @@ class PolicyNode(LifecycleNode):
     def _let_a_person_act(self) -> None:
         """Take what a person wants done who has taken over; at other times it is dropped."""
         assert self._pilot is not None
+        said = [data for data, _ in take_all(self._teleop)]
+        if self._pilot.state != "held" or not self._taken_over:
+            self._person = None
+            return
         try:
-            for data, _ in take_all(self._teleop):
+            for data in said:
                 message = decode(JointState, data)
                 joints, fingers = self._adapter.joints, self._adapter.fingers
                 action_A = convert.to_action(message, joints, fingers, self._domain.action)
                 self._person = (now_s(self), action_A)
         except SpecError as error:
             self._complain(self._teleop, error)
-        if self._pilot.state != "held" or not self._taken_over:
-            self._person = None
-        elif self._person and now_s(self) - self._person[0] < TELEOP_PERIODS * self._beat.period_s:
+        if self._person and now_s(self) - self._person[0] < TELEOP_PERIODS * self._beat.period_s:
             try:
                 self._pilot.intervene(self._person[1])
             except SkimoError as error:

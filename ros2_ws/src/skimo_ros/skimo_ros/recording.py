@@ -25,7 +25,8 @@ from typing import Any
 from mcap.writer import CompressionType, Writer
 
 from skimo_core.episodes.episode import EpisodeMeta
-from skimo_core.episodes.files import create_free, lock
+from skimo_core.episodes.files import create_free
+from skimo_core.episodes.locks import lock
 from skimo_core.episodes.recording import CHUNK_BYTES, METADATA, OUTCOME, metadata_records
 from skimo_core.episodes.seal import sealed
 

@@ -26,7 +26,6 @@ from ..contract.types import Verdict
 from .episode import INTERVENE, Episode, FloatArray
 
 WHOLE, CUT, HELD, STOPPED, INTERVENED = "whole", "cut", "held", "stopped", "intervened"
-DONE_BY_POLICY = ("act",)
 MOVED = ("act", "missed", "done", INTERVENE)
 """Steps in which the arm was told something that is known; in others it was held."""
 Shows = Literal["corrections", "successes"]
@@ -104,7 +103,7 @@ def shown(episode: Episode, by: Shows, steps: int) -> npt.NDArray[np.bool_]:
     done, before = np.flatnonzero(episode.rewards > 0), 0
     for step in done:
         since = max(before, step - steps)
-        shown_T[since:step] |= np.isin(episode.kinds[since:step], DONE_BY_POLICY)
+        shown_T[since:step] |= episode.kinds[since:step] == "act"
         before = step
     return shown_T
 

@@ -10,7 +10,6 @@ Promises
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -83,15 +82,6 @@ def write_atomic(path: Path, data: bytes, *, group: bool = False) -> None:
     except BaseException:
         os.unlink(name)
         raise
-
-
-def lock(descriptor: int) -> bool:
-    """Take the lock that says "this file is being written"; false if somebody has it. It goes with the process."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def free_mib(folder: Path) -> float:

@@ -20,7 +20,7 @@ from mcap.records import Attachment, Channel, Header, Message, Metadata, Schema
 from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
 
 from ..contract.errors import EpisodeError
-from .files import lock
+from .locks import lock
 from .recording import CHUNK_BYTES, METADATA, OUTCOME
 from .seal import SEAL, check_seal, sealed
 from .stream import ReadLimits, RecordStream
