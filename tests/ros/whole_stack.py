@@ -14,6 +14,8 @@ from skimo_ros.nodes import Names
 from skimo_server.testing import make_bundle
 
 NODES = ("gate_node", "policy_node", "recorder_node", "twin_node")
+HEAR_EPISODES = 3
+"""The gate, the recorder and the watcher: who begins before the recorder listens finds an episode's rest in its recording."""
 
 
 class WholeStack:
@@ -44,7 +46,10 @@ class WholeStack:
         self.processes.node("recorder_node", directory=self._folder / "recordings", domain=domain)
         self.processes.node("policy_node", endpoint=endpoint, task=self._task(domain), seed=7, domain=domain)
         self.processes.wait_for_log("twin_node", "ready under the names")
+        self.processes.wait_for_log("recorder_node", "recordings go to")
         wait_until(lambda: self.watcher.state == "idle" and self.watcher.gate, "the stack to be up", 3 * START_S)
+        heard = lambda: self.watcher.node.count_subscribers(Names.EPISODE) >= HEAR_EPISODES  # noqa: E731
+        wait_until(heard, "the recorder to hear of episodes", START_S)
 
     @staticmethod
     def _task(domain: Path | str) -> str:
