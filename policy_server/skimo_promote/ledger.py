@@ -6,13 +6,15 @@
 Promises
   - Lines are only ever added, by one process at a time, and are on the disk before `append` returns.
   - A changed, missing or foreign line is found at the next look, and named; nothing is added to such a ledger.
-  - A line that its writer died over was no decision yet: the next one takes its place.
+  - A line that its writer died over was no decision yet: the next one takes its place. What a full disk doesn't take is
+    none either.
 It guards against damage and careless editing. Whoever may write the folder can write another history: keep the head's
 digest elsewhere, and hold the ledger against it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -120,24 +122,33 @@ class Ledger:
                 "previous": known[-1].digest if known else FIRST,
             }
             entry = Entry(**body, digest=_digest(body))
-            self._write(entry, keep=sum(len(line) + 1 for line in lines))
+            self._write(entry, known, keep=sum(len(line) + 1 for line in lines))
             return entry
 
-    def _write(self, entry: Entry, keep: int) -> None:
-        """Puts a line after the first `keep` bytes."""
+    def _write(self, entry: Entry, known: list[Entry], keep: int) -> None:
+        """Puts a line after those known, the first `keep` bytes."""
         line = _json(asdict(entry))
         if len(line) > MAX_LINE_BYTES:
             raise StoreError(f"a decision of {len(line)} bytes, at most {MAX_LINE_BYTES}; give less evidence")
         try:
+            if known and self._read_head()[0] < known[-1].number:  # its writer died: never two lines ahead of the head
+                self._write_head(known[-1])
             with open(self._lines, "r+b" if self._lines.exists() else "w+b") as file:
                 file.truncate(keep)
                 file.seek(keep)
                 file.write(line + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            write_atomic(self._head, _json({"number": entry.number, "digest": entry.digest}) + b"\n")
+            self._write_head(entry)
         except OSError as error:
-            raise StoreError(f"{self._lines.name} can't be written: {error}; the decision does not hold") from error
+            with contextlib.suppress(OSError):
+                os.truncate(self._lines, keep)  # a line whose head was not written would hold after all
+            raise StoreError(
+                f"{self._lines.name} can't be written: {error}; the decision does not hold: make room, and again"
+            ) from error
+
+    def _write_head(self, entry: Entry) -> None:
+        write_atomic(self._head, _json({"number": entry.number, "digest": entry.digest}) + b"\n")
 
     def _whole_lines(self) -> list[bytes]:
         """The lines that were written to their end."""
@@ -163,19 +174,22 @@ class Ledger:
 
     def _check_head(self, found: list[Entry]) -> None:
         """The head is the last line, or, where its writer died in between, the one before."""
-        try:
-            head = json.loads(self._head.read_bytes())
-            number, digest = int(head["number"]), str(head["digest"])
-        except FileNotFoundError:
-            number, digest = -1, FIRST
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{self._head.name} can't be read; {REMEDY}") from None
+        number, digest = self._read_head()
         known = number in (len(found) - 1, len(found) - 2)
         if not known or digest != (found[number].digest if number >= 0 else FIRST):
             raise StoreError(
                 f"{self._lines.name} has {len(found)} lines, its head speaks of {number + 1}: lines are missing or "
                 f"foreign; {REMEDY}"
             )
+
+    def _read_head(self) -> tuple[int, str]:
+        try:
+            head = json.loads(self._head.read_bytes())
+            return int(head["number"]), str(head["digest"])
+        except FileNotFoundError:
+            return -1, FIRST
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{self._head.name} can't be read; {REMEDY}") from None
 
     def _where(self, number: int) -> str:
         return f"{self._lines.name}, line {number + 1}"

@@ -10,7 +10,7 @@
     incumbent  whoever serves the store swaps to it
 
 Promises
-  - A stage that fails refuses the candidate, with the reason; the incumbent goes on driving.
+  - A stage that fails refuses the candidate, with the reason and a remedy; the incumbent goes on driving.
   - A promotion that was killed goes on where it was; what was passed against another incumbent is passed again.
   - Links to the candidate are down when this ends; what a killed one left up comes down with the next.
   - A stage that is left out for want of a robot says so in the ledger, and is no stage that was passed.
@@ -50,6 +50,14 @@ from .trial import TrialConfig, fly
 from .verdict import Verdict
 
 LOCK = "promote.lock"
+REMEDIES = {
+    FITS: "learn on from the incumbent, or give it a store of its own (--store)",
+    SANE: "look at its data and its normalisation, and learn on from the incumbent",
+    SIMULATED: "record more, learn on with more of the incumbent's own data beside it, and promote what comes of that",
+    SHADOWED: "record what the robot meets and learn on from the incumbent with it, or try this one anew with --again",
+    CANARIED: "look at the recordings that its evidence names, and correct it there",
+}
+"""What to do about a candidate that a stage refuses."""
 Confirm = Callable[[str], bool]
 """Shows a person a summary, and asks."""
 
@@ -151,11 +159,9 @@ class Promotion:
         if not verdict.passed and stage == CONFIRMED:
             self._say(f"{stage}: {verdict.why}")
             return False
-        decision = stage if verdict.passed else REFUSED
-        self._store.ledger.append(
-            decision, bundle_id, verdict.why, {**verdict.evidence, "against": against, "stage": stage}
-        )
-        self._say(f"{decision if verdict.passed else f'{stage}: refused'}: {verdict.why}")
+        decision, why = (stage, verdict.why) if verdict.passed else (REFUSED, f"{verdict.why}; {REMEDIES[stage]}")
+        self._store.ledger.append(decision, bundle_id, why, {**verdict.evidence, "against": against, "stage": stage})
+        self._say(f"{decision if verdict.passed else f'{stage}: refused'}: {why}")
         return verdict.passed
 
     def _passed(self, bundle_id: str, stage: str, against: str) -> bool:

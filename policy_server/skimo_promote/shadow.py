@@ -91,7 +91,10 @@ def watch_shadow(
         remedy=remedy,
     )
     path, said, why = store.folder / "evidence" / bundle_id / FILE, 0, ""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: {error.strerror}; make room, and run this again") from error
     store.link(SHADOW, bundle_id)
     try:
         while True:

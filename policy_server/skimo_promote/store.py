@@ -159,13 +159,22 @@ class Store:
             self.link(INCUMBENT, now)
 
     def link(self, name: str, bundle_id: str) -> None:
-        """Lets a link point to a bundle, from one moment to the next."""
+        """Lets a link point to a bundle, from one moment to the next.
+
+        Raises:
+            StoreError: the disk does not take it; the link is as it was.
+        """
         if self.linked(name) == bundle_id:
             return
         beside = self.folder / f".{name}.new"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(Path("bundles") / bundle_id)
-        os.replace(beside, self.folder / name)
+        try:
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(Path("bundles") / bundle_id)
+            os.replace(beside, self.folder / name)
+        except OSError as error:
+            raise StoreError(
+                f"the link {name} can't be made: {error}; make room, and run this again: it follows the ledger"
+            ) from error
 
     def linked(self, name: str) -> str:
         """The id of the bundle that a link points to; empty where there is no link."""
@@ -237,14 +246,17 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=".coming-", dir=target.parent))
             try:
-                shutil.copytree(source, temporary, dirs_exist_ok=True)
+                for file in sorted(source.iterdir()):  # it was loaded: plain files
+                    shutil.copy2(file, temporary)
                 if (came := load_bundle(temporary).manifest.bundle_id) != bundle_id:
                     raise StoreError(f"{source.name} changed from {bundle_id[:12]} to {came[:12]} while it was copied")
                 os.replace(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         except OSError as error:
-            raise StoreError(f"{source.name} can't be copied to the store: {error}; nothing was added") from error
+            raise StoreError(
+                f"{source.name} can't be copied to the store: {error}; nothing was added: make room, and again"
+            ) from error
 
 
 def turned_down(entry: Entry, bundle_id: str) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import resource
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +26,7 @@ from skimo_promote.pace import Pace
 from skimo_promote.promotion import Promotion, PromotionConfig
 from skimo_promote.sanity import Bounds, SanityConfig, check_sanity
 from skimo_promote.shadow import ShadowConfig
-from skimo_promote.store import Store
+from skimo_promote.store import INCUMBENT, Store
 from skimo_promote.trial import TrialConfig
 from skimo_server.bundle import load_bundle, read_bundle, rewrite_bundle
 from skimo_server.testing import make_bundle
@@ -80,11 +84,45 @@ def run(store: Store) -> Run:
 
     def go(source: Path, *, yes: bool = True, **changes: Any) -> tuple[bool, list[str]]:
         said: list[str] = []
-        config = PromotionConfig(trial=TRIAL, **{"shadow": NO_SHADOW, "canary": NO_CANARY, **changes})
+        config = PromotionConfig(**{"trial": TRIAL, "shadow": NO_SHADOW, "canary": NO_CANARY, **changes})
         drives = Promotion(store, config, lambda words: yes, said.append).run(store.add(source).bundle_id)
         return drives, said
 
     return go
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of half a megabyte, which `fill` fills up; skips where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leaves no room on a disk; returns the file to remove for having it back."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: the kernel refuses the rest of a write, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def id_of(folder: Path) -> str:
@@ -93,6 +131,11 @@ def id_of(folder: Path) -> str:
 
 def decisions(store: Store, folder: Path) -> list[str]:
     return [entry.decision for entry in store.history(id_of(folder))]
+
+
+def unmoved(store: Store, first: Path) -> bool:
+    """Whether the first incumbent drives, by the ledger and by its link."""
+    return store.incumbent() == store.linked(INCUMBENT) == id_of(first)
 
 
 PASSED = ["added", "fits", "sane", "simulated", "shadowed", "confirmed", "canaried", "incumbent"]
@@ -188,15 +231,25 @@ def recorded(
 
 
 def flown(
-    store: Store, candidate: Path, done: Sequence[int], *, against: Path, before: Sequence[int], meddled: int = 0
+    store: Store,
+    candidate: Path,
+    done: Sequence[int],
+    *,
+    against: Path,
+    before: Sequence[int],
+    meddled: int = 0,
+    before_meddled: int = 1,
+    stops: int = 0,
 ) -> None:
-    """Leaves the result files of a whole trial: sub-tasks of each, again and again, and the gate's verdicts."""
+    """Leaves the result files of a whole trial: sub-tasks of each, again and again, the gate's verdicts in each episode
+    and the candidate's STOPs."""
     new, old = id_of(candidate), id_of(against)
     folder = store.folder / "evidence" / new / TRIAL.folder
     folder.mkdir(parents=True, exist_ok=True)
     first = TRIAL.seed + int(new[:5], 16)
     for seed in range(first, first + TRIAL.max_pairs, TRIAL.batch):
-        for bundle_id, subtasks, verdicts in ((new, done, meddled), (old, before, 1)):
+        its = ((new, done, meddled, stops), (old, before, before_meddled, 0))
+        for bundle_id, subtasks, verdicts, stopped in its:
             episodes = [
                 {
                     "seed": seed + i,
@@ -204,7 +257,7 @@ def flown(
                     "subtasks_done": subtasks[i % len(subtasks)],
                     "steps": 100,
                     "verdicts": {"LIMIT": verdicts},
-                    "stops": 0,
+                    "stops": stopped,
                 }
                 for i in range(TRIAL.batch)
             ]

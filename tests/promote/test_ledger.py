@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from promote.conftest import fill
 
 from skimo_core.contract.errors import StoreError
+from skimo_core.episodes.files import write_atomic
 from skimo_promote.ledger import FIRST, Ledger
 
 
@@ -73,6 +75,38 @@ def test_a_writer_that_dies_leaves_a_ledger_that_goes_on(tmp_path: Path) -> None
     assert len(ledger.entries()) == 4
     ledger.append("added", "2" * 64, "and the next")
     assert len(ledger.entries()) == 5 and json.loads(head.read_bytes())["number"] == 4
+
+
+def test_writers_that_die_one_after_the_other_leave_a_ledger_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = written(tmp_path)
+    for number in (3, 4, 5):
+
+        def dies(path: Path, data: bytes, number: int = number) -> None:
+            if json.loads(data)["number"] == number:  # between its line and the head
+                raise KeyboardInterrupt
+            write_atomic(path, data)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("skimo_promote.ledger.write_atomic", dies)
+            ledger.append("added", f"{number}" * 64, "decided")
+        assert len(ledger.entries()) == number + 1
+    ledger.append("added", "6" * 64, "and the next")
+    assert json.loads((tmp_path / "ledger.head").read_bytes())["number"] == 6
+
+
+def test_what_a_full_disk_does_not_take_is_not_decided_however_often_it_is_tried(small_disk: Path) -> None:
+    """Such a disk may have room for a line in the ledger's last block, and none for a head."""
+    ledger = written(small_disk)
+    whole, filler = (small_disk / "ledger.jsonl").read_bytes(), fill(small_disk)
+    for _ in range(3):
+        with pytest.raises(StoreError, match=r"No space left.*does not hold: make room"):
+            ledger.append("added", "1" * 64, "no room")
+        assert (small_disk / "ledger.jsonl").read_bytes() == whole and len(ledger.entries()) == 3
+    filler.unlink()
+    ledger.append("added", "1" * 64, "room again")
+    assert [e.why for e in ledger.entries()][3:] == ["room again"]
 
 
 def test_writers_take_turns(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from skimo_server.testing import make_bundle
 
 NODES = ("gate_node", "policy_node", "recorder_node", "twin_node")
 HEAR_EPISODES = 3
-"""The gate, the recorder and the watcher: who begins before the recorder listens finds an episode's rest in its recording."""
+"""The gate, the recorder, the watcher: who begins before the recorder listens finds only the rest in its recording."""
 
 
 class WholeStack:
