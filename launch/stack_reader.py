@@ -136,6 +136,13 @@ def _whole_number(text, argument, stack, environment):
     return text
 
 
+def _number(text, argument, stack, environment):
+    low, high = argument["low"], argument["high"]
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not low <= float(text) <= high:
+        raise ValueError(f"want a number, {low:g} to {high:g}")
+    return text
+
+
 def _host(text, argument, stack, environment):
     if not text:
         return text
@@ -227,6 +234,7 @@ TYPES = {
     "yes_no": _choice,
     "choice": _choice,
     "whole_number": _whole_number,
+    "number": _number,
     "host": _host,
     "parameter_file": _parameter_file,
     "folder": _folder,

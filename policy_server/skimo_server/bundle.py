@@ -123,7 +123,15 @@ class Manifest:
             calibration=Calibration.of(planner.calibration) if planner.calibration else None,
             low_O=tuple(self.ranges.get("low", ())),
             high_O=tuple(self.ranges.get("high", ())),
+            task=self.task_of(planner),
+            explore=planner.explore,
         )
+
+    def task_of(self, planner: PlannerConfig) -> str:
+        """Sub-tasks, joined by commas, for which alone such a planner's plans are; empty: for any."""
+        trained = self.recipe.get("returns")
+        learned = planner.proposer == "task_policy" or planner.score_terms & {"learned_reward", "learned_value"}
+        return str(trained.get("task", "")) if learned and isinstance(trained, Mapping) else ""
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -53,12 +53,19 @@ class Serve:
     """threads that share the rows of a large batch"""
     planner: tuple[str, ...] = field(default=())
     """settings on top of the bundle's own, e.g. samples=512 proposals=gaussian"""
+    explore: float | None = None
+    """how widely skills are explored (planner setting of that name); none: as the planner has it"""
     canary_speed: float = CANARY_SPEED
     """share of full speed at which a bundle on trial drives (a link canary beside the link that is followed)"""
 
     def __post_init__(self) -> None:
         if not MIN_SPEED <= self.canary_speed <= 1.0:
             raise SpecError(f"canary speed is {self.canary_speed:g}, must lie in {MIN_SPEED:g} to 1")
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Of the planner that drives. A shadow plans without exploring, so that plans are compared, not dice."""
+        return self.planner if self.explore is None else (*self.planner, f"explore={self.explore}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +114,7 @@ def load(options: Serve, bundle: Path | str) -> Served:
         BundleError, SpecError: the bundle or a setting is refused.
     """
     folder = Path(os.path.realpath(resolve_bundle(str(bundle))))
-    policy = InProcessPolicy.load(str(folder), settings=options.planner, workers=options.workers)
+    policy = InProcessPolicy.load(str(folder), settings=options.settings, workers=options.workers)
     return Served(policy.engine, policy.planner, replace(policy.spec, served_as=options.bundle), folder)
 
 

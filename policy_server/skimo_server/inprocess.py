@@ -6,6 +6,7 @@ The same arguments give the same plan here and through the server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from skimo_core.contract.errors import PolicyError, SpecError
@@ -38,6 +39,10 @@ class InProcessPolicy:
         loaded = load_bundle(resolve_bundle(bundle))
         config = with_settings(loaded.manifest.planner, settings)
         return cls(Engine.load(loaded, workers=workers), config)
+
+    def exploring(self, explore: float) -> InProcessPolicy:
+        """The same networks under a planner that explores so widely; raises SpecError where it is out of bounds."""
+        return InProcessPolicy(self.engine, replace(self.config, explore=explore))
 
     @property
     def spec(self) -> PolicySpec:

@@ -7,7 +7,7 @@ Promises
   - Anytime: a plan is there after a fraction of a millisecond, and the best one only gets better; when the deadline
     passes, the round under way is dropped, and the best or the mean of the elites so far is returned, as asked for.
   - All candidates go through each network in one call per skill.
-  - Skills stay within +-skill_clip; candidates that the model scores as non-finite are never chosen.
+  - Skills stay within +-skill_clip, explored ones too; candidates that the model scores as non-finite are never chosen.
 It knows nothing of tasks by name, robots or networks: goals come as arrays, the model as `model.SkillModel`.
 
 Differences to the papers, on purpose: the prior's trajectories of "gaussian" mode are drawn and scored once (their
@@ -233,15 +233,15 @@ class Planner:
         found.rounds.append(float(found.best.scores_N[0]))
 
     def _refit(self, skills: Proposal, noise: Proposal, found: Search) -> None:
-        cfg = self.config
+        cfg, low = self.config, max(self.config.min_std, self.config.explore)
         if cfg.proposals != "prior":
-            skills.refit(found.elites.skills_NPZ, found.weights_E, cfg.momentum, cfg.min_std, cfg.initial_std)
+            skills.refit(found.elites.skills_NPZ, found.weights_E, cfg.momentum, low, cfg.initial_std)
         if cfg.proposals != "gaussian":
             known_E = np.isfinite(found.elites.noise_NPZ).all(axis=(1, 2))
             total = found.weights_E[known_E].sum()
             if total > 0:
                 eps_EPZ = np.clip(found.elites.noise_NPZ[known_E], -cfg.noise_clip, cfg.noise_clip)
-                noise.refit(eps_EPZ, found.weights_E[known_E] / total, cfg.momentum, cfg.min_std, cfg.prior_std)
+                noise.refit(eps_EPZ, found.weights_E[known_E] / total, cfg.momentum, low, cfg.prior_std)
 
     def _choose(
         self, found: Search, imagine: Imagination, skills: Proposal, noise: Proposal, rng: np.random.Generator
@@ -261,6 +261,23 @@ class Planner:
         if self.config.execute == "elite_sample":
             at = int(rng.choice(len(found.weights_E), p=found.weights_E))
             found.chosen = found.elites.rows(slice(at, at + 1))
+        if self.config.explore:
+            found.chosen = self._explored(found.chosen, imagine, skills, noise, rng)
+
+    def _explored(
+        self, chosen: Candidates, imagine: Imagination, skills: Proposal, noise: Proposal, rng: np.random.Generator
+    ) -> Candidates:
+        """The plan with its first skill moved by the proposal's std, as in SkiMo's code, predicted and scored anew."""
+        cfg = self.config
+        by_noise = cfg.proposals != "gaussian" and bool(np.isfinite(chosen.noise_NPZ).all())
+        plan_1PZ = (chosen.noise_NPZ if by_noise else chosen.skills_NPZ).copy()
+        std_Z = (noise if by_noise else skills).std_PZ[0]
+        plan_1PZ[0, 0] += std_Z * rng.standard_normal(std_Z.shape, np.float32)
+        if by_noise:
+            moved = imagine.evaluate(noise_NPZ=np.clip(plan_1PZ, -cfg.noise_clip, cfg.noise_clip))
+        else:
+            moved = imagine.evaluate(skills_NPZ=imagine.clip(plan_1PZ))
+        return moved if moved.finite() else chosen
 
     def _success(self, found: Search, goals: Goals) -> float:
         """Weight of the elites that complete the first open sub-task in prediction."""

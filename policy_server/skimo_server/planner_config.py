@@ -29,6 +29,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "value_at": ("end", "every"),
 }
 MAX_WEIGHT = 1e3  # of a calibration
+MAX_EXPLORE = 2.0  # skills lie in -1..1: what is wider than twice that is hardly a plan any more
 SCORE_TERMS = ("reward", "value", "learned_reward", "learned_value")
 # name: (smallest, largest)
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -43,6 +44,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "initial_std": (1e-6, 10.0),
     "min_std": (0.0, 10.0),
     "prior_std": (0.0, 10.0),
+    "explore": (0.0, MAX_EXPLORE),
     "noise_clip": (1e-3, 10.0),
     "skill_clip": (1e-3, 0.999999),
     "discount": (0.0, 1.0),
@@ -71,6 +73,9 @@ class PlannerConfig:
         momentum: share of the old mean kept in a refit.
         initial_std, min_std: of Gaussian proposals, in skill units; also the upper and lower clip of refits.
         prior_std: initial std of the noise in prior proposals (1: the prior itself); upper clip of its refits.
+        explore: 0 carries plans out as they are found. Else as in SkiMo's code, where it falls from 0.5 to 0.01: no
+            refit makes the std smaller than this, and the skill to execute is moved by N(0, std), within skill_clip;
+            where proposals are noise through the prior, it is that noise that is moved, within noise_clip.
         noise_clip: prior proposals keep |eps| below this, so that they stay where the prior has mass.
         skill_clip: |z| of every candidate stays within.
         discount: per skill.
@@ -103,6 +108,7 @@ class PlannerConfig:
     initial_std: float = 2.0
     min_std: float = 0.01
     prior_std: float = 1.0
+    explore: float = 0.0
     noise_clip: float = 3.0
     skill_clip: float = 0.999
     discount: float = 0.99

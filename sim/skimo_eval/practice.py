@@ -5,6 +5,11 @@ it. With `--helper scripted` the bundle asks where its own plans promise little,
 scripted teleoperator does that sub-task in its place (on a robot a person; Luo et al., "Precise and dexterous robotic
 manipulation via human-in-the-loop reinforcement learning", Science Robotics 2025, find that few corrections go far).
 A recording appears in the folder when its episode is over, whole. Units control steps.
+
+With `--explore` it explores as SkiMo does (Shi et al. 2022, algorithm 3 and its code: a sampled elite, moved by the
+planner's standard deviation, whose floor falls linearly), behind the same gate. How widely an episode explores is known
+from its number alone, whoever flies it and whatever lies in the folder: episode i of a call has number `explore_from` +
+i. Its recording says it.
 """
 
 from __future__ import annotations
@@ -38,6 +43,21 @@ from .trials import EpisodeResult, Lab, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How widely an episode explores, by its number: from `begin` linearly to `end` in so many, then `end`; 0 episodes:
+    always `begin`."""
+
+    begin: float = 0.0
+    end: float = 0.0
+    episodes: int = 0
+
+    def at(self, number: int) -> float:
+        """The planner's `explore` for episode `number`, counted from 0."""
+        share = min(number / self.episodes, 1.0) if self.episodes else 0.0
+        return (1.0 - share) * self.begin + share * self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Args:
     """Let a bundle work in the twin, recorded as a robot is.
 
@@ -52,7 +72,12 @@ class Args:
         helper: scripted: the teleoperator does what the bundle asks for help with; none: it goes on trying.
         ask_below: probability below which three plans in a row ask for help.
         workers: processes; 0 means one per core.
-        set: planner settings on top of the bundle's own, as name=value; execute=elite_sample explores.
+        explore: how widely episode 0 explores (SkiMo: 0.5), with execute=elite_sample unless `set` says otherwise; 0:
+            not at all.
+        explore_end: how widely it explores after `explore_episodes`.
+        explore_episodes: in how many episodes the one falls to the other, linearly; 0: it stays.
+        explore_from: number of the first episode, where earlier calls have flown some.
+        set: planner settings on top of the bundle's own, as name=value.
     """
 
     out: Path
@@ -65,12 +90,38 @@ class Args:
     helper: Literal["none", "scripted"] = "none"
     ask_below: float = DoubtConfig().bound
     workers: int = 0
+    explore: float = 0.0
+    explore_end: float = 0.01
+    explore_episodes: int = 0
+    explore_from: int = 0
     set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 0 or self.seed < 0:
             raise SpecError(f"episodes {self.episodes} (>= 1), workers {self.workers} (>= 0), seed {self.seed} (>= 0)")
         DoubtConfig(bound=self.ask_below)
+        if min(self.explore_end, self.explore_episodes, self.explore_from) < 0:
+            raise SpecError(
+                f"explore-end {self.explore_end:g}, explore-episodes {self.explore_episodes}, explore-from "
+                f"{self.explore_from}: must all be >= 0"
+            )
+        if not self.explore and (self.explore_episodes or self.explore_from):
+            raise SpecError("explore-episodes and explore-from say how explore falls, but explore is 0; give --explore")
+        if self.explore and any(setting.startswith("explore=") for setting in self.set):
+            raise SpecError("--explore and --set explore=... are the same setting; give one of them")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of exploration."""
+        return Schedule(begin=self.explore, end=self.explore_end, episodes=self.explore_episodes)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Of the planner, the widest exploration among them."""
+        if not self.explore:
+            return self.set
+        widest = max(self.explore, self.explore_end) if self.explore_episodes else self.explore
+        return ("execute=elite_sample", *self.set, f"explore={widest}")
 
 
 def main(argv: list[str]) -> int:
@@ -97,14 +148,14 @@ def practise(args: Args) -> list[EpisodeResult]:
     from skimo_server.bundle import load_bundle, resolve_bundle
 
     folder, domain = resolve_bundle(args.bundle), load_domain(args.domain)
-    settings = checked_settings(load_bundle(folder).manifest.planner, args.set)
+    settings = checked_settings(load_bundle(folder).manifest.planner, args.settings)
     load_condition(args.condition, domain)
     check_folder(args.out)
     _, tasks = tasks_of(domain, args.task, args.episodes, args.seed)
     jobs = [Job(task=task, seed=args.seed + i, condition=args.condition) for i, task in enumerate(tasks)]
     if there := [path for job in jobs if (path := recording(args.out, job.seed)).exists()]:
         raise SpecError(f"{there[0]} is there already; choose another --seed, or another --out")
-    fly = partial(_recorded, args.out, args.helper == "scripted", args.ask_below)
+    fly = partial(_recorded, args)
     crew = run_jobs(
         jobs,
         factory_for(folder, settings),
@@ -120,14 +171,19 @@ def recording(folder: Path, seed: int) -> Path:
     return folder / f"practice-{seed:07d}.mcap"
 
 
-def _recorded(folder: Path, helped: bool, ask_below: float, lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
+def _recorded(args: Args, lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeResult:
     """One episode, and its recording."""
-    task = lab.domain.task(job.task)
-    doubt = DoubtConfig(bound=ask_below, hold=helped)
+    from skimo_server.inprocess import InProcessPolicy
+
+    task, helped = lab.domain.task(job.task), args.helper == "scripted"
+    if args.explore:
+        assert isinstance(policy, InProcessPolicy)
+        policy = policy.exploring(args.schedule.at(args.explore_from + job.seed - args.seed))
+    doubt = DoubtConfig(bound=args.ask_below, hold=helped)
     trial = Trial(lab, policy, task, job.seed, helper=ScriptedHelper(lab) if helped else None, doubt=doubt)
     while trial.step():
         pass
-    path = recording(folder, job.seed)
+    path = recording(args.out, job.seed)
     meta = EpisodeMeta(
         episode_id=path.stem,
         source="policy",
@@ -140,6 +196,7 @@ def _recorded(folder: Path, helped: bool, ask_below: float, lab: Lab, policy: Sk
         bundle_id=policy.spec.bundle_id,
         success=trial.result.subtasks_done == len(task.subtasks),
         channels=lab.domain.observation.names,
+        explore=policy.spec.explore,
     )
     if len(trial.records) > 1:
         beside = path.with_suffix(".part")

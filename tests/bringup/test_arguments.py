@@ -69,6 +69,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "address that is none": (ROBOT | {"robot_ip": "172.16.0"}, "want an address such as 172.16.0.2"),
     "driver of no known distribution": (ROBOT, "franka_ros2 is not known on ROS (ROS_DISTRO is not set)"),
     "driver that is not installed": (ROBOT, "launch/franka.launch.py of the package franka_bringup, which no prefix"),
+    "exploration that is no number": ({"explore": "wide"}, "explore:=wide: want a number, 0 to 2"),
+    "exploration below its bound": ({"explore": "-0.1"}, "explore:=-0.1: want a number, 0 to 2"),
+    "exploration beyond its bound": ({"explore": "2.1"}, "explore:=2.1: want a number, 0 to 2"),
+    "exploration without end": ({"explore": "nan"}, "explore:=nan: want a number, 0 to 2"),
     "two faults at once": ({"seed": "x", "use_twin": "y"}, "want one of true, false; seed:=x"),
 }
 

@@ -399,8 +399,10 @@ def test_an_unusable_action_never_gets_through(answer: Answer) -> None:
             act(client)
 
 
-def test_a_hello_brings_the_calibration() -> None:
-    told = replace(SPEC, calibration=Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0))
+def test_a_hello_brings_calibration_and_exploration() -> None:
+    told = replace(
+        SPEC, calibration=Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0), explore=0.3
+    )
     for spec in (SPEC, told):
         assert protocol.read_hello_reply(protocol.hello_reply(spec, 1)) == spec
 
@@ -422,11 +424,12 @@ HELLO_SPEC = str(protocol.hello_reply(SPEC, 1).fields["spec"])
         HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[5.0'),
         HELLO_SPEC.replace('"ranges": [[-0.0', '"ranges": [[NaN'),
         HELLO_SPEC.replace('"ranges": ', '"ranges": 3, "r": '),
+        HELLO_SPEC.replace('"explore": 0.0', '"explore": NaN'),
         HELLO_SPEC.replace('"calibration": null', '"calibration": [1.0]'),
         HELLO_SPEC.replace('"calibration": null', '"calibration": {"bias": 1.0}'),
         HELLO_SPEC.replace('"limits": "', '"limits": ["').replace('b"', 'b"]'),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_hello_without_a_usable_spec_is_refused(spec: str) -> None:
     assert spec != HELLO_SPEC

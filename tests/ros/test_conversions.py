@@ -126,7 +126,7 @@ def test_reports_come_back() -> None:
     hand = HandReport(state=HandState.FAILED, goal_id=3, goal=goal, asked_s=7.5, attempts=2, reason="r")
     assert convert.from_hand_status(convert.to_hand_status(hand, NOW_S)) == hand
     assert convert.from_hand_status(convert.to_hand_status(HandReport(), NOW_S)) == HandReport()
-    episode = Episode(episode_id="e", task="t", subtasks=("a", "b"), seed=5, bundle_id="x")
+    episode = Episode(episode_id="e", task="t", subtasks=("a", "b"), seed=5, bundle_id="x", explore=0.3)
     news = EpisodeNews(kind="end", stamp_s=NOW_S, episode=episode, success=True, subtasks_done=2, steps=7, detail="d")
     back = convert.from_episode_event(convert.to_episode_event(news))
     assert back.episode == episode and back.stamp_s == pytest.approx(NOW_S, abs=1e-6) and back.detail == "d"

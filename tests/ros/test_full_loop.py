@@ -145,6 +145,22 @@ def skimo_reset(stack: Stack) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_scene_is_looked_at_before_an_episode(stack: Stack) -> None:
+    stack.watcher.trigger(Names.CANCEL)
+    clear_gate(stack.arm)
+    stack.arm.reset_twin("kitchen", 2)  # where things stand as drawn, and not at the one start
+
+    def scene(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "skimo_core.cli", "scene", "kitchen", *options]
+        environment = stack.processes.environment
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+    drawn = scene("--drawn")
+    assert drawn.returncode == 0 and "scene: all is in place for kitchen" in drawn.stdout, drawn.stdout + drawn.stderr
+    plain = scene()
+    assert plain.returncode == 1 and ", wanted 0 +- 0.1: move it by " in plain.stdout, plain.stdout + plain.stderr
+
+
 def test_a_killed_server_leaves_the_arm_at_rest_and_the_run_goes_on_after_a_reset(stack: Stack) -> None:
     watcher = stack.watcher
     start(stack, "loop-killed")

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle.node import LifecycleNode
+from rclpy.node import Node
+from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.msg import PlanStatus
 from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import Trigger
 
 from skimo_core.contract.errors import BackendError, SetupError
+from skimo_core.contract.types import ObjectStates
 from skimo_core.control.reports import PolicyReport
+from skimo_core.domain.domain import load_domain
 from skimo_ros import cli, operator
 from skimo_ros import conversions as convert
 from skimo_ros.guarded import GuardedExecutor
-from skimo_ros.nodes import LATEST_QOS, Names
+from skimo_ros.nodes import LATEST_QOS, STATE_QOS, Names
 from skimo_ros.operator import Operator
 from skimo_ros.parameters import Parameter, declare
 
@@ -29,6 +35,7 @@ PARAMETERS = (
     Parameter("domain", "kitchen", "as the policy node's"),
     Parameter("seed", 4, "as the policy node's", low=0, high=9),
 )
+GATE_PARAMETERS = (Parameter("driver", "twin", "as the gate node's"), Parameter("arm", "", "as the gate node's"))
 PATIENT = ("--timeout-s", "20")
 NEXT_S = 0.1
 
@@ -64,6 +71,30 @@ class FakePolicy(LifecycleNode):
             self._status.publish(convert.to_plan_status(self.script.pop(0), 0.0, with_prediction=False))
 
 
+class FakeTracker(Node):
+    """A gate node that names its driver, and a tracker that sees `scenes`, one after the other, and then the last one
+    again and again."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__("gate_node", namespace="/left", context=context)
+        declare(self, GATE_PARAMETERS)
+        self.scenes: list[dict[str, float]] = []
+        self.told = 0
+        self._objects = self.create_publisher(ObjectStatesMsg, "object_states", STATE_QOS)
+        self.create_timer(NEXT_S, self._tell)
+
+    def _tell(self) -> None:
+        if not self.scenes or not self._objects.get_subscription_count():
+            return
+        domain = load_domain()
+        first = domain.observation.joints + domain.observation.fingers
+        at = dict(zip(domain.observation.objects, domain.start[first:].tolist())) | self.scenes[0]
+        self.scenes = self.scenes[1:] or self.scenes
+        self.told += 1
+        seen = ObjectStates(stamp_s=1.0, names=tuple(at), values=np.array([*at.values()]))
+        self._objects.publish(convert.fill_object_states(ObjectStatesMsg(), seen))
+
+
 def told(state: str, done: int = 0, *, reason: str = "", episode_id: str = "left-1") -> PolicyReport:
     return PolicyReport(
         state=state, reason=reason, episode_id=episode_id, task="kettle", subtasks_done=done, subtasks_total=1
@@ -72,9 +103,22 @@ def told(state: str, done: int = 0, *, reason: str = "", episode_id: str = "left
 
 @pytest.fixture
 def policy(ros_domain: int) -> Iterator[FakePolicy]:
+    yield from spun(ros_domain, FakePolicy)
+
+
+@pytest.fixture
+def tracker(ros_domain: int) -> Iterator[FakeTracker]:
+    yield from spun(ros_domain, FakeTracker)
+
+
+AnyNode = TypeVar("AnyNode", bound=Node)
+
+
+def spun(ros_domain: int, kind: Callable[[Context], AnyNode]) -> Iterator[AnyNode]:
+    """A node in a thread of its own."""
     context = Context()
     rclpy.init(context=context, domain_id=ros_domain)
-    node, executor = FakePolicy(context), GuardedExecutor(context=context)
+    node, executor = kind(context), GuardedExecutor(context=context)
     executor.add_node(node)
 
     def spin() -> None:
@@ -155,12 +199,55 @@ def test_no_wait_is_for_ever(
     assert words in capsys.readouterr().err
 
 
+def test_the_scene_is_told_object_by_object(
+    policy: FakePolicy, tracker: FakeTracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.scenes = [{}]
+    assert run(cli.scene) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "in place: microwave: 0 rad, wanted 0 +- 0.1" in said and len(said) == 19
+    assert said[-1] == "scene: all is in place for kitchen"
+    tracker.scenes = [{"microwave": -0.42, "slide_cabinet": float("nan")}]
+    assert run(cli.scene, "kettle") == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        "slide_cabinet: ? m, wanted 0 +- 0.03: it isn't seen; clear the tracker's view",
+        "microwave: -0.42 rad, wanted 0 +- 0.1: move it by +0.42 rad, to 'microwave closed'",
+    ]
+    tracker.scenes = [{"microwave": -0.42}]
+    assert run(cli.scene, "kettle", "--drawn") == 0
+
+
+def test_waiting_for_the_scene_says_what_changes_until_it_is_in_place(
+    policy: FakePolicy, tracker: FakeTracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"microwave": -0.42, "knob_3": 0.5}
+    tracker.scenes = [both, both, both | {"microwave": -0.3}, {"knob_3": 0.5}, {}]
+    assert run(cli.scene, "kettle", "--wait") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("in place")]
+    assert [line.partition(":")[0] for line in said] == ["knob_3", "microwave", "knob_3", "scene"]
+    tracker.scenes = [both]
+    assert run(cli.scene, "kettle", "--wait", "--wait-s", "0.3") == 1 and tracker.told > 5
+
+
+def test_a_scene_that_can_t_be_judged_is_refused(
+    policy: FakePolicy, tracker: FakeTracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.scenes = [{}]
+    assert run(cli.scene, "toaster") == 1
+    assert "toaster" in capsys.readouterr().err
+    tracker.scenes = []
+    assert cli.scene(["--namespace", "left", "--timeout-s", "3"]) == 1
+    assert "nobody answers for topic object_states below /left" in (said := capsys.readouterr().err)
+    assert said.endswith("is the objects' tracker running?\n")
+
+
 def test_resume_goes_on(policy: FakePolicy, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli.resume) == 0
     assert capsys.readouterr().out == "policy: goes on\n"
 
 
-@pytest.mark.parametrize("command", [cli.start, cli.stop, cli.reset, cli.resume, cli.status])
+@pytest.mark.parametrize("command", [cli.start, cli.stop, cli.reset, cli.resume, cli.scene, cli.status])
 def test_who_is_not_there_is_named_with_the_namespace(
     ros_domain: int, capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], int]
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import signal
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,10 @@ from skimo_core.control import reports
 from skimo_core.control.loop import Step, StepKind
 from skimo_core.control.reports import EpisodeNews, PolicyReport, StepRecord
 from skimo_core.episodes.episode import Episode
-from skimo_core.episodes.recording import read_episode
+from skimo_core.episodes.labelling import add_label
+from skimo_core.episodes.labels import Label
+from skimo_core.episodes.locks import being_written
+from skimo_core.episodes.recording import read_episode, read_meta
 from skimo_ros import conversions as convert
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, RECORD_QOS, Names
 from skimo_ros.reports import RecorderReport
@@ -56,8 +61,10 @@ class Player:
         report = PolicyReport(state=state, episode_id=episode_id, task="kettle", step=7, bundle_id="b")
         self.plans.publish(convert.to_plan_status(report, 1.0, with_prediction=False))
 
-    def tell(self, kind: str, episode_id: str) -> None:
-        episode = reports.Episode(episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b")
+    def tell(self, kind: str, episode_id: str, explore: float = 0.3) -> None:
+        episode = reports.Episode(
+            episode_id=episode_id, task="kitchen", subtasks=("kettle",), seed=3, bundle_id="b", explore=explore
+        )
         news = EpisodeNews(kind=kind, stamp_s=1.0, episode=episode, success=kind == "end", steps=STEPS)
         self.events.publish(convert.to_episode_event(news))
 
@@ -136,6 +143,7 @@ def test_an_episode_is_recorded_whole_and_public_tools_read_it(recorder: tuple[P
     wait_until(complete, "the file to be ended", ANSWER_S)
     episode = read_episode(path)
     assert episode.meta.seed == 3 and episode.meta.bundle_id == "b" and episode.observations[7, 0] == 7.0
+    assert episode.meta.explore == 0.3
     with path.open("rb") as stream:
         reader = make_reader(stream, decoder_factories=[DecoderFactory()])
         topics = [decoded[1].topic for decoded in reader.iter_decoded_messages()]
@@ -198,12 +206,35 @@ def test_an_id_that_is_no_file_name_is_recorded(recorder: tuple[Player, Path], e
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_recorder_s_file_is_labelled_when_its_episode_is_over(recorder: tuple[Player, Path]) -> None:
+    player, folder = recorder
+    path = folder / "judged.mcap"
+    play(player, path, "judged")
+    with pytest.raises(EpisodeError, match="is being written; label it when its episode is over"):
+        add_label(path, Label(success=False))
+    player.step(STEPS, "judged", last=True)
+    player.tell("end", "judged")
+    wait_until(lambda: not being_written(path), "the file to be ended", ANSWER_S)
+    before, whole = messages(path), read_episode(path)
+    add_label(path, Label(done={"kettle": None}))
+    assert (whole.meta.success, read_episode(path).meta.success) == (True, False)
+    assert messages(path) == before and before["/skimo/episode_step"] == STEPS + 1
+
+
+def messages(path: Path) -> dict[str, int]:
+    """How many of each topic a recording holds, as public tools count them."""
+    with path.open("rb") as stream:
+        return dict(Counter(channel.topic for _, channel, _ in make_reader(stream).iter_messages()))
+
+
 def test_an_event_of_unknown_kind_is_left_out(recorder: tuple[Player, Path], processes: Processes) -> None:
     player, folder = recorder
     player.events.publish(EpisodeEvent(kind=99, episode_id="odd"))
     processes.wait_for_log("recorder_node", "episode event of kind")
-    player.tell("start", "after")
+    player.tell("start", "after", explore=math.nan)
     wait_until((folder / "after.mcap").exists, "the next episode's file", ANSWER_S)
+    wait_until(lambda: bytes_of(folder / "after.mcap"), "its metadata", ANSWER_S)
+    assert read_meta(folder / "after.mcap").explore is None
 
 
 def test_a_full_disk_is_said_at_once_and_recording_goes_on_when_there_is_room(

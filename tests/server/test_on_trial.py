@@ -84,3 +84,9 @@ def test_a_refused_canary_leaves_the_incumbent_driving(tmp_path: Path) -> None:
 def test_a_speed_that_is_none_is_refused(speed: float) -> None:
     with pytest.raises(SpecError, match="canary speed is"):
         Serve(canary_speed=speed)
+
+
+def test_what_drives_explores_and_a_shadow_does_not() -> None:
+    asked = Serve(planner=("samples=64",), explore=0.4)
+    assert asked.settings == ("samples=64", "explore=0.4") and asked.planner == ("samples=64",)
+    assert Serve(planner=("explore=0.4",)).settings == ("explore=0.4",)

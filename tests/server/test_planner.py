@@ -311,3 +311,82 @@ def test_bad_settings_are_refused(setting: str) -> None:
 def test_a_setting_changes_what_it_names() -> None:
     assert with_settings(PlannerConfig(), ["samples=256", "score=value"]) == PlannerConfig(samples=256, score="value")
     assert with_settings(PlannerConfig(), ["preset=skimo_table_2"]) == skimo_table_2()
+
+
+# --- exploration ----------------------------------------------------------------------------------------------------
+
+
+ONE_SKILL = replace(SMALL, horizon=1, iterations=8, samples=256, temperature=20.0)
+"""Finds the one skill (0.6, -0.4) that leads to AHEAD, much the same for every seed."""
+AHEAD = goal((0.3, -0.2))
+
+
+def first_skills(config: PlannerConfig, seeds: int = 200) -> FloatArray:
+    planner = Planner(LinearModel(), config)
+    return np.stack([planner.plan(START, AHEAD, seed=seed).skills_PZ[0] for seed in range(seeds)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("execute", ["best", "elite_sample", "mean"])
+def test_without_exploration_no_plan_changes(
+    policy: InProcessPolicy, observation_O, goals: Goals, kind: str, execute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_settings(SMALL, [f"proposals={kind}", f"execute={execute}"])
+    plan = Planner(policy.engine, with_settings(config, ["explore=0"])).plan(observation_O, goals, seed=3)
+    monkeypatch.delattr(Planner, "_explored")
+    same = Planner(policy.engine, config).plan(observation_O, goals, seed=3)
+    assert plan.skills_PZ.tobytes() == same.skills_PZ.tobytes() and plan.value == same.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exploration_moves_the_first_skill_by_as_much_as_asked(kind: str) -> None:
+    config = with_settings(ONE_SKILL, [f"proposals={kind}"])
+    none, little, much = (first_skills(with_settings(config, [f"explore={e}"])) for e in (0, 0.05, 0.2))
+    slope = 1.0 if kind == "gaussian" else 1.0 - np.array([0.6, -0.4]) ** 2  # of tanh, through which noise goes
+    assert none.std(axis=0).max() < 0.02
+    np.testing.assert_allclose(little.mean(axis=0), (0.6, -0.4), atol=0.03)
+    if kind != "mixed":  # there it depends on how the elite was proposed
+        np.testing.assert_allclose(little.std(axis=0), 0.05 * slope, rtol=0.25)
+    assert (much.std(axis=0) > 2 * little.std(axis=0)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explored_skills_stay_within_bounds_and_the_plan_says_what_comes_of_them(
+    policy: InProcessPolicy, observation_O, goals: Goals, kind: str
+) -> None:
+    config = with_settings(SMALL, [f"proposals={kind}", "execute=elite_sample", "explore=2", "skill_clip=0.9"])
+    planner = Planner(policy.engine, config)
+    one, same = (planner.plan(observation_O, goals, seed=5) for _ in range(2))
+    assert one.skills_PZ.tobytes() == same.skills_PZ.tobytes()
+    assert np.abs(one.skills_PZ).max() <= np.float32(0.9)
+    latent = policy.engine.encode(observation_O[None])
+    for skill_Z, predicted_O in zip(one.skills_PZ, one.predicted_PO):
+        latent, _ = policy.engine.dynamics(latent, skill_Z[None])
+        np.testing.assert_allclose(policy.engine.decode(latent)[0], predicted_O, atol=1e-4)
+
+
+def test_the_prior_s_noise_is_moved_within_its_clip() -> None:
+    config = with_settings(ONE_SKILL, ["proposals=prior", "execute=mean", "explore=2", "noise_clip=0.5"])
+    assert np.abs(first_skills(config, seeds=50)).max() <= np.tanh(0.5) + 1e-6
+
+
+def test_refits_keep_the_width_that_is_explored() -> None:
+    narrow = Planner(LinearModel(), replace(ONE_SKILL, proposals="gaussian"))
+    wide = Planner(LinearModel(), replace(narrow.config, explore=0.5))
+    kept = [p.search(START, AHEAD, seed=0).elites.skills_NPZ[:, 0].std(axis=0).mean() for p in (narrow, wide)]
+    assert kept[0] < 0.01 < 0.03 < kept[1]
+
+
+def test_a_plan_without_a_whole_round_is_not_explored() -> None:
+    model = LinearModel()
+    config = with_settings(SMALL, ["explore=1", "execute=elite_sample"])
+    late = Planner(model, config, clock=model.clock).plan(START, goal((0.9, -0.7)), seed=0, deadline_s=4.0)
+    np.testing.assert_array_equal(late.skills_PZ, np.zeros((3, 2), np.float32))
+
+
+def test_what_a_policy_explores_stands_in_its_spec(policy: InProcessPolicy) -> None:
+    assert policy.spec.explore == 0.0
+    wide = policy.exploring(0.3)
+    assert (wide.spec.explore, wide.planner.config.explore, wide.engine) == (0.3, 0.3, policy.engine)
+    with pytest.raises(SpecError, match=r"planner explore is 2\.5, must lie in 0 to 2"):
+        policy.exploring(2.5)

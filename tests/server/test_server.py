@@ -257,10 +257,20 @@ def test_a_loopback_port_without_keys_needs_its_user_s_word(policy: InProcessPol
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_a_signal_and_ends_clean(bundle_folder: Path, number: int) -> None:
     process, address = start(
-        bundle_folder, "--port", "0", "--open-to-local-users", "--planner", "samples=16", "elites=4", "horizon=2"
+        bundle_folder,
+        "--port",
+        "0",
+        "--open-to-local-users",
+        "--planner",
+        "samples=16",
+        "elites=4",
+        "horizon=2",
+        "--explore",
+        "0.25",
     )
     with PolicyClient(address) as client:
-        assert client.connect(WAIT_S).skill.plan_length == 2
+        spec = client.connect(WAIT_S)
+        assert (spec.skill.plan_length, spec.explore) == (2, 0.25)
     code, out, err = finish(process, number)
     assert code == 0 and out.strip() == "skimo serve: stopped" and "Traceback" not in err
 

@@ -45,6 +45,7 @@ setup(
             "urdf = skimo_core.domain.urdf:urdf",
             "ingest = skimo_core.episodes.cli:ingest",
             "repair = skimo_core.episodes.cli:repair",
+            "label = skimo_core.episodes.cli:label",
         ],
     },
     zip_safe=False,

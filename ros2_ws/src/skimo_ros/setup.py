@@ -29,6 +29,7 @@ setup(
         "skimo.commands": [
             "reset = skimo_ros.cli:reset",
             "resume = skimo_ros.cli:resume",
+            "scene = skimo_ros.cli:scene",
             "start = skimo_ros.cli:start",
             "status = skimo_ros.cli:status",
             "stop = skimo_ros.cli:stop",

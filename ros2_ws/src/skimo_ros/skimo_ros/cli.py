@@ -1,4 +1,4 @@
-"""The operator's commands: `skimo start`, `skimo status`, `skimo stop`, `skimo reset`, `skimo resume`.
+"""The operator's commands: `skimo scene`, `skimo start`, `skimo status`, `skimo stop`, `skimo reset`, `skimo resume`.
 
 Each joins the ROS domain of the environment (ROS_DOMAIN_ID), asks the nodes of one namespace, prints one line per
 answer and leaves; exit code 1 when somebody that should have answered did not, or refused.
@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import rclpy.utilities
 import tyro
 from rclpy.executors import ExternalShutdownException
 
 from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.types import ObjectStates
 from skimo_core.control.reports import PolicyReport
 from skimo_core.domain.domain import load_domain
+from skimo_core.domain.scene import judge_scene
 
 from .adapters import load_adapter
 from .nodes import Names
@@ -48,6 +51,21 @@ class Start:
     wait: bool = False
     """follow it to its end; exit code 1 if the task was not finished"""
     held_s: Annotated[float, tyro.conf.arg(help="with --wait: how long it may be held in one go, s")] = 600.0
+    namespace: Namespace = ""
+    timeout_s: Timeout = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """See whether things stand where an episode may start, and what to put where; exit code 1 while they don't."""
+
+    task: Annotated[str, tyro.conf.Positional] = ""
+    """as for skimo start; empty: the stack's own, or else the domain's first"""
+    drawn: bool = False
+    """anything will do that the domain's `starts` may draw, not only its one start"""
+    wait: bool = False
+    """go on looking until all is in place"""
+    wait_s: Annotated[float, tyro.conf.arg(help="with --wait: how long, s")] = 600.0
     namespace: Namespace = ""
     timeout_s: Timeout = 5.0
 
@@ -123,6 +141,33 @@ def _wanted(operator: Operator, options: Start) -> tuple[str, int]:
     return task or load_domain(domain).task().name, seed if options.seed is None else options.seed
 
 
+def scene(argv: list[str]) -> int:
+    """See whether things stand where an episode may start."""
+    options = tyro.cli(Scene, args=argv, prog="skimo scene")
+
+    def ask(operator: Operator) -> bool:
+        own, name = operator.parameters(POLICY, ("task", "domain"))
+        domain = load_domain(name)
+        task = domain.task(options.task or own)
+        last: tuple[str, ...] | None = None
+
+        def in_place(objects: ObjectStates) -> bool:
+            nonlocal last
+            at = dict(zip(objects.names, objects.values.tolist()))
+            seen_O = np.array([at.get(channel, np.nan) for channel in domain.observation.names])
+            found = judge_scene(domain, task, seen_O, drawn=options.drawn)
+            if last is None:
+                print("".join(f"in place: {s.words}\n" for s in found.standings if not s.remedy), end="")
+            if found.where != last:  # values change all the time; what is out of place doesn't
+                print("\n".join(found.wrong or (f"scene: all is in place for {task.name}",)), flush=True)
+            last = found.where
+            return not found.wrong
+
+        return operator.watch_objects(in_place, options.wait_s if options.wait else 0.0)
+
+    return _run(options, ask)
+
+
 def reset(argv: list[str]) -> int:
     """Clear the gate's stop and resume a held policy."""
     options = tyro.cli(Reset, args=argv, prog="skimo reset")
@@ -178,7 +223,7 @@ def status(argv: list[str]) -> int:
     return _run(tyro.cli(Status, args=argv, prog="skimo status"), ask)
 
 
-def _run(options: Start | Reset | Resume | Stop | Status, ask: Callable[[Operator], bool]) -> int:
+def _run(options: Scene | Start | Reset | Resume | Stop | Status, ask: Callable[[Operator], bool]) -> int:
     operator = None
     try:
         init_ros()

@@ -24,18 +24,19 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from skimo_msgs.msg import GateEvent, HandStatus, PlanStatus, RecorderStatus
+from skimo_msgs.msg import GateEvent, HandStatus, ObjectStates, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
 from skimo_core.contract.errors import BackendError, SetupError
+from skimo_core.contract.types import ObjectStates as Objects
 from skimo_core.control.reports import PolicyReport
 from skimo_core.process.isolation import namespace_of
 
 from . import conversions as convert
 from .adapters import Adapter, load_adapter, recovery_type
 from .hand import HandReport
-from .nodes import LATEST_QOS, Names
+from .nodes import LATEST_QOS, STATE_QOS, Names
 from .reports import GateReport, RecorderReport
 
 ANSWER_S = 5.0
@@ -148,6 +149,29 @@ class Operator:
     def recorder(self) -> RecorderReport | None:
         message = self.newest(RecorderStatus, Names.RECORDER)
         return None if message is None else convert.from_recorder_status(message)
+
+    def watch_objects(self, enough: Callable[[Objects], bool], patience_s: float) -> bool:
+        """Show object states as they come to `enough` until it says so, or for so long; whether it did.
+
+        The first is waited for and shown, however short the patience.
+
+        Raises:
+            SetupError: the tracker (or the twin) is silent.
+        """
+        topic, heard = self.driver().object_states, list[ObjectStates]()
+        subscription = self.node.create_subscription(ObjectStates, topic, heard.append, STATE_QOS)
+        end_s = time.monotonic() + patience_s
+        try:
+            while True:
+                if not self.within(lambda: bool(heard), self.timeout_s):
+                    raise SetupError(self.nobody(f"topic {topic}") + "; is the objects' tracker running?")
+                newest, heard[:] = heard[-1], []
+                if enough(convert.object_states(newest)):
+                    return True
+                if time.monotonic() > end_s:
+                    return False
+        finally:
+            self.node.destroy_subscription(subscription)
 
     def parameters(self, node: str, names: Sequence[str]) -> list[Any]:
         """A node's values of these parameters."""

@@ -38,7 +38,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.errors import SetupError, SkimoError, SpecError
-from skimo_core.contract.policy import FloatArray
+from skimo_core.contract.policy import FloatArray, PolicySpec
 from skimo_core.contract.types import JointCommand
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.pilot import UNDER_WAY, Arm, Audience, Pilot
@@ -213,9 +213,9 @@ class PolicyNode(LifecycleNode):
             served_as=served_as,
         )
 
-    def _bundle_now(self) -> str:
-        """Which bundle the server serves; raises SkimoError if it does not answer, or serves one that won't do here."""
-        return self._policy_clients[0].look_again(self._values["hello_timeout_s"]).bundle_id
+    def _spec_now(self) -> PolicySpec:
+        """What the server serves; raises SkimoError if it does not answer, or serves one that won't do here."""
+        return self._policy_clients[0].look_again(self._values["hello_timeout_s"])
 
     def _disconnect(self) -> None:
         self._pilot = None
@@ -416,12 +416,14 @@ class PolicyNode(LifecycleNode):
         except SkimoError as error:
             return convert.answer_start(response, False, str(error), "")
         try:
+            spec = self._spec_now()
             episode = Episode(
                 episode_id=episode_id or self._draw_id(seed),
                 task=task_name,
                 subtasks=tuple(s.name for s in task.subtasks),
                 seed=seed,
-                bundle_id=self._bundle_now(),
+                bundle_id=spec.bundle_id,
+                explore=spec.explore,
             )
             self._listen()
             self._pilot.start(episode, task, now_s(self))
@@ -443,7 +445,7 @@ class PolicyNode(LifecycleNode):
         if self._pilot is None or self._pilot.state != "held":
             return convert.answer_trigger(response, True, "nothing was held")
         try:
-            self._bundle_now()
+            self._spec_now()
             self._listen()
             self._pilot.resume()
             self._taken_over = False

@@ -14,6 +14,7 @@ Promises
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -292,6 +293,7 @@ class RecorderNode(Node):
             task=",".join(episode.subtasks),
             seed=episode.seed,
             bundle_id=episode.bundle_id,
+            explore=episode.explore if 0.0 <= episode.explore < math.inf else None,
         )
 
     def _meta_of_rest(self, report: PolicyReport, earlier: EpisodeMeta | None) -> EpisodeMeta:

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .errors import SpecError
 from .specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
 
 FloatArray = npt.NDArray[np.float32]
@@ -133,6 +134,8 @@ class PolicySpec:
         calibration: of the plans' success probability; None: they stand as the model has them.
         low_O, high_O: lowest and highest value of each channel in the data that it was trained on, in the channel's
             unit; empty where that isn't known.
+        task: sub-tasks, joined by commas, whose reward it was trained on and for which alone its plans are; empty: any.
+        explore: how widely its planner explores, in the unit of its proposals' standard deviation; 0: it doesn't.
     """
 
     observation: ObservationSpec
@@ -145,6 +148,8 @@ class PolicySpec:
     calibration: Calibration | None = None
     low_O: tuple[float, ...] = ()
     high_O: tuple[float, ...] = ()
+    task: str = ""
+    explore: float = 0.0
 
     def unfit_for(
         self, observation: ObservationSpec | None, action: ActionSpec | None, domain: Named | None = None
@@ -169,7 +174,18 @@ class PolicySpec:
                 return f"{name} is {its}, wanted {wanted}"
         if self.skill.horizon != other.skill.horizon:
             return f"skills last {self.skill.horizon} steps, wanted {other.skill.horizon}"
+        if self.task not in ("", other.task):
+            return f"task is {self.task} alone, wanted {other.task or 'any'}"
         return ""
+
+    def check_task(self, subtasks: Sequence[str]) -> None:
+        """Raises SpecError where it was trained on another task than these sub-tasks in their order."""
+        asked = ",".join(subtasks)
+        if self.task not in ("", asked):
+            raise SpecError(
+                f"task is {asked!r}, but bundle {self.bundle_id[:12]} was trained on the reward of {self.task!r} "
+                "alone; ask for that one, or serve another bundle"
+            )
 
 
 class SkillPolicy(Protocol):

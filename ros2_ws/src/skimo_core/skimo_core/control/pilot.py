@@ -143,11 +143,12 @@ class Pilot:
 
         Raises:
             BackendError: an episode is held, which an operator resumes or cancels first; or the gate is stopped.
-            SpecError: a goal lies beyond what the policy's data cover.
+            SpecError: a goal lies beyond what the policy's data cover, or it was trained on another task alone.
         """
         self._refuse_if_held()
         self._refuse_if_stopped()
         self._domain.check_within(task, self._policy.spec.low_O, self._policy.spec.high_O)
+        self._policy.spec.check_task([subtask.name for subtask in task.subtasks])
         if self.episode is not None and self.state not in ("idle", "done"):
             self._finish("superseded by a new episode")
         self.episode, self.state, self._reason = episode, "resetting", ""

@@ -14,7 +14,7 @@ from .loop import Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """An episode's identity."""
+    """An episode's identity; `explore` is the policy's at its start (`PolicySpec.explore`)."""
 
     episode_id: str
     task: str
@@ -22,6 +22,7 @@ class Episode:
     seed: int
     bundle_id: str
     source: str = "policy"
+    explore: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,8 @@ class Domain:
         horizon: H, control steps that a skill lasts.
         tracking: of the objects.
         noise: [O] half width of the uniform observation noise, in each channel's unit.
-        start: [O] where a twin without physics begins, in each channel's unit (arm: the robot's home).
+        start: [O] where things stand at a plain start, and a twin without physics begins, in each channel's unit (arm:
+            the robot's home).
         starts: how a twin's start is drawn from a seed.
         subtasks: by name.
         goals: more goals by name, which may be asked for and are no sub-tasks.

@@ -42,6 +42,7 @@ class EpisodeMeta:
         success: whether the task was completed, where known; of a recorder's file it is in the outcome at its end.
         channels: names of the observation's channels.
         start_q_rad: [7] commanded joint positions at the start, where known.
+        explore: the planner's setting of that name at the start: how widely skills were explored; None: not known.
         part: 1 of a recording from the episode's start on; a later one was begun in mid-episode, because the recorder
             or its folder failed, and its first step is not the episode's.
     """
@@ -58,6 +59,7 @@ class EpisodeMeta:
     success: bool | None = None
     channels: tuple[str, ...] = ()
     start_q_rad: tuple[float, ...] = ()
+    explore: float | None = None
     part: int = 1
 
     def to_json(self) -> str:
@@ -114,6 +116,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "success": lambda value: value is None or isinstance(value, bool),
     "channels": _all(_text),
     "start_q_rad": _all(_number),
+    "explore": lambda value: value is None or (_number(value) and value >= 0),
     "part": lambda value: _whole(value) and value >= 1,
 }
 """What a field of EpisodeMeta may hold in JSON; a test holds the two together."""
@@ -138,6 +141,7 @@ class Episode:
         lost: spans of control steps (first, last) that its recording should hold and does not; only what was salvaged
             has any, and is then the longest run between them.
         damage: what was found damaged in the file that it was salvaged from, in words.
+        judged_by: whose success and rewards are: "goal", the task's own, or "operator", who labelled the recording.
     """
 
     observations: FloatArray
@@ -152,6 +156,7 @@ class Episode:
     first_step: int = 0
     lost: tuple[tuple[int, int], ...] = ()
     damage: str = ""
+    judged_by: str = "goal"
 
     @property
     def steps(self) -> int:

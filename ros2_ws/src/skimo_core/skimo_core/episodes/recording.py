@@ -1,10 +1,10 @@
 """Episodes as MCAP files of ROS 2 messages: crash-safe while recording, readable by public tools without ROS.
 
 Each control step is one skimo_msgs/EpisodeStep on the topic `/skimo/episode_step`, and is found by that type, whatever
-its topic's namespace; the metadata is an MCAP metadata
-record "skimo.episode" (JSON and its checksum). Chunks are small and flushed, so that a killed writer loses at most the
-last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on request:
-nothing is lost in silence. Files are for their owner alone.
+its topic's namespace; the metadata is an MCAP metadata record "skimo.episode" (JSON and its checksum), and what an
+operator says of it another, "skimo.label" (labels.py). Chunks are small and flushed, so that a killed writer loses at
+most the last few steps. A file that is cut short, altered or short of steps is refused with what to do, or salvaged on
+request: nothing is lost in silence. Files are for their owner alone.
 
 What a writer doesn't know of a step stands there as nothing: proposed action, skill and its bundle empty, kind empty
 (the verdict then says nothing either), reward NaN. A reader gives None where that is so at every step.
@@ -30,12 +30,13 @@ from .decoding import StepDecoder
 from .definitions import EPISODE_STEP, EPISODE_STEP_TYPE
 from .episode import Episode, EpisodeMeta, FloatArray, check_episode
 from .files import create
+from .labels import LABEL, Label, judged
+from .rewrite import CHUNK_BYTES
 from .seal import SEAL, check_seal, sealed
 from .stream import DamageError, ReadLimits, RecordStream
 
 TOPIC = "/skimo/episode_step"
 METADATA = "skimo.episode"
-CHUNK_BYTES = 16 * 1024
 OUTCOME = "skimo.outcome"
 SALVAGE = "read_episode(path, salvage=True)"
 
@@ -142,15 +143,27 @@ def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None
         limits: how much is unpacked at most.
 
     Returns:
-        The episode; its metadata say whether it succeeded if the outcome at the file's end does.
+        The episode; its metadata say whether it succeeded if the outcome at the file's end does. Where an operator
+        labelled it, success and rewards are as the last label has them.
 
     Raises:
         EpisodeError: the file is missing, no MCAP, cut short, altered, too large, or its steps do not fit together.
     """
+    episode, labels = read_judgements(path, salvage=salvage, limits=limits)
+    try:
+        return judged(episode, labels[-1]) if labels else episode
+    except EpisodeError as error:
+        raise EpisodeError(f"{path.name}: metadata record {LABEL!r}: {error}") from None
+
+
+def read_judgements(
+    path: Path, *, salvage: bool = False, limits: ReadLimits | None = None
+) -> tuple[Episode, tuple[Label, ...]]:
+    """As `read_episode`, but the episode by its task's goal alone, and operators' labels beside it, oldest first."""
     stream = RecordStream(path, salvage=salvage, limits=limits or ReadLimits())
     try:
-        meta, rows = _read(stream)
-        return check_episode(_assemble(rows, meta, stream), path.name)
+        meta, rows, labels = _read(stream)
+        return check_episode(_assemble(rows, meta, stream), path.name), labels
     except DamageError as error:
         raise EpisodeError(
             f"{path.name}: {error}; mend it with `skimo repair`, or drop it (in Python, {SALVAGE} reads what is whole)"
@@ -205,9 +218,10 @@ def _meta(record: Metadata, *, salvage: bool) -> EpisodeMeta:
     return EpisodeMeta.from_json(entries.get("json", ""))
 
 
-def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
-    """Metadata and decoded steps."""
+def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any], tuple[Label, ...]]:
+    """Metadata, decoded steps, labels."""
     meta, success, decode, rows = None, None, StepDecoder(), []
+    labels: list[Label] = []
     for record in stream:
         if isinstance(record, Metadata) and record.name == METADATA:
             if meta is not None:
@@ -215,6 +229,8 @@ def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
             meta = _meta(record, salvage=stream.salvage)
         elif isinstance(record, Metadata) and record.name == OUTCOME and SEAL in record.metadata:
             success = _success(check_seal(OUTCOME, record.metadata))
+        elif isinstance(record, Metadata) and record.name == LABEL:
+            labels.append(Label.of(check_seal(LABEL, record.metadata)))
         elif isinstance(record, Message):
             try:
                 rows += _step(record, stream, decode)
@@ -225,7 +241,7 @@ def _read(stream: RecordStream) -> tuple[EpisodeMeta, list[Any]]:
             stream.limits.check("steps", len(rows), "control steps:")
     if meta is None:
         raise EpisodeError(_NO_META + (f" ({stream.damage})" if stream.damage else ""))
-    return (meta if success is None else replace(meta, success=success)), rows
+    return (meta if success is None else replace(meta, success=success)), rows, tuple(labels)
 
 
 def _success(outcome: Mapping[str, str]) -> bool | None:

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from mcap.records import Attachment, Channel, Header, Message, Metadata, Schema
-from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
+from mcap.records import Metadata
+from mcap.writer import MCAP0_MAGIC
 
 from ..contract.errors import EpisodeError
+from .files import replacing
 from .locks import lock
-from .recording import CHUNK_BYTES, METADATA, OUTCOME
+from .recording import METADATA, OUTCOME
+from .rewrite import copy
 from .seal import SEAL, check_seal, sealed
 from .stream import ReadLimits, RecordStream
 
@@ -85,93 +86,36 @@ def _is_whole(path: Path, limits: ReadLimits | None) -> bool:
 
 
 def _rewrite(path: Path, mode: int, seal: bool, limits: ReadLimits) -> Repair:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            stream = RecordStream(path, salvage=True, limits=limits)
-            messages = _copy(stream, file, seal)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with replacing(path, mode) as file:
+        stream = RecordStream(path, salvage=True, limits=limits)
+        keep = _Metadata(seal)
+        writer, messages = copy(stream, file, keep)
+        if not keep.identified:
+            raise EpisodeError(f"holds no metadata record {METADATA!r}; it is no skimo recording, and is left alone")
+        outcome = keep.outcome or {"complete": "false"}
+        if stream.damage:
+            outcome = {**outcome, "repaired": "true", "damage": stream.damage}
+        writer.add_metadata(OUTCOME, sealed(outcome))
+        writer.finish()
     return Repair(path=path, done="repaired", messages=messages, damage=stream.damage)
 
 
-def _copy(stream: RecordStream, file: BinaryIO, seal: bool) -> int:
-    """Write what the stream gives as a whole file; return the number of messages."""
-    writer = Writer(file, chunk_size=CHUNK_BYTES, compression=CompressionType.LZ4)
-    copier = _Copier(writer, stream, seal)
-    for record in stream:
-        copier.take(record)
-    if not copier.identified:
-        raise EpisodeError(f"holds no metadata record {METADATA!r}; it is no skimo recording, and is left alone")
-    outcome = copier.outcome or {"complete": "false"}
-    if stream.damage:
-        outcome = {**outcome, "repaired": "true", "damage": stream.damage}
-    writer.add_metadata(OUTCOME, sealed(outcome))
-    writer.finish()
-    return copier.messages
+class _Metadata:
+    """What goes over as it is, and what is held back: the outcome, which is written last."""
 
-
-class _Copier:
-    """Copies records to a writer, which numbers schemas and channels anew."""
-
-    def __init__(self, writer: Writer, stream: RecordStream, seal: bool) -> None:
+    def __init__(self, seal: bool) -> None:
         self.identified = False
         self.outcome: dict[str, str] = {}
-        self.messages = 0
-        self._writer, self._stream, self._seal = writer, stream, seal
-        self._started = False
-        self._schemas: dict[int, int] = {}
-        self._channels: dict[int, int] = {}
+        self._seal = seal
 
-    def take(self, record: Header | Schema | Channel | Message | Metadata | Attachment) -> None:
-        if not self._started:
-            known = isinstance(record, Header)
-            self._writer.start(profile=record.profile if known else "ros2", library="skimo")
-            self._started = True
-        if isinstance(record, Metadata):
-            self._metadata(record)
-        elif isinstance(record, Attachment):
-            self._writer.add_attachment(
-                record.create_time, record.log_time, record.name, record.media_type, record.data
-            )
-        elif isinstance(record, Message):
-            self._message(record)
-
-    def _metadata(self, record: Metadata) -> None:
+    def __call__(self, record: Metadata) -> Mapping[str, str] | None:
         entries = record.metadata
-        if record.name == METADATA:
-            if SEAL in entries or not self._seal:
-                check_seal(METADATA, entries)
-            else:
-                entries = sealed(entries)
-            self.identified = True
         if record.name == OUTCOME:
             self.outcome = {key: value for key, value in entries.items() if key != SEAL}
-        else:
-            self._writer.add_metadata(record.name, entries)
-
-    def _message(self, message: Message) -> None:
-        found = self._stream.schema_of(message)
-        if found is None:
-            self._stream.note(f"a message is on channel {message.channel_id}, which the file does not define")
-            return
-        channel, schema = found
-        if schema.id not in self._schemas:
-            self._schemas[schema.id] = self._writer.register_schema(schema.name, schema.encoding, schema.data)
-        if channel.id not in self._channels:
-            self._channels[channel.id] = self._writer.register_channel(
-                channel.topic, channel.message_encoding, self._schemas[schema.id], channel.metadata
-            )
-        self._writer.add_message(
-            channel_id=self._channels[channel.id],
-            log_time=message.log_time,
-            publish_time=message.publish_time,
-            sequence=message.sequence,
-            data=message.data,
-        )
-        self.messages += 1
+            return None
+        if record.name == METADATA:
+            self.identified = True
+            if SEAL not in entries and self._seal:
+                return sealed(entries)
+            check_seal(METADATA, entries)
+        return entries

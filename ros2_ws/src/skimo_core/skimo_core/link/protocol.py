@@ -162,6 +162,8 @@ def hello_reply(spec: PolicySpec, request_id: int) -> Message:
         "domain": [spec.domain.name, spec.domain.digest],
         "robot": [spec.robot.name, spec.robot.digest],
         "served_as": spec.served_as,
+        "task": spec.task,
+        "explore": spec.explore,
         "ranges": [list(spec.low_O), list(spec.high_O)],
         "calibration": None if spec.calibration is None else asdict(spec.calibration),
     }
@@ -193,6 +195,8 @@ def read_hello_reply(message: Message) -> PolicySpec:
             domain=_named(words["domain"]),
             robot=_named(words["robot"]),
             served_as=_texts([words["served_as"]])[0],
+            task=_texts([words["task"]])[0],
+            explore=_finite(words["explore"]),
             calibration=_calibration(words["calibration"]),
             low_O=low_O,
             high_O=high_O,
