@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import resource
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -485,6 +487,14 @@ def test_vetting_stays_within_its_budget_and_says_at_what(bundle_folder: Path) -
     passed = vet(files, content="whole", sizes=SIZES, joints=7)
     assert passed is not None and passed.cpu_s < 3.0 and passed.peak_bytes < 300_000_000
     assert vet(files, content="whole", sizes=SIZES, joints=7) is None  # remembered
+
+
+def test_who_runs_on_idle_cores_alone_is_waited_for() -> None:
+    """A learner beside a robot: its vetting gets its turn when the robot leaves a core."""
+    patience = "from skimo_server.vetting import Budget; print(Budget(wall_s=2.0).patience_s)"
+    idle = f"import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); {patience}"
+    said = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for code in (patience, idle)]
+    assert [float(done.stdout) for done in said] == [2.0, 120.0]
 
 
 def test_a_graph_that_never_ends_is_ended(bundle_folder: Path) -> None:
