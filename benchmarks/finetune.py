@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -36,36 +37,15 @@ class Run:
 
     Attributes:
         work: working folder; what this run does goes into a folder of its own there.
-        data: folders of the recordings that the bundle learned from.
-        bundle, task: who drives first, and what it does.
-        condition: what is different in the twin: a name, or a file.
-        objective, learner_seed: of the learner.
-        rounds, episodes, corrections: see skimo_eval.improve.
-        measured, pairs: episodes that measure a candidate, pairs of a trial.
-        threads, workers: of the learner, and of everything that flies.
+        rounds: see skimo_eval.improve; the learner's seed draws the episodes too.
+        name: of the run; empty: condition, objective and seed.
         out: where the results go.
     """
 
     work: Path
-    data: tuple[Path, ...] = ()
-    bundle: str = "kitchen"
-    task: str = "kitchen"
-    condition: str = "doors_x6"
-    objective: Literal["corrections", "successes"] = "corrections"
-    learner_seed: int = 0
-    rounds: int = 2
-    episodes: int = 14
-    corrections: int = 40
-    measured: int = 30
-    pairs: int = 100
-    threads: int = 2
-    workers: int = 2
+    rounds: tyro.conf.OmitArgPrefixes[ImproveConfig]
+    name: str = ""
     out: Path = RESULTS
-
-    @property
-    def name(self) -> str:
-        """Of its results."""
-        return f"{Path(self.condition).stem}-{self.objective}-{self.learner_seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,38 +65,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(args: Run) -> None:
     """The rounds, and their results."""
-    asks = args.objective == "corrections"
-    config = ImproveConfig(
-        out=args.work / args.name,
-        bundle=args.bundle,
-        task=args.task,
-        condition=args.condition,
-        objective=args.objective,
-        rounds=args.rounds,
-        episodes=args.episodes,
-        corrections=args.corrections if asks else 0,
-        data=args.data,
-        pairs=args.pairs,
-        measured=args.measured,
-        seed=500_000 + 10_000 * args.learner_seed,
-        learner_seed=args.learner_seed,
-        threads=args.threads,
-        workers=args.workers,
-    )
-    rounds = improve(config, lambda words: print(words, flush=True))
+    config = replace(args.rounds, seed=args.rounds.seed + 10_000 * args.rounds.learner_seed)
+    if config.objective != "corrections" and not args.name:
+        config = replace(config, corrections=0)  # nobody is asked
+    condition = Path(config.condition).stem
+    name = args.name or f"{condition}-{config.objective}-{config.learner_seed}"
+    rounds = improve(config, args.work / name, lambda words: print(words, flush=True))
     args.out.mkdir(parents=True, exist_ok=True)
-    command = f"python benchmarks/finetune.py run --condition {args.condition} --objective {args.objective}"
-    command += f" --learner-seed {args.learner_seed} --rounds {args.rounds} --work WORK --data PLAY"
+    command = f"python benchmarks/finetune.py {' '.join(sys.argv[1:])}"
     results: dict[str, Any] = {
         "provenance": provenance(command, config.seed),
-        "condition": Path(args.condition).stem,
-        "objective": args.objective,
-        "seed": args.learner_seed,
+        "name": name,
+        "condition": condition,
+        "objective": config.objective,
+        "seed": config.learner_seed,
         "rounds": [asdict(r) for r in rounds],
     }
-    write_results(args.out / f"{args.name}.json", results)
-    shutil.copy(config.out / "store" / "ledger.jsonl", args.out / f"{args.name}.ledger.jsonl")
-    draw(args.out / f"{args.name}.png", rounds, config)
+    write_results(args.out / f"{name}.json", results)
+    shutil.copy(args.work / name / "store" / "ledger.jsonl", args.out / f"{name}.ledger.jsonl")
+    draw(args.out / f"{name}.png", rounds, config)
 
 
 def table(folder: Path) -> str:
@@ -128,7 +95,7 @@ def table(folder: Path) -> str:
     for file in sorted(folder.glob("*.json")):
         found = json.loads(file.read_bytes())
         rounds = [Round(**row) for row in found["rounds"]]
-        rows.append(f"| {found['condition']} | {found['objective']} | {found['seed']} | {row_of(rounds)} |")
+        rows.append(f"| {found['condition']} | {found['name']} | {found['seed']} | {row_of(rounds)} |")
     return "\n".join(rows) + "\n"
 
 

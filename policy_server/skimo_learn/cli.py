@@ -21,6 +21,9 @@ LEARNING_NEEDS = ("torch", "safetensors", "tqdm")
 class PretrainArgs:
     """Pre-train skills, skill dynamics and goal value on play data; goes on where --out already holds a run.
 
+    Started by torchrun (torchrun --nproc-per-node 2 --no-python skimo pretrain ...) its ranks train as one; only rank 0
+    needs the data, and writes.
+
     Attributes:
         data: folders of recordings.
         out: the run's folder.
@@ -34,7 +37,7 @@ class PretrainArgs:
         kl_weight: weight of the skill posterior's KL.
         batch: windows per update.
         seed: of initialisation, sampling and noise.
-        threads: of torch on CPUs.
+        threads: of torch on CPUs; a machine's ranks share them.
         device: auto (a GPU where there is one), cpu or cuda.
         capture: on a GPU, replay each update as one captured CUDA graph, which is several times as fast.
         set: further settings as part.name=value, e.g. loss.rho=1.0 model.members=3 value.updates=2000.
@@ -129,13 +132,14 @@ def check_installed() -> None:
 def _pretrain(args: PretrainArgs) -> None:
     from skimo_core.domain.robot import load_limits
 
-    from .data import load_episodes
+    from . import ranks
+    from .data import episodes_of_first, load_episodes
     from .device import pick_device
     from .overrides import with_settings
     from .recipes import for_domain, recipe
     from .run import train_run
 
-    pick_device(args.device)
+    place = pick_device(args.device)
     domain = load_domain(args.domain)
     chosen = for_domain(recipe(args.recipe), domain)
     direct = {"updates": args.updates, "skills": args.skills, "batch": args.batch, "seed": args.seed}
@@ -145,17 +149,18 @@ def _pretrain(args: PretrainArgs) -> None:
     if args.kl_weight is not None:
         chosen = replace(chosen, loss=replace(chosen.loss, kl_weight=args.kl_weight))
     chosen = with_settings(chosen, args.set)
-    episodes = load_episodes(*args.data, domain=domain, robot=load_limits(args.robot or domain.robot))
-    train_run(
-        chosen,
-        domain,
-        episodes,
-        args.out,
-        start_from=args.start_from,
-        minutes=args.minutes,
-        device=args.device,
-        capture=args.capture,
-    )
+    robot = load_limits(args.robot or domain.robot)
+    with ranks.together(place):
+        train_run(
+            chosen,
+            domain,
+            episodes_of_first(lambda: load_episodes(*args.data, domain=domain, robot=robot)),
+            args.out,
+            start_from=args.start_from,
+            minutes=args.minutes,
+            device=args.device,
+            capture=args.capture,
+        )
 
 
 def _export(args: ExportArgs) -> None:

@@ -13,14 +13,16 @@ Dimensions: E episodes, R rows of all episodes, T steps of one, B batch, O obser
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from skimo_core.contract.errors import EpisodeError
@@ -29,6 +31,8 @@ from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.fit import ACTION_SLACK, unnamed, why_unlike
+
+from . import ranks
 
 FloatArray = npt.NDArray[np.float32]
 PARITY_INPUTS = 1000
@@ -218,6 +222,20 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
         digests[folder.name] = cache.digest
     source = ", ".join(digests)
     return EpisodeSet.from_arrays(observations, actions, shown=shown, source=source, digests=digests, robot=made_with)
+
+
+def episodes_of_first(load_them: Callable[[], EpisodeSet]) -> EpisodeSet:
+    """What rank 0 loads, on all ranks (ranks.py): the others need none of it."""
+    if ranks.count() == 1:
+        return load_them()
+    names = "observations_RO", "actions_RA", "shown_R", "starts_E", "steps_E"
+    tensors = words = b""
+    if ranks.first():
+        mine = load_them()
+        tensors = save({name: getattr(mine, name) for name in names})
+        words = json.dumps({"digests": dict(mine.digests), "robot": asdict(mine.robot)}).encode()
+    told = json.loads(ranks.bytes_of_first(words))
+    return EpisodeSet(digests=told["digests"], robot=Named(**told["robot"]), **load(ranks.bytes_of_first(tensors)))
 
 
 def _of_robot(metas: Sequence[EpisodeMeta], name: str, domain: Domain, robot: RobotLimits) -> bool:

@@ -2,7 +2,8 @@
 
 On a GPU an update of these small networks is a few hundred kernels of microseconds each, so what costs is launching
 them: the whole update, from drawing the batch to Adam, is captured once as a CUDA graph and then replayed. The same
-code runs uncaptured on a CPU. What is captured may look at no value (no `.item()`, no boolean indexing).
+code runs uncaptured on a CPU. What is captured may look at no value (no `.item()`, no boolean indexing). Several ranks
+(ranks.py) run uncaptured: they speak to each other in mid-update.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from skimo_core.contract.errors import SetupError, SpecError
+
+from . import ranks
 
 T = TypeVar("T", Tensor, dict[str, Tensor])
 DEVICES = ("auto", "cpu", "cuda")
@@ -57,7 +60,7 @@ class Repeated(Generic[T]):
     def __init__(self, update: Callable[[], T], generator: torch.Generator, *, capture: bool) -> None:
         """Args: update: draws from `generator` alone; capture: as a CUDA graph, where the generator is CUDA's."""
         self._update, self._generator = update, generator
-        self._capture = capture and generator.device.type == "cuda"
+        self._capture = capture and generator.device.type == "cuda" and ranks.count() == 1
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: T | None = None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skimo_core.contract.errors import SpecError
 
+from . import ranks
 from .data import EpisodeSet
 from .descent import descend
 from .models.agent import SkillModel
@@ -71,11 +72,12 @@ def distil(
     latents_RD = latents(model, episodes)
     starts, means_RZ, stds_RZ = posteriors(model, episodes)
     generator = torch.Generator(device=starts.device).manual_seed(config.seed)
+    batch = ranks.share(config.batch, "distil")
 
     @torch.no_grad()
     def asked() -> tuple[Tensor, Tensor, Tensor]:
         """Latents, skills and the ensemble's answers, [skills * B, ...]."""
-        rows = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=starts.device)]
+        rows = starts[torch.randint(len(starts), (batch,), generator=generator, device=starts.device)]
         latent, found = latents_RD[rows], []
         for _ in range(config.skills):
             proposed = torch.rand((len(rows), 1), generator=generator, device=rows.device) < config.proposed

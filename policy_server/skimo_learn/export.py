@@ -191,6 +191,14 @@ def parity_cases(run: TrainedRun) -> dict[str, Case]:
     if m.config.members > 1:
         ensemble["disagreement"] = m.dynamics.disagreement(latent, skill)
     step = {"latent": latent, "skill": skill}
+    heads: dict[str, Case] = {}
+    if m.heads is not None:
+        task_mean, task_std = m.task_policy(latent)
+        heads = {
+            "reward": (step, {"reward": m.reward(latent, skill)}),
+            "value": ({"latent": latent}, {"value": m.task_value(latent)}),
+            "task_policy": ({"latent": latent}, {"mean": task_mean, "std": task_std}),
+        }
     dynamics = {"dynamics": (step, ensemble)}
     if m.distilled is not None:
         dynamics = {"dynamics": (step, {"next_latent": m.step(latent, skill)}), "ensemble": (step, ensemble)}
@@ -198,6 +206,7 @@ def parity_cases(run: TrainedRun) -> dict[str, Case]:
         "encode": ({"observation": observation}, {"latent": latent}),
         "prior": ({"latent": latent}, {"mean": prior_mean, "std": prior_std}),
         **dynamics,
+        **heads,
         "decode": ({"latent": latent}, {"observation": m.decode(latent)}),
         "goal_value": (
             {"latent": latent, "goal": goal, "weight": weight},

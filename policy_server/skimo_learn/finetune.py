@@ -17,6 +17,8 @@ Objectives
     successes     dynamics, decoder, goal value on all that was done; skill policy and prior also on what the policy did
                   before a sub-task was completed
     corrections   the same, but skill policy and prior learn from people alone
+    returns       SkiMo's downstream phase: reward, critics and a policy over skills of one task (returns.py), dynamics
+                  and goal value; skills stay. What comes of it serves that task alone
 """
 
 from __future__ import annotations
@@ -34,24 +36,30 @@ from skimo_core.contract.errors import EpisodeError, SpecError, StoreError
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.episodes.episode import Episode
-from skimo_core.episodes.experience import Shows, parts, shown
+from skimo_core.episodes.experience import Shows, around_people, parts, shown
 from skimo_core.episodes.files import write_atomic
 from skimo_server.bundle import Bundle, Manifest
+from skimo_server.planner_config import PlannerConfig
 
-from .data import EpisodeSet
+from . import ranks
+from .data import EpisodeSet, episodes_of_first
 from .export import export_bundle, load_run
 from .finetune_config import FinetuneConfig
 from .overrides import with_settings
 from .readback import model_of, write_run
-from .recipes import Recipe, finetuned
+from .recipes import Recipe, finetuned, returned
 from .replay import Replay
+from .returns import with_heads
 from .run import train_run
 
 STATE = "state.json"
 PLANS_BEFORE = 3
 """Skills before a completion that count as having brought it about: as many as a plan has."""
 REPLAY = "replay"
+RETURNS_SCORE = "learned_reward+learned_value"
+"""SkiMo's algorithm 2."""
 ID_DIGITS = 12
+LEAST_NICE = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +96,16 @@ class Learner:
         self._candidates, self.folder, self._old = folder / "candidates", folder / f"from-{self._id}", frozenset(old)
         self._bundle, self._domain, self._robot, self._offline = bundle, domain, robot, offline
         model, recipe = model_of(bundle, domain)
-        chosen = with_settings(finetuned(recipe), config.set)
+        made = finetuned(recipe)
+        if config.objective == "returns":
+            made = returned(recipe, task_named(config.task, bundle, domain))
+            model = model if model.heads is not None else with_heads(model, config.seed)
+        elif model.heads is not None:
+            raise SpecError(
+                f"bundle {self._id} has learned the returns of {recipe.returns.task!r}, which objective "
+                f"{config.objective} would leave as they are; go on with --learn.objective returns, or from its parent"
+            )
+        chosen = with_settings(made, config.set)
         self.recipe: Recipe = replace(
             chosen, pretrain=replace(chosen.pretrain, seed=config.seed, threads=config.threads)
         )
@@ -118,7 +135,8 @@ class Learner:
             self._begin()
         number = len(self._rounds)
         run = self.folder / "rounds" / f"{number:03d}"
-        train, held_out = self._data(number)
+        ranks.bytes_of_first(json.dumps(self.recipe.to_dict()).encode())
+        train, held_out = (episodes_of_first(lambda mine=mine: mine) for mine in self._data(number))
         train_run(
             self.recipe,
             self._domain,
@@ -135,7 +153,7 @@ class Learner:
             done,
             folder,
             self._domain,
-            planner=self._bundle.manifest.planner,
+            planner=planner_for(self._bundle.manifest.planner, self.config.objective),
             parent_id=self._bundle.manifest.bundle_id,
             robot=self._robot,
         )
@@ -147,12 +165,15 @@ class Learner:
 
     def _data(self, number: int) -> tuple[EpisodeSet, EpisodeSet]:
         """What a round learns from, and what it doesn't see: the bundle's own data and the robot's, in their shares."""
-        wanted = set(self._rounds[number - 1])
+        wanted, emphasis = set(self._rounds[number - 1]), self.config.emphasis
+        window = self.recipe.pretrain.skills * self._domain.horizon
+        episodes = self.replay.episodes(wanted)
+        around = [part for episode in episodes for part in around_people(episode, window // 2)]
         online = as_set(
-            self.replay.episodes(wanted),
-            by=self.config.objective,
+            [*episodes, *around * (emphasis - 1)],
+            by="successes" if self.config.objective == "successes" else "corrections",
             steps=PLANS_BEFORE * self._domain.horizon,
-            least=self.recipe.pretrain.skills * self._domain.horizon,
+            least=window,
             robot=self._robot,
             digest=self.replay.digest_of(wanted),
         )
@@ -200,6 +221,45 @@ class Learner:
             raise StoreError(f"{self.folder / STATE} can't be written: {error.strerror}; make room") from error
 
 
+LEARN, WAIT, END = 1.0, 2.0, 0.0
+"""What rank 0 of torchrun is about to do."""
+
+
+def follow_first(domain: Domain) -> None:
+    """What the other ranks do: train whenever rank 0 does, until it ends. They need no file of its."""
+    while what := ranks.number_of_first(END):
+        if what == LEARN:
+            recipe = Recipe.from_dict(json.loads(ranks.bytes_of_first(b"")))
+            train, held_out = (episodes_of_first(_nothing) for _ in range(2))
+            train_run(recipe, domain, train, Path("round"), held_out=held_out, start_from=Path("parent"), device="cpu")
+
+
+def _nothing() -> EpisodeSet:
+    raise AssertionError("rank 0 loads")
+
+
+def task_named(task: str, bundle: Bundle, domain: Domain) -> str:
+    """The task's sub-tasks, joined by commas.
+
+    Raises:
+        SpecError: no such task, or the bundle has learned another one's returns.
+    """
+    asked = ",".join(subtask.name for subtask in domain.task(task).subtasks)
+    learned = bundle.manifest.task_of(bundle.manifest.planner)
+    if learned not in ("", asked):
+        raise SpecError(
+            f"task is {asked!r}, but the bundle has learned the returns of {learned!r}; go on with that one"
+        )
+    return asked
+
+
+def planner_for(planner: PlannerConfig, objective: str) -> PlannerConfig:
+    """How plans are made by what an objective taught: by the task's returns and policy, or as before."""
+    if objective != "returns":
+        return planner
+    return replace(planner, proposer="task_policy", surprise_weight=0.0, score=RETURNS_SCORE)
+
+
 def as_set(
     episodes: Sequence[Episode], *, by: Shows, steps: int, least: int, robot: RobotLimits, digest: str
 ) -> EpisodeSet:
@@ -233,5 +293,14 @@ def widened(one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[flo
 
 
 def be_polite() -> None:
-    """Lets whoever controls an arm on this machine go first: this process runs while a core has nothing else to do."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Lets whoever controls an arm on this machine go first: this process runs while a core has nothing else to do.
+
+    Where Linux groups processes by sessions (sched_autogroup_enabled), that holds within a session alone; so one that
+    leads a session, as started by `setsid --wait skimo finetune ...`, lowers that too. In a session that it shares, a
+    shell's say, it doesn't: that stays lowered when it has ended.
+    """
+    for thread in os.listdir("/proc/self/task"):  # libraries have started some
+        os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+    group = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and group.exists():
+        group.write_text(f"{LEAST_NICE}\n")

@@ -7,15 +7,19 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_core.domain.robot import load_limits
 
 from .cli import check_installed
 from .finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from .replay import Taken
 
 POLL_S = 2.0
 
@@ -23,6 +27,9 @@ POLL_S = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Args:
     """Learn on from what a robot does: each round gives a candidate, which drives nothing before it is promoted.
+
+    Started by torchrun (torchrun --nproc-per-node 2 --no-python skimo finetune ...) its ranks train as one; only rank 0
+    needs bundle, recordings and data, and writes.
 
     Attributes:
         recordings: folders in which recorders leave episodes, of one robot or of several.
@@ -50,8 +57,6 @@ class Args:
     def __post_init__(self) -> None:
         if self.rounds < 0:
             raise SpecError(f"rounds is {self.rounds}, must be 0 or more")
-        if missing := [folder for folder in self.recordings if not folder.is_dir()]:
-            raise SpecError(f"{missing[0]}: no such folder; give the one that the recorder writes to")
 
 
 def finetune(argv: list[str]) -> int:
@@ -63,6 +68,10 @@ def finetune(argv: list[str]) -> int:
     except SkimoError as error:
         print(f"skimo finetune: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        words = f"{args.out}: {error.strerror or error}; make room, and the same command goes on"
+        print(f"skimo finetune: {words}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command goes on with {args.out}", file=sys.stderr)
         return 130
@@ -70,14 +79,31 @@ def finetune(argv: list[str]) -> int:
 
 
 def _finetune(args: Args) -> None:
-    from skimo_server.bundle import Bundle, load_bundle, resolve_bundle
+    import torch
 
-    from .data import load_episodes
-    from .finetune import Learner, be_polite
-    from .replay import open_replay
+    from . import ranks
+    from .finetune import END, be_polite, follow_first
 
     be_polite()
     domain = load_domain(args.domain)
+    with ranks.together(torch.device("cpu")):
+        if not ranks.first():
+            follow_first(domain)
+            return
+        _lead(args, domain)
+        ranks.number_of_first(END)
+
+
+def _lead(args: Args, domain: Domain) -> None:
+    from skimo_server.bundle import Bundle, load_bundle, resolve_bundle
+
+    from . import ranks
+    from .data import load_episodes
+    from .finetune import LEARN, WAIT, Learner
+    from .replay import open_replay
+
+    if missing := [folder for folder in args.recordings if not folder.is_dir()]:
+        raise SpecError(f"{missing[0]}: no such folder; give the one that the recorder writes to")
     robot = load_limits(args.robot or domain.robot)
     folder = resolve_bundle(args.bundle)
     with open_replay(args.out / "replay", domain, robot) as replay:
@@ -91,16 +117,26 @@ def _finetune(args: Args) -> None:
         learner = learn_from(load_bundle(source))
         while not args.rounds or made < args.rounds:
             for entry in replay.take_from(args.recordings):
-                print(f"finetune: {f'refused {entry.refused}' if entry.refused else f'took {entry.name}'}", flush=True)
+                print(f"finetune: {told_of(entry)}", flush=True)
             if (now := folder.resolve()) != source and now.exists():  # another one was promoted, or rolled back to
                 source = now
                 learner = learn_from(load_bundle(source), [entry.digest for entry in replay.taken])
             if learner.unfinished or learner.waiting >= (args.learn.every if args.watch else 1):
+                ranks.number_of_first(LEARN)
                 candidate = learner.learn()
                 made += 1
                 print(f"finetune: candidate {candidate.folder} id {candidate.manifest.bundle_id}", flush=True)
             elif args.watch:
+                ranks.number_of_first(WAIT)
                 time.sleep(POLL_S)
             else:
                 break
     print(f"finetune: {made} candidates from {len(replay.taken)} episodes, {len(replay.refused)} refused")
+
+
+def told_of(entry: Taken) -> str:
+    """What came of looking at a recording, and of its skills."""
+    if entry.refused:
+        return f"refused {entry.refused}"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(entry.skills.items()))
+    return f"took {entry.name}: {entry.steps} steps, skills: {kinds or 'none'}"

@@ -28,6 +28,8 @@ def bundle_graphs(model: SkillModel) -> dict[str, bytes]:
     }
     if model.distilled is not None:
         makers["ensemble"] = _ensemble
+    if model.heads is not None:
+        makers |= {"reward": _reward, "value": _value, "task_policy": _task_policy}
     return {name: make(model) for name, make in makers.items()}
 
 
@@ -52,9 +54,13 @@ def _features(g: NetworkBuilder, model: SkillModel, x: str) -> str:
     return n if model.low_encoder is None else g.mlp(n, model.low_encoder)
 
 
-def _normal_outputs(g: NetworkBuilder, raw: str, skill: int) -> None:
+def _normal_mean(g: NetworkBuilder, raw: str, skill: int) -> str:
     bound = g.constant(MEAN_BOUND)
-    mean = g.op("Mul", g.op("Tanh", g.op("Div", g.slice(raw, 0, skill), bound)), bound)
+    return g.op("Mul", g.op("Tanh", g.op("Div", g.slice(raw, 0, skill), bound)), bound)
+
+
+def _normal_outputs(g: NetworkBuilder, raw: str, skill: int) -> None:
+    mean = _normal_mean(g, raw, skill)
     log_std = g.op("Clip", g.slice(raw, skill, 2 * skill), g.constant(LOG_STD_LOW), g.constant(LOG_STD_HIGH))
     g.output(mean, "mean", [skill])
     g.output(g.op("Add", g.op("Exp", log_std), g.constant(STD_FLOOR)), "std", [skill])
@@ -64,6 +70,38 @@ def _encode(model: SkillModel) -> bytes:
     g = NetworkBuilder({"observation": [model.config.observation]})
     g.output(g.mlp(_seen(g, model, "observation", 1), model.encoder), "latent", [model.config.latent])
     return g.build()
+
+
+def _reward(model: SkillModel) -> bytes:
+    c, heads = model.config, model.heads
+    assert heads is not None
+    g = NetworkBuilder({"latent": [c.latent], "skill": [c.skill]}, fast_elu=True)
+    earned = g.mlp(g.op("Concat", "latent", "skill", axis=1), heads.reward)
+    g.output(_flat(g, earned), "reward")
+    return g.build()
+
+
+def _value(model: SkillModel) -> bytes:
+    """The lower critic's answer to the task policy's mode."""
+    c, heads = model.config, model.heads
+    assert heads is not None
+    g = NetworkBuilder({"latent": [c.latent]}, fast_elu=True)
+    skill = g.op("Tanh", _normal_mean(g, g.mlp("latent", heads.policy), c.skill))
+    both = g.op("Concat", "latent", skill, axis=1)
+    g.output(_flat(g, g.op("Min", *(g.mlp(both, critic) for critic in heads.critics))), "value")  # type: ignore[arg-type]
+    return g.build()
+
+
+def _task_policy(model: SkillModel) -> bytes:
+    assert model.heads is not None
+    g = NetworkBuilder({"latent": [model.config.latent]}, fast_elu=True)
+    _normal_outputs(g, g.mlp("latent", model.heads.policy), model.config.skill)
+    return g.build()
+
+
+def _flat(g: NetworkBuilder, column: str) -> str:
+    """[B] of [B, 1]."""
+    return g.op("Squeeze", column, g.constant(np.array([1], np.int64)))
 
 
 def _prior(model: SkillModel) -> bytes:
@@ -118,7 +156,7 @@ def _goal_value(model: SkillModel) -> bytes:
     scaled = g.op("Relu", g.op("Mul", "weight", g.constant(model.std_O.numpy())))
     precision = g.op("Log", g.op("Add", scaled, g.constant(1.0)))
     logit = g.mlp(g.op("Concat", "latent", goal, precision, axis=1), model.value.net)
-    g.output(g.op("Squeeze", g.op("Sigmoid", logit), g.constant(np.array([1], np.int64))), "value")
+    g.output(_flat(g, g.op("Sigmoid", logit)), "value")
     return g.build()
 
 

@@ -32,7 +32,7 @@ class NetworkBuilder(GraphBuilder):
         return self.op("Gemm", x, self.constant(weight.T), self.constant(bias))
 
     def mlp(self, x: str, net: nn.Sequential) -> str:
-        """Linear layers with ELU, or LayerNorm and SiLU, between, as `models.networks.mlp` makes them."""
+        """Layers in a row, as `mlp` and `bounded_mlp` of models.networks make them."""
         shift = 0.0
         for layer in net:
             if isinstance(layer, nn.Linear):
@@ -43,6 +43,8 @@ class NetworkBuilder(GraphBuilder):
             elif isinstance(layer, nn.LayerNorm):
                 scale, offset = (self.constant(p.detach().numpy()) for p in (layer.weight, layer.bias))
                 x = self.op("LayerNormalization", x, scale, offset, axis=-1, epsilon=layer.eps)
+            elif isinstance(layer, nn.Tanh):
+                x = self.op("Tanh", x)
             elif isinstance(layer, nn.SiLU):
                 x = self.op("Mul", x, self.op("Sigmoid", x))
             elif self.fast_elu:

@@ -15,7 +15,7 @@ from skimo_core.contract.errors import SpecError
 from .recipes import Recipe
 
 DOMAINS_SIZES = ("model.observation", "model.action", "model.horizon")
-PARTS = ("model", "loss", "pretrain", "refine", "correct", "distil", "value")
+PARTS = ("model", "loss", "pretrain", "refine", "correct", "distil", "value", "returns")
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ A run folder holds
     checkpoint.safetensors   everything needed to go on (checkpoint.py)
     report.json              what report.py measured at the end
 The same recipe, data and seed give the same curve on the same machine and thread count, whether interrupted or not. On
-another device the curve is another one, of the same quality.
+another device the curve is another one, of the same quality. Several ranks (ranks.py) give one process's curve, but for
+rounding.
 
 Dimensions: B windows, W states of a window, N skills, H skill horizon, R rows of all episodes, O observation, A action.
 """
@@ -17,7 +18,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
 
+from . import ranks
 from .checkpoint import CHECKPOINT, load_weights, part, read_checkpoint, restore_adam, save_checkpoint
 from .data import EpisodeSet
 from .device import Repeated, make_adam
@@ -40,7 +42,7 @@ from .schedule import anneal
 
 WARM_UP_UPDATES = 200
 EVALUATION_WINDOWS = 512
-TRAINED_LATER = ("value.", "distilled.")
+TRAINED_LATER = ("value.", "distilled.", "heads.")
 """Weights that joint pre-training doesn't touch."""
 
 
@@ -73,7 +75,7 @@ class Pretrainer:
         self.recipe = recipe
         self.device = device = train.observations_RO.device
         self.config: PretrainConfig = recipe.pretrain
-        torch.set_num_threads(self.config.threads)
+        torch.set_num_threads(ranks.threads(self.config.threads))
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.model = SkillModel(recipe.model)
@@ -88,6 +90,7 @@ class Pretrainer:
         self._normalise()
         self.update = 0
         self.elapsed_s = 0.0
+        self._batch = ranks.share(self.config.batch, "pretrain")
         self._repeated = Repeated(self._update, self.generator, capture=capture)
 
     def _normalise(self) -> None:
@@ -117,10 +120,12 @@ class Pretrainer:
 
     def _update(self) -> Metrics:
         count = len(self.train.first_rows)
-        chosen = torch.randint(count, (self.config.batch,), generator=self.generator, device=self.device)
-        loss, metrics = self._loss(self.train, chosen, self.generator)
+        with ranks.drawing(self.generator):
+            chosen = torch.randint(count, (self._batch,), generator=self.generator, device=self.device)
+            loss, metrics = self._loss(self.train, chosen, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average([*(p.grad for p in self.parameters if p.grad is not None), *metrics.values()])
         metrics["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
         return metrics
@@ -134,23 +139,35 @@ class Pretrainer:
 
     def _loss(self, windows: Windows, chosen: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
         observations, actions, shown = windows.gather(chosen)
-        return skimo_loss(
+        config, weight = self.recipe.loss, 1.0
+        if generator is not None and ranks.count() > 1:
+            # these two are means over what is shown, of which the ranks have more or less
+            weight = ranks.count() * float(shown.sum() / ranks.total(shown.sum()).clamp(min=1))
+            config = replace(
+                config, policy_weight=weight * config.policy_weight, prior_weight=weight * config.prior_weight
+            )
+        loss, metrics = skimo_loss(
             self.model,
             self.target_encoder,
-            self.recipe.loss,
+            config,
             observations,
             actions,
             shown,
             noise_O=self.noise_O,
             generator=generator,
         )
+        if weight != 1.0:
+            metrics |= {name: weight * metrics[name] for name in ("action_mse", "prior_kl")}
+        return loss, metrics
 
     def _set_learning_rate(self, progress: float) -> None:
         warm_up = min(1.0, (self.update + 1) / WARM_UP_UPDATES)
         anneal(self.optimizer, self.config.learning_rate, progress if self.config.cosine else 0.0, warm_up=warm_up)
 
     def save(self, run: Path, *, extra: dict[str, Tensor] | None = None, **state: Any) -> None:
-        """Write the checkpoint, with further JSON state and tensors by name."""
+        """Write the checkpoint, with further JSON state and tensors by name; rank 0 does."""
+        if not ranks.first():
+            return
         save_checkpoint(
             run,
             modules={"model": self.model, "target": self.target_encoder},
@@ -214,14 +231,21 @@ def pretrain(
     budget_s = math.inf if minutes is None else 60.0 * minutes
     metrics_path = run / "metrics.jsonl"
     _drop_newer(metrics_path, trainer.update)
-    bar = tqdm(total=config.updates, initial=trainer.update, unit="update", mininterval=2.0, desc="pre-training")
+    bar = tqdm(
+        total=config.updates,
+        initial=trainer.update,
+        unit="update",
+        mininterval=2.0,
+        desc="pre-training",
+        disable=not ranks.first(),
+    )
     before = time.monotonic()
     with bar, open(metrics_path, "a", encoding="utf-8") as log:
         while trainer.update < config.updates and trainer.elapsed_s < budget_s:
             progress = max(trainer.update / config.updates, trainer.elapsed_s / budget_s)
             metrics = trainer.step(progress)
             now = time.monotonic()
-            trainer.elapsed_s, before = trainer.elapsed_s + now - before, now
+            trainer.elapsed_s, before = ranks.number_of_first(trainer.elapsed_s + now - before), now
             bar.update()
             last = trainer.update == config.updates
             if last or trainer.update % config.log_every == 0:
@@ -252,7 +276,8 @@ def _log(log: Any, kind: str, trainer: Pretrainer, metrics: Metrics) -> dict[str
 
 
 def _drop_newer(path: Path, update: int) -> None:
-    """Forget metrics logged after the checkpoint that a run goes on from."""
+    """Forget metrics logged after the checkpoint that a run goes on from, and a line that its writer died over."""
     if path.is_file():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["update"] <= update]
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        lines = [line for line in whole if json.loads(line)["update"] <= update]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

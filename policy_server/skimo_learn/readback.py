@@ -90,6 +90,10 @@ def _read(model: SkillModel, graphs: Mapping[str, Layers]) -> None:
         _fill(model.distilled.members[0], graphs["dynamics"], folded=True)
     for member in model.dynamics.members:
         _fill(member, graphs["dynamics" if model.distilled is None else "ensemble"], folded=True)
+    if model.heads is not None:
+        _fill(model.heads.reward, graphs["reward"], folded=True)
+        for net in (model.heads.policy, *model.heads.critics):  # in which order `value` asks them
+            _fill(net, graphs["value"], folded=True)
 
 
 def _fill(net: nn.Module, layers: Layers, *, folded: bool = False) -> None:

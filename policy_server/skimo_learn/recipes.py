@@ -22,6 +22,7 @@ from .losses import LossConfig
 from .models.agent import ModelConfig
 from .pretrain_config import PretrainConfig
 from .refine import RefineConfig
+from .returns_config import ReturnsConfig
 from .value_config import ValueConfig
 
 
@@ -33,6 +34,7 @@ class Recipe:
         name: what it is called.
         domain: name of the domain whose channels, sub-tasks and observation noise are used.
         model, loss, pretrain, refine, correct, distil, value: settings of the parts; `correct` refines once more.
+        returns: of a task's reward, critics and policy; learned in the place of the first four.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Recipe:
     correct: RefineConfig = field(default_factory=RefineConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
     value: ValueConfig = field(default_factory=ValueConfig)
+    returns: ReturnsConfig = field(default_factory=ReturnsConfig)
 
     def __post_init__(self) -> None:
         if self.loss.decoder_loss == "nll" and not self.model.decoder_std:
@@ -69,6 +72,7 @@ class Recipe:
                 correct=RefineConfig(**data["correct"]),
                 distil=DistilConfig(**data["distil"]),
                 value=ValueConfig(**data["value"]),
+                returns=ReturnsConfig(**data.get("returns", {})),
             )
         except (KeyError, TypeError) as error:
             raise SpecError(f"recipe can't be read ({error}); make the run again with this version") from None
@@ -131,6 +135,19 @@ def finetuned(base: Recipe) -> Recipe:
         correct=replace(base.correct, updates=min(base.correct.updates, 3_000), learning_rate=rate),
         distil=replace(base.distil, updates=min(base.distil.updates, 1_500), learning_rate=rate),
         value=replace(base.value, updates=min(base.value.updates, 1_500), learning_rate=rate),
+    )
+
+
+def returned(base: Recipe, task: str) -> Recipe:
+    """What learns a task's returns besides: SkiMo's downstream phase on skills that stay as they are."""
+    faster = finetuned(base)
+    return replace(
+        faster,
+        name="returned",
+        model=replace(base.model, task_heads=True),
+        refine=replace(base.refine, updates=0),
+        correct=replace(base.correct, updates=0),
+        returns=ReturnsConfig(task=task, batch=128, updates=min(base.pretrain.updates, 3_000)),
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.specs import ActionSpec
 
+from . import ranks
 from .data import EpisodeSet
 from .descent import descend
 from .models.agent import SkillModel
@@ -77,11 +78,12 @@ def refine_policy(
     starts = episodes.windows(model.config.horizon, shown=True)
     device = starts.device
     generator = torch.Generator(device=device).manual_seed(config.seed)
+    batch = ranks.share(config.batch, "refine")
 
     def loss() -> Tensor:
-        start = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
+        start = starts[torch.randint(len(starts), (batch,), generator=generator, device=device)]
         row = start + torch.randint(model.config.horizon, start.shape, generator=generator, device=device)
-        eps = torch.randn((config.batch, model.config.skill), generator=generator, device=device)
+        eps = torch.randn((batch, model.config.skill), generator=generator, device=device)
         skill = torch.tanh(means_RZ[start] + stds_RZ[start] * eps)
         seen, wanted = episodes.observations_RO[row], episodes.actions_RA[row]
         if config.perturbation_rad > 0:

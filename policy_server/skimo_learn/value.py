@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skimo_core.domain.domain import Domain
 
+from . import ranks
 from .data import EpisodeSet
 from .descent import descend
 from .hindsight import NEVER, Goals, GoalSource, draw_goals, goal_source, steps_until
@@ -117,11 +118,11 @@ def value_batch(
 
 
 def value_loss(model: SkillModel, batch: ValueBatch) -> Tensor:
-    """Cross-entropy between the value and its target, both in [0, 1], over what is known."""
+    """Cross-entropy between the value and its target, both in [0, 1], over what is known to any rank."""
     known = batch.targets_B >= 0.0
     logits = model.goal_logits(batch.latents_BD, batch.goals_BO, batch.weights_BO)
     error = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets_B.clamp(min=0.0), reduction="none")
-    return (error * known).sum() / known.sum().clamp(min=1)
+    return ranks.count() * (error * known).sum() / ranks.total(known.sum()).clamp(min=1)
 
 
 def train_value(
@@ -136,9 +137,10 @@ def train_value(
     starts = episodes.windows(config.skills * model.config.horizon)
     device = starts.device
     generator = torch.Generator(device=device).manual_seed(config.seed)
+    batch = ranks.share(config.batch, "value")
 
     def loss() -> Tensor:
-        rows = starts[torch.randint(len(starts), (config.batch,), generator=generator, device=device)]
+        rows = starts[torch.randint(len(starts), (batch,), generator=generator, device=device)]
         return value_loss(model, value_batch(model, data, rows, config, generator))
 
     curve = descend(

@@ -61,6 +61,7 @@ class Driven:
         done: share of the task's sub-tasks that were done before a person intervened; None: not known.
         gates: by bundle.
         whole: undamaged, and from the episode's start on.
+        explored: flown otherwise than was planned, to explore.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Driven:
     done: float | None
     gates: Mapping[str, Gate]
     whole: bool
+    explored: bool = False
 
     @property
     def gate(self) -> Gate:
@@ -83,7 +85,7 @@ class Recordings:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.unread: dict[str, str] = {}
         self._folders = folders
-        self._seen: dict[Path, tuple[int, int]] = {}
+        self._seen: dict[Path, tuple[int, int, int]] = {}
         self._driven: dict[Path, tuple[str, Driven]] = {}
 
     def look(self, since_s: float) -> list[Driven]:
@@ -96,13 +98,13 @@ class Recordings:
         once = dict(self._driven.values()).values()  # by content
         return sorted((d for d in once if d.began_s >= since_s), key=lambda d: (d.began_s, d.name))
 
-    def _changed(self, since_s: float) -> Iterator[tuple[Path, tuple[int, int]]]:
+    def _changed(self, since_s: float) -> Iterator[tuple[Path, tuple[int, int, int]]]:
         for path in sorted(path for folder in self._folders for path in folder.glob("*.mcap")):
             try:
                 status = path.stat()
             except OSError:
                 continue  # renamed or removed meanwhile
-            stamp = status.st_mtime_ns, status.st_size
+            stamp = status.st_mtime_ns, status.st_size, status.st_ino  # a label keeps the time
             if stamp[0] >= since_s * 1e9 and self._seen.get(path) != stamp:
                 yield path, stamp
 
@@ -133,6 +135,7 @@ def driven(episode: Episode, name: str, began_s: float) -> Driven:
         done=_done(episode),
         gates=gates,
         whole=not episode.damage and not episode.lost and episode.meta.part == 1,
+        explored=bool(episode.meta.explore),
     )
 
 

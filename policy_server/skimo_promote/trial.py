@@ -5,7 +5,7 @@ was killed goes on after it. After each batch bets are looked at (`sequential.py
 alpha however often one looks:
   better      the mean difference of sub-tasks is more than the margin       -> passed
   worse       ... is less than 0, under one of the conditions                -> refused
-What is better but needs the gate's interference more than twice as often, or ends in more STOPs, is refused by plain
+What is better but needs the gate's interference twice as often, or ends in more STOPs, is refused by plain
 count over the pairs flown; so is, in the end, what isn't shown to be better: what learned has to earn its way.
 Units sub-tasks, share of commands.
 """
@@ -52,6 +52,7 @@ class TrialConfig:
         max_pairs: under all conditions together.
         seed: of the first episode; a candidate's own, drawn from its id, is added.
         workers: processes; 0: one per core.
+        ray: HOST:PORT of a Ray cluster that this machine has joined, or auto, to fly there; results are the same.
     """
 
     task: str = ""
@@ -63,6 +64,7 @@ class TrialConfig:
     max_pairs: int = 200
     seed: int = 1_000_000
     workers: int = 0
+    ray: str = ""
 
     def __post_init__(self) -> None:
         if not self.conditions or self.batch < 1 or self.max_pairs < 1:
@@ -123,7 +125,7 @@ class Score:
     def too_bold(self) -> str:
         """What speaks against it though it be better; empty: nothing."""
         new, old = (mean(some) for some in zip(*self.meddled))
-        if new > max(MEDDLED * old, LEAST_MEDDLED):
+        if new > LEAST_MEDDLED and new >= MEDDLED * old:
             return f"the gate interferes with {new:.1%} of its commands, of the incumbent's with {old:.1%}"
         if self.stops[0] > self.stops[1] + MORE_STOPS:
             return f"{self.stops[0]} of its episodes end in a STOP, {self.stops[1]} of the incumbent's"
@@ -230,7 +232,7 @@ def _evaluate(bundle: Path, out: Path, seed: int, config: TrialConfig) -> None:
     command = [sys.executable, "-m", "skimo_core.cli", "eval", "--bundle", str(bundle), "--json", str(out)]
     command += ["--condition", ",".join(config.conditions), "--seed", str(seed), "--episodes", str(config.batch)]
     command += ["--workers", str(config.workers)]
-    for option, word in (("--task", config.task), ("--domain", config.domain)):
+    for option, word in (("--task", config.task), ("--domain", config.domain), ("--ray", config.ray)):
         command += [option, word] if word else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)

@@ -107,7 +107,7 @@ class Watchdog:
         if len(reigns) < 2:
             return False
         before, now = reigns[-2:]
-        found = self._recordings.look(before.since_s)
+        found = [d for d in self._recordings.look(before.since_s) if not d.explored]
         old = [d for d in found if d.bundle_id == before.bundle_id and d.began_s < now.since_s]
         new = [d for d in found if d.bundle_id == now.bundle_id and d.began_s >= now.since_s]
         if self._compared == (looked := (now, len(new), len(old))):

@@ -25,6 +25,9 @@ from .full_stack import write_parameters
 from .pauses import audit_misses, describe
 from .stack_process import StackProcess
 
+DEMO_PLAY = 50
+"""Episodes of play, and as many of corrections, that `--learn` collects: three minutes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Args:
@@ -40,8 +43,9 @@ class Args:
         seed: draws the twin's start, sensor noise and the planner's dice.
         out: folder for recording, logs, video and filmstrip; a new one is made in it for each run.
         film: whether to render video and filmstrip after the run.
-        learn: instead, let the bundle learn from its own work in a changed twin, in process: 15 minutes on 2 cores.
-        data: with `learn`, folders of the recordings that the bundle learned from, to learn from besides.
+        learn: instead, let the bundle learn from its own work in a changed twin, in process: 20 minutes on 2 cores.
+        data: with `learn`, folders of the recordings that the bundle learned from, to learn from besides; without, some
+            play is collected first.
     """
 
     bundle: str = "kitchen"
@@ -104,13 +108,17 @@ def _learn(args: Args) -> int:
     from .learn_demo import learn
 
     config = ImproveConfig(
-        out=_new_folder(args.out),
         bundle=args.bundle,
         task=load_domain(args.domain).task(args.task).name,
-        rounds=1,
+        rounds=2,
+        episodes=8,
+        hasty=True,
         data=args.data,
+        play=DEMO_PLAY,
+        pairs=50,
+        measured=10,
     )
-    learn(config if args.condition == DRAWN else replace(config, condition=args.condition))
+    learn(config if args.condition == DRAWN else replace(config, condition=args.condition), _new_folder(args.out))
     return 0
 
 

@@ -1,9 +1,9 @@
 """`skimo eval`: how many ordered sub-tasks a bundle completes in the twin, under which conditions, and what went wrong.
 
 Episode i uses seed `seed + i`, the same under every condition and for every bundle, so that results pair up.
-`--stack inprocess` runs in simulated time in worker processes, `--stack full` starts the ROS stack once per condition
-and runs in real time, the twin reset between episodes. Success is counted on the twin's truth. The result file holds
-the figures, every episode, and where they come from (results).
+`--stack inprocess` runs in simulated time in worker processes, or on a Ray cluster (`--ray`); `--stack full` starts the
+ROS stack once per condition and runs in real time, the twin reset between episodes. Success is counted on the twin's
+truth. The result file holds the figures, every episode, and where they come from (results).
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Args:
         json: result file.
         out: folder for conditions.json, conditions.md, conditions.png and reliability.png.
         workers: processes for "inprocess"; 0 means one per core.
+        ray: HOST:PORT of a Ray cluster that this machine has joined, or auto: "inprocess" runs there, --workers crews
+            at most; the results are the same.
         set: planner settings on top of the bundle's own, as name=value.
     """
 
@@ -64,6 +66,7 @@ class Args:
     json: Path | None = None
     out: Path | None = None
     workers: int = 0
+    ray: str = ""
     set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,6 +74,10 @@ class Args:
             raise SpecError(f"episodes is {self.episodes}, must lie in 1 to {MAX_EPISODES}")
         if self.seed < 0:
             raise SpecError(f"seed is {self.seed}, must be 0 or more")
+        if self.workers < 0:
+            raise SpecError(f"workers is {self.workers}, must be 0 or more")
+        if self.stack == "full" and self.ray:
+            raise SpecError("--ray is for --stack inprocess; the full stack runs on this machine")
         if self.stack == "full" and self.set:
             raise SpecError("planner settings (--set) are for --stack inprocess; the full stack runs a bundle as it is")
 
@@ -162,7 +169,12 @@ def _inprocess(
     for source in conditions.values() if len(conditions) > 1 else ():
         world.build(source)  # refuses what this domain's twin can't do before the first episode is flown
     jobs = paired_jobs(tasks, conditions.values(), args.seed)
-    flown = run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1))
+    if args.ray:
+        from .cluster import run_on_ray
+
+        flown = run_on_ray(jobs, folder, settings, world, address=args.ray, workers=args.workers)
+    else:
+        flown = run_jobs(jobs, factory_for(folder, settings), world, workers=args.workers or (os.cpu_count() or 1))
     for name in conditions:
         results = []
         for _, result in zip(tasks, flown):

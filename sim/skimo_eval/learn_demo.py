@@ -19,8 +19,8 @@ from .report import BLUE, DPI, GREY, ORANGE, need_plots
 from .statistics import bootstrap_interval
 
 
-def learn(config: ImproveConfig) -> list[Round]:
-    """Do the rounds, and show them.
+def learn(config: ImproveConfig, out: Path) -> list[Round]:
+    """Do the rounds in a folder, and show them.
 
     Raises:
         SpecError, SetupError: as `improve`; matplotlib isn't installed.
@@ -32,16 +32,16 @@ def learn(config: ImproveConfig) -> list[Round]:
         print(f"demo: {(time.monotonic() - since_s) / 60:4.1f} min  {words}", flush=True)
 
     say(f"the twin is changed: {config.condition}; {config.bundle} drives, and knows nothing of it")
-    rounds = improve(config, say)
-    (config.out / "learning.md").write_text(table(rounds), encoding="utf-8")
-    draw(config.out / "learning.png", rounds, config)
+    rounds = improve(config, out, say)
+    (out / "learning.md").write_text(table(rounds), encoding="utf-8")
+    draw(out / "learning.png", rounds, config)
     print(table(rounds))
     first, last = rounds[0], [r for r in rounds if r.promoted][-1]
     helps, minutes = sum(r.helps for r in rounds), sum(r.robot_s for r in rounds) / 60
     of = len(load_domain().task(config.task).subtasks)
     print(
         f"demo: learned {np.mean(first.worth):.2f} -> {np.mean(last.worth):.2f} of {of} sub-tasks with {helps} "
-        f"corrections in {minutes:.1f} minutes of the robot's time; {config.out}"
+        f"corrections in {minutes:.1f} minutes of the robot's time; {out}"
     )
     return rounds
 

@@ -10,7 +10,7 @@ import pytest
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Verdict
 from skimo_core.episodes.episode import Episode, EpisodeMeta
-from skimo_core.episodes.experience import parts, shown, transitions
+from skimo_core.episodes.experience import around_people, parts, shown, transitions
 
 H = 4
 
@@ -91,6 +91,17 @@ def test_time_that_was_held_is_left_out_and_all_else_is_kept() -> None:
     np.testing.assert_array_equal(found[1].observations[:, 0], [5, 6, 7, 8, 9])
     assert found[1].kinds is not None and found[1].kinds.tolist() == ["intervene", "intervene", "missed", "act", "done"]
     assert all(len(part.observations) == part.steps + 1 and part.skills is not None for part in found)
+
+
+def test_what_people_do_is_cut_out_with_what_was_before_and_after() -> None:
+    kinds = ["act"] * 5 + ["intervene"] * 3 + ["act"] * 9 + ["intervene"] * 2
+    first, second = around_people(episode(kinds, [1] * 5 + [0] * 3 + [2] * 9 + [0] * 2), 4)
+    assert (first.first_step, first.steps, second.first_step, second.steps) == (1, 11, 13, 6)
+    assert (
+        first.observations[:, 0].tolist() == list(range(1, 13))
+        and first.shown_T.tolist() == [False] * 4 + [True] * 3 + [False] * 4
+    )
+    assert list(around_people(episode(["act"] * 5, [1] * 5), 4)) == []
 
 
 def test_people_show_how_it_is_done_and_successes_only_where_asked() -> None:

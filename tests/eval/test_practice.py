@@ -13,7 +13,7 @@ from skimo_core.episodes.experience import transitions
 from skimo_core.episodes.recording import read_episode
 from skimo_eval.helper import ScriptedHelper
 from skimo_eval.inprocess import World, bundle_policy
-from skimo_eval.practice import Args, main, practise
+from skimo_eval.practice import Args, Schedule, main, practise
 from skimo_eval.trials import Lab, Trial
 from skimo_server.bundle import resolve_bundle
 
@@ -72,6 +72,12 @@ def test_the_scripted_teleoperator_says_what_it_can_t_do(stiff: Lab) -> None:
         (["--bundle", "nothing"], "nothing"),
         (["--condition", "nowhere"], "no condition 'nowhere'"),
         (["--set", "samples=0"], "samples"),
+        (["--explore", "2.5"], "planner explore is 2.5, must lie in 0 to 2"),
+        (["--explore", "-0.1"], "planner explore is -0.1"),
+        (["--explore", "0.5", "--explore-end", "-1"], "explore-end -1"),
+        (["--explore", "0.5", "--explore-end", "3", "--explore-episodes", "2"], "planner explore is 3.0"),
+        (["--explore-episodes", "5"], "but explore is 0; give --explore"),
+        (["--explore", "0.5", "--set", "explore=0.1"], "are the same setting"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_made(
@@ -79,3 +85,33 @@ def test_wrong_input_is_refused_before_anything_is_made(
 ) -> None:
     assert main(["--out", str(tmp_path / "out"), *asked]) == 1
     assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_exploration_falls_linearly_by_an_episode_s_number() -> None:
+    falls = Schedule(begin=0.5, end=0.01, episodes=20)
+    assert [falls.at(number) for number in (0, 20, 21)] == [0.5, 0.01, 0.01]
+    assert falls.at(10) == pytest.approx(0.255)
+    assert Schedule(begin=0.3).at(1000) == 0.3 and Schedule().at(0) == 0.0
+
+
+def test_an_episode_explores_by_its_seed_and_number_alone_and_its_recording_says_how(tmp_path: Path) -> None:
+    common = {"task": "microwave", "condition": STIFF, "explore": 0.6, "explore_end": 0.0, "explore_episodes": 2}
+    both = Args(out=tmp_path / "both", episodes=2, seed=3, workers=1, **common)  # type: ignore[arg-type]
+    second = Args(out=tmp_path / "one", episodes=1, seed=4, explore_from=1, workers=1, **common)  # type: ignore[arg-type]
+    plain = Args(out=tmp_path / "plain", task="microwave", condition=STIFF, episodes=1, seed=4, workers=1)
+    for args in (both, second, plain):
+        practise(args)
+    first, one = (read_episode(tmp_path / "both" / f"practice-000000{seed}.mcap") for seed in (3, 4))
+    same, unmoved = (read_episode(tmp_path / name / "practice-0000004.mcap") for name in ("one", "plain"))
+    assert [e.meta.explore for e in (first, one, same, unmoved)] == [0.6, 0.3, 0.3, 0.0]
+    assert one.skills is not None and same.skills is not None and unmoved.skills is not None
+    np.testing.assert_array_equal(one.skills, same.skills)
+    np.testing.assert_array_equal(one.observations, same.observations)
+    assert not np.array_equal(one.skills[0], unmoved.skills[0])
+
+
+def test_exploring_takes_a_sampled_elite_unless_told_otherwise() -> None:
+    out = Path("out")
+    assert Args(out=out).settings == ()
+    assert Args(out=out, explore=0.5).settings == ("execute=elite_sample", "explore=0.5")
+    assert Args(out=out, explore=0.5, set=("execute=mean",)).settings[1:] == ("execute=mean", "explore=0.5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -162,6 +163,7 @@ def test_ranges_hold_both() -> None:
         ({"every": 0}, "every 0"),
         ({"threads": 0}, "threads 0"),
         ({"offline_episodes": 1}, "offline_episodes 1"),
+        ({"emphasis": 0}, "emphasis is 0"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(changed: dict[str, float], told: str) -> None:
@@ -173,6 +175,97 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """In a process of its own: it takes the lowest of priorities, and keeps it."""
     line = [sys.executable, "-m", "skimo_core.cli", "finetune", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+def test_a_second_learner_of_the_same_folder_is_refused(
+    tmp_path: Path, parent: Path, robot: Path, domain: Domain
+) -> None:
+    with open_replay(tmp_path / "out" / "replay", domain, ROBOT) as replay:
+        refused = command("--bundle", parent, "--out", tmp_path / "out", "--recordings", robot)
+        assert refused.returncode == 1 and not replay.taken
+        assert "another learner is at work" in refused.stderr and "let it finish" in refused.stderr
+        assert len(replay.take_from([robot])) == 3
+
+
+DIES = """
+import os, re, signal, sys
+from pkgutil import resolve_name
+from skimo_learn import finetune as module
+from skimo_learn.finetune_cli import finetune
+module.be_polite = lambda: None  # beside other tests it would wait for them
+owner, name = re.fullmatch("(.*)[.:](.*)", sys.argv[1]).groups()
+setattr(resolve_name(owner), name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+sys.exit(finetune(sys.argv[2:]))
+"""
+STAGES = (
+    "skimo_learn.replay:write_atomic",  # before an episode is copied
+    "skimo_learn.replay:Replay._note",  # copied, not yet noted
+    "skimo_learn.finetune:train_run",  # a round is begun
+    "skimo_learn.run:refine_policy",  # in the midst of its training
+    "skimo_learn.finetune:load_run",  # trained
+    "pathlib:Path.write_bytes",  # in mid-export
+)
+"""Where it is killed; in this order, each a process that goes on after the one before."""
+
+
+@pytest.mark.timeout(240)
+def test_a_learner_killed_outright_at_every_stage_gives_the_candidate_that_it_would_have_given(
+    tmp_path: Path, parent: Path, robot: Path, domain: Domain
+) -> None:
+    out, bundle = tmp_path / "out", read_bundle(parent).manifest
+    asked = ["--bundle", str(parent), "--out", str(out), "--recordings", str(robot)]
+    for stage in STAGES:
+        died = subprocess.run([sys.executable, "-c", DIES, stage, *asked], capture_output=True, timeout=100)
+        assert died.returncode == -signal.SIGKILL, (stage, died.stderr)
+        assert not list(out.glob("candidates/[!.]*")), stage
+    done = command(*asked)
+    assert done.returncode == 0 and "1 candidates from 3 episodes, 0 refused" in done.stdout, done.stderr
+    (candidate,) = out.glob("candidates/[!.]*")
+    wanted = round_of(tmp_path / "whole", parent, robot, domain, None)
+    assert load_bundle(candidate).manifest.files == wanted.manifest.files
+    assert len(list((out / "replay" / "episodes").glob("*.mcap"))) == 3
+    assert load_bundle(parent).manifest == bundle
+
+
+FILLS_UP = """
+import re, resource, sys
+from pkgutil import resolve_name
+from skimo_learn import finetune as module
+from skimo_learn.finetune_cli import finetune
+module.be_polite = lambda: None  # beside other tests it would wait for them
+owner, name = re.fullmatch("(.*)[.:](.*)", sys.argv[1]).groups()
+then = getattr(resolve_name(owner), name)
+
+def full(*given, **more):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    return then(*given, **more)
+
+setattr(resolve_name(owner), name, full)
+sys.exit(finetune(sys.argv[3:]))
+"""
+BOUNDS = {  # bytes that a file may have from there on
+    "skimo_learn.replay:write_atomic": 2000,
+    "skimo_learn.finetune:write_atomic": 50,
+    "skimo_learn.run:pretrain": 100,
+    "skimo_learn.run:refine_policy": 20_000,
+    "skimo_learn.finetune:export_bundle": 5000,
+}
+
+
+@pytest.mark.timeout(240)
+def test_a_learner_whose_disk_fills_up_at_any_stage_says_so_and_goes_on_with_room(
+    tmp_path: Path, parent: Path, robot: Path
+) -> None:
+    out = tmp_path / "out"
+    asked = ["--bundle", str(parent), "--out", str(out), "--recordings", str(robot)]
+    for stage, bound in BOUNDS.items():
+        line = [sys.executable, "-c", FILLS_UP, stage, str(bound), *asked]
+        full = subprocess.run(line, capture_output=True, text=True, timeout=100)
+        assert full.returncode == 1 and "File too large" in full.stderr and "make room" in full.stderr, full.stderr
+        assert "Traceback" not in full.stderr, stage
+        assert not list(out.glob("candidates/*")), stage
+    done = command(*asked)
+    assert done.returncode == 0 and "1 candidates from 3 episodes" in done.stdout, done.stderr
 
 
 def test_the_command_learns_from_what_is_there_and_goes_on(tmp_path: Path, parent: Path, robot: Path) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from learn.robot import recorded
+from promote.conftest import files_of_at_most
 
 from skimo_core.contract.errors import EpisodeError, StoreError
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
+from skimo_core.episodes.cli import label
 from skimo_core.episodes.recording import write_episode
 from skimo_learn import replay as module
+from skimo_learn.finetune_cli import told_of
 from skimo_learn.replay import Replay, open_replay
 
 ROBOT = load_limits("panda")
@@ -48,6 +51,28 @@ def test_each_episode_is_taken_once_from_any_robot(tmp_path: Path, robot: Path, 
     shutil.rmtree(robot)
     with open_replay(replay, domain, ROBOT) as again:
         assert len(again.episodes([entry.digest for entry in again.taken])) == 4
+
+
+def test_what_is_labelled_later_takes_the_place_of_what_it_was(tmp_path: Path, robot: Path, domain: Domain) -> None:
+    with open_replay(tmp_path / "replay", domain, ROBOT) as replay:
+        replay.take_from([robot])
+        before = {entry.episode_id: entry.digest for entry in replay.taken}
+        for words in ("spilt", "stood"):  # of one length: the second label changes neither time nor size
+            assert label([str(robot / "e1.mcap"), "--success", "false", "--note", words]) == 0
+            assert [entry.episode_id for entry in replay.take_from([robot])] == ["e1"]
+    with open_replay(tmp_path / "replay", domain, ROBOT) as again:
+        now = {entry.episode_id: entry.digest for entry in again.taken}
+        assert len(again.taken) == 3 and now["e1"] != before["e1"] and now["e0"] == before["e0"]
+        (labelled,) = again.episodes([now["e1"]])
+        assert labelled.meta.success is False
+        (as_it_was,) = again.episodes([before["e1"]])  # of a round that was begun before
+        assert as_it_was.rewards is not None and as_it_was.rewards.sum() == 1.0
+
+
+def test_what_came_of_a_policys_skills_is_told(tmp_path: Path, robot: Path, domain: Domain) -> None:
+    with open_replay(tmp_path / "replay", domain, ROBOT) as replay:
+        entry = replay.take_from([robot])[0]
+    assert dict(entry.skills) == {"whole": 5} and told_of(entry) == "took e0.mcap: 80 steps, skills: 5 whole"
 
 
 def test_what_is_being_written_waits(tmp_path: Path, robot: Path, domain: Domain) -> None:
@@ -110,17 +135,24 @@ def test_one_learner_uses_a_replay(tmp_path: Path, domain: Domain) -> None:
         pass
 
 
-def test_a_full_disk_takes_nothing(
-    tmp_path: Path, robot: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_fills_up_in_mid_copy_takes_nothing_and_goes_on(
+    tmp_path: Path, robot: Path, domain: Domain
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomic", full)
-        with pytest.raises(StoreError, match=r"make room, e0\.mcap was not taken"):
-            taken(tmp_path / "replay", domain, robot)
-    assert taken(tmp_path / "replay", domain, robot) == ["e0", "e1", "e2"]
+    """Where half a line of the log is left, too: the next one does not go on in it."""
+    folder, torn = tmp_path / "replay", robot / "torn.mcap"
+    with open_replay(folder, domain, ROBOT) as replay:
+        with files_of_at_most(2000), pytest.raises(StoreError, match=r"make room, e0\.mcap was not taken"):
+            replay.take_from([robot])
+        assert replay.taken == [] and list((folder / "episodes").iterdir()) == []
+        assert len(replay.take_from([robot])) == 3
+        torn.write_bytes(b"nothing")
+        size = (folder / "taken.jsonl").stat().st_size
+        with files_of_at_most(size + 50), pytest.raises(StoreError, match=r"make room, torn\.mcap was not taken"):
+            replay.take_from([robot])
+        assert [entry.name for entry in replay.take_from([robot])] == ["torn.mcap"]
+    assert taken(folder, domain, robot) == ["e0", "e1", "e2"]
+    with open_replay(folder, domain, ROBOT) as replay:
+        assert [entry.name for entry in replay.refused] == ["torn.mcap"]
 
 
 def test_a_copy_that_was_damaged_since_is_told(tmp_path: Path, robot: Path, domain: Domain) -> None:

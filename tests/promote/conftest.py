@@ -212,13 +212,14 @@ def recorded(
     task: str = "a,b,c,d",
     source: str = "policy",
     at_s: float | None = None,
+    explore: float | None = None,
 ) -> Path:
     """An episode's recording, its first verdicts as given, last changed at `at_s` where that is given."""
     kinds = ["act"] * helped_from + ["intervene"] * (STEPS - helped_from) + ["done"]
     episode = Episode(
         observations=np.zeros((STEPS + 1, 3), np.float32),
         actions=np.zeros((STEPS, 2), np.float32),
-        meta=EpisodeMeta(episode_id=path.stem, source=source, task=task, bundle_id=bundle_id),
+        meta=EpisodeMeta(episode_id=path.stem, source=source, task=task, bundle_id=bundle_id, explore=explore),
         rewards=np.array([0.0] + [1.0] * done + [0.0] * (STEPS - done), np.float32),
         kinds=np.array(kinds),
         verdicts=np.array([*verdicts, *[0] * (STEPS + 1 - len(verdicts))], np.uint8),

@@ -183,3 +183,4 @@ def test_a_trial_that_shows_nothing_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_another_task_is_another_trial() -> None:
     assert TrialConfig().folder == TrialConfig(alpha=0.01).folder != TrialConfig(task="home").folder
+    assert TrialConfig().folder == TrialConfig(ray="auto").folder  # the same, flown elsewhere

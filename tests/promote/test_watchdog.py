@@ -149,6 +149,16 @@ def test_a_drop_brings_the_former_back_with_the_figures_in_the_ledger(
     assert not robot.promotion().run(new) and "--again" in robot.said[-1]
 
 
+def test_what_was_flown_to_explore_is_left_out(store: Store, robot: Robot, guarded: tuple[str, str]) -> None:
+    old, new = guarded
+    watchdog = Watchdog(store, Recordings([robot.folder]), CONFIG, robot.said.append)
+    robot.drives(old, 20, at_s=T0)
+    robot.drives(new, 20, done=0, explore=0.3, at_s=T0 + DAY_S)
+    assert not watchdog.look() and store.incumbent() == new
+    robot.drives(new, 20, done=0, at_s=T0 + DAY_S + 60)
+    assert watchdog.look() and store.incumbent() == old
+
+
 def test_a_former_that_is_damaged_leaves_the_incumbent(store: Store, robot: Robot, guarded: tuple[str, str]) -> None:
     old, new = guarded
     watchdog = Watchdog(store, Recordings([robot.folder]), CONFIG, robot.said.append)

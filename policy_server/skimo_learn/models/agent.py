@@ -24,7 +24,7 @@ from skimo_core.domain.robot import RobotLimits
 
 from ..models import normal
 from . import hand
-from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, mlp
+from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, TaskHeads, mlp
 
 DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code
 
@@ -54,6 +54,7 @@ class ModelConfig:
         residual: the dynamics predicts the change of the latent.
         members: dynamics networks in the ensemble.
         distilled: one more dynamics network, which learns to answer as the ensemble's mean does, and is what plans ask.
+        task_heads: one task's reward, critics and policy over skills (returns.py).
         decoder_std, policy_std: the decoder, the skill policy predict a deviation too (needed by their "nll" loss).
     """
 
@@ -78,6 +79,7 @@ class ModelConfig:
     residual: bool = False
     members: int = 1
     distilled: bool = False
+    task_heads: bool = False
     decoder_std: bool = False
     policy_std: bool = False
 
@@ -129,6 +131,7 @@ class SkillModel(nn.Module):
         self.value = GoalValue(c.latent, c.observation, c.value_hidden, c.value_layers)
         alone = c.latent, c.skill, c.hidden, c.layers
         self.distilled = Dynamics(*alone, members=1, residual=c.residual) if c.distilled else None
+        self.heads = TaskHeads(*alone) if c.task_heads else None
 
     def fit_normalisation(self, observations_RO: Tensor) -> None:
         """Take mean and deviation from data (rows of raw observations); does nothing unless `normalise`."""
@@ -200,6 +203,23 @@ class SkillModel(nn.Module):
     def prior(self, latent_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [B, Z] of the pre-tanh skill prior at a latent."""
         return normal.split(self.prior_net(latent_BD))
+
+    def reward(self, latent_BD: Tensor, skill_BZ: Tensor) -> Tensor:
+        """What a skill earns of the task [B]."""
+        return self._heads.reward(torch.cat([latent_BD, skill_BZ], dim=-1)).squeeze(-1)
+
+    def task_value(self, latent_BD: Tensor) -> Tensor:
+        """The task's return from a latent [B]: the lower critic's of the task policy's mode."""
+        return TaskHeads.least(self._heads.critics, latent_BD, torch.tanh(self.task_policy(latent_BD)[0]))
+
+    def task_policy(self, latent_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [B, Z] of the pre-tanh task policy at a latent."""
+        return normal.split(self._heads.policy(latent_BD))
+
+    @property
+    def _heads(self) -> TaskHeads:
+        assert self.heads is not None, "the model has no task_heads"
+        return self.heads
 
     def encode_skill(self, observations_BHO: Tensor, actions_BHA: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [B, Z] of the pre-tanh skill of a segment of raw observations and actions."""

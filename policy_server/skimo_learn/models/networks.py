@@ -26,6 +26,14 @@ def mlp(sizes: Sequence[int], *, layer_norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers[: -2 if layer_norm else -1])
 
 
+def bounded_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """The same with LayerNorm and tanh after the first layer, and a small last one: for returns (SkiMo's code)."""
+    first, *rest = mlp(sizes)
+    assert isinstance(first, nn.Linear) and isinstance(rest[-1], nn.Linear)
+    nn.init.orthogonal_(rest[-1].weight, 0.01)
+    return nn.Sequential(first, nn.LayerNorm(sizes[1]), nn.Tanh(), *rest[1:])
+
+
 class SkillEncoder(nn.Module):
     """q(z | s, a) of a segment: an LSTM over H pairs of state features and action (SkiMo eq. 2)."""
 
@@ -95,3 +103,21 @@ class GoalValue(nn.Module):
         """Logits [B] of the value; weights are 1 over the normalised tolerance, 0 off the goal."""
         asked = goal_BO * (weight_BO > 0)
         return self.net(torch.cat([latent_BD, asked, torch.log1p(weight_BO)], dim=-1)).squeeze(-1)
+
+
+class TaskHeads(nn.Module):
+    """What one task's skills earn, and a policy over them (SkiMo section 3.3): R(h, z), Q(h, z) twice, pi(z | h)."""
+
+    def __init__(self, latent: int, skill: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [latent + skill, *[hidden] * layers, 1]
+        self.reward = bounded_mlp(sizes)
+        self.critics = nn.ModuleList(bounded_mlp(sizes) for _ in range(2))
+        self.policy = mlp([latent, *[hidden] * layers, 2 * skill])
+
+    @staticmethod
+    def least(critics: nn.ModuleList, latent_BD: Tensor, skill_BZ: Tensor) -> Tensor:
+        """The lower critic's answer [B]."""
+        both = torch.cat([latent_BD, skill_BZ], dim=-1)
+        first, second = (critic(both).squeeze(-1) for critic in critics)
+        return torch.minimum(first, second)

@@ -74,16 +74,28 @@ def parts(episode: Episode) -> Iterator[Episode]:
         return
     moved_T = np.isin(episode.kinds[:-1], MOVED)
     for first, end in _spans(moved_T):
-        yield replace(
-            episode,
-            observations=episode.observations[first : end + 1],
-            actions=episode.actions[first:end],
-            first_step=episode.first_step + first,
-            **{
-                name: None if (array := getattr(episode, name)) is None else array[first : end + more]
-                for name, more in _OPTIONAL.items()
-            },
-        )
+        yield _between(episode, first, end)
+
+
+def around_people(episode: Episode, margin: int) -> Iterator[Episode]:
+    """The parts of a policy's episode in which a person acts, with so many control steps before and after."""
+    if episode.kinds is None:
+        return
+    for first, end in _spans(episode.kinds[:-1] == INTERVENE):
+        yield _between(episode, max(0, first - margin), min(episode.steps, end + margin))
+
+
+def _between(episode: Episode, first: int, end: int) -> Episode:
+    return replace(
+        episode,
+        observations=episode.observations[first : end + 1],
+        actions=episode.actions[first:end],
+        first_step=episode.first_step + first,
+        **{
+            name: None if (array := getattr(episode, name)) is None else array[first : end + more]
+            for name, more in _OPTIONAL.items()
+        },
+    )
 
 
 _OPTIONAL = {"actions_proposed": 0, "skills": 0, "bundle_ids": 0, "rewards": 1, "kinds": 1, "verdicts": 1}
