@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from learn.robot import recorded
+from learn.robot import recorded, small_bundle
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
@@ -83,6 +83,37 @@ def test_two_ranks_have_the_losses_of_one(data: Path, alone: Path, tmp_path: Pat
     assert json.loads((tmp_path / "two/report.json").read_bytes())["ranks"] == 2
     ours, theirs = (read_checkpoint(run)[0] for run in (alone, tmp_path / "two"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours if name.startswith("rng/"))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("more", [[], ["--learn.objective", "returns", "--learn.task", "microwave"]])
+def test_two_ranks_learn_on_as_one(data: Path, tmp_path: Path, more: list[str]) -> None:
+    bundle = small_bundle(tmp_path)
+    asked = ["--bundle", str(bundle), "--recordings", str(data), *more]
+    program = tmp_path / "learn.py"
+    program.write_text(IMPATIENT)
+    outs = [tmp_path / name for name in ("alone", "two")]
+    alone = [sys.executable, str(program), *asked, "--out", str(outs[0])]
+    for done in (
+        subprocess.run(alone, capture_output=True, text=True, timeout=100, check=False),
+        torchrun(str(program), *asked, "--out", str(outs[1])),
+    ):
+        assert done.returncode == 0 and "1 candidates from 10 episodes" in done.stdout, done.stderr
+    ours, theirs = (next(out.glob("from-*/rounds/001")) for out in outs)
+    mine, its = (read_checkpoint(run)[1]["curves"] for run in (ours, theirs))
+    assert bool(mine["returns"]) == bool(more)
+    for part, curve in mine.items():
+        assert its[part] == [pytest.approx(row, rel=1e-3, abs=TOLERANCE) for row in curve], part
+    assert [len(list((out / "candidates").iterdir())) for out in outs] == [1, 1]
+
+
+IMPATIENT = """
+import sys
+from skimo_learn import finetune as module
+from skimo_learn.finetune_cli import finetune
+module.be_polite = lambda: None  # beside other tests it would wait for them
+sys.exit(finetune(sys.argv[1:]))
+"""
 
 
 DYING = """
