@@ -25,8 +25,8 @@ from .full_stack import write_parameters
 from .pauses import audit_misses, describe
 from .stack_process import StackProcess
 
-DEMO_PLAY = 50
-"""Episodes of play, and as many of corrections, that `--learn` collects: three minutes."""
+DEMO_PLAY = 150
+"""Episodes of play, and as many of corrections, that `--learn` collects: six minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
