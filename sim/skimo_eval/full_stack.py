@@ -68,14 +68,14 @@ def run_full(
 
 
 def write_parameters(path: Path, condition: str, domain: Domain) -> Path:
-    """Write a parameter file with the nodes' shares of a condition: the twin's, its name; the policy node's, the noise.
+    """Write a parameter file with the nodes' shares of a condition: of the twin its name, of the policy noise and time.
 
     Raises:
         SpecError: no such condition, or it is malformed.
     """
-    noise = load_condition(condition, domain).sensors.noise
+    loaded = load_condition(condition, domain)
     name = str(Path(condition).expanduser().resolve()) if is_path(condition) else condition
-    parameters = {"condition": name, "noise_factor": noise}
+    parameters = {"condition": name, "noise_factor": loaded.sensors.noise, "patience": loaded.patience}
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), encoding="utf-8")
     return path
 

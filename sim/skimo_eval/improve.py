@@ -68,7 +68,7 @@ class ImproveConfig:
 
     bundle: str = "kitchen"
     task: str = "kitchen"
-    condition: str = "doors_x4"
+    condition: str = "doors_x6"
     objective: Literal["corrections", "successes", "returns"] = "corrections"
     rounds: int = 2
     episodes: int = 14

@@ -14,6 +14,7 @@
       gain: 0.5                                   factor on the servos' kp and kv; their feed-forward stays
       arm: kitchen                                the arm that ships with the kitchen (skimo_sim.scenes.arm)
       delay_s: [0.02, 0.04]                       trajectories arrive so late, drawn from the seed for each
+    patience: 1.5                                 factor on the control steps that an episode may take
 
 Every key but `why` may be left out; what is not named stays as it is. Found by name, path or entry point of group
 `skimo.conditions`, as domains are (skimo_core.domain.library). Units m, rad, s; factors have none.
@@ -22,12 +23,12 @@ Every key but `why` may be left out; what is not named stays as it is. Found by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain import library
-from skimo_core.domain.domain import Domain
+from skimo_core.domain.domain import Domain, varied
 from skimo_core.domain.starts import Starts, parse_starts
 from skimo_core.domain.tables import Table, read_yaml
 
@@ -38,6 +39,7 @@ EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0
 ENCODER_MAX_RAD = 0.2
 DELAY_MAX_S = 1.0
+PATIENCE_MIN, PATIENCE_MAX = 0.1, 10.0
 PANDA = "panda"
 """The arm that a scene has where nothing is said."""
 
@@ -86,6 +88,7 @@ class Condition:
         why: the reason a lab would fear it.
         starts: instead of the domain's; None: those.
         joints, bodies: by name in the scene.
+        patience: factor on an episode's step limit.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Condition:
     bodies: Mapping[str, BodyFactors] = field(default_factory=dict)
     sensors: Sensors = Sensors()
     actuation: Actuation = Actuation()
+    patience: float = 1.0
 
     @property
     def scene_parts(self) -> tuple[str, ...]:
@@ -114,8 +118,8 @@ class Condition:
         return bool(self.sensors.encoder_rad or self.sensors.objects_delay_s or self.actuation.delay_s[1])
 
     def seen(self, domain: Domain) -> Domain:
-        """The domain with the observation noise that is met here; whoever assembles observations adds it."""
-        return domain if self.sensors.noise == 1.0 else replace(domain, noise=domain.noise * self.sensors.noise)
+        """The domain as whoever flies an episode has it here: its observation noise, and how long it may take."""
+        return varied(domain, self.sensors.noise, self.patience)
 
 
 def load_condition(name_or_path: str | Path, domain: Domain) -> Condition:
@@ -163,6 +167,7 @@ def parse_condition(source: library.Source, name: str, domain: Domain) -> Condit
         bodies={n: BodyFactors(**f) for n, f in _factors(root, "bodies", ("mass", "friction"))},
         sensors=_sensors(root.table("sensors")) if "sensors" in root else Sensors(),
         actuation=_actuation(root.table("actuation")) if "actuation" in root else Actuation(),
+        patience=_number(root, "patience", PATIENCE_MIN, PATIENCE_MAX) if "patience" in root else 1.0,
     )
     root.refuse_others()
     return condition

@@ -116,7 +116,7 @@ def test_the_full_stack_hears_of_a_condition_in_each_node_s_words(tmp_path: Path
     full_stack = pytest.importorskip("skimo_eval.full_stack", exc_type=ImportError)
     written = full_stack.write_parameters(tmp_path / "p.yaml", "noisy", load_domain())
     assert yaml.safe_load(written.read_text()) == {
-        "/**": {"ros__parameters": {"condition": "noisy", "noise_factor": 3.0}}
+        "/**": {"ros__parameters": {"condition": "noisy", "noise_factor": 3.0, "patience": 1.0}}
     }
     own = tmp_path / "own.yaml"
     own.write_text("why: because\nstarts: none\n")

@@ -17,7 +17,7 @@ from skimo_eval.practice import Args, Schedule, main, practise
 from skimo_eval.trials import Lab, Trial
 from skimo_server.bundle import resolve_bundle
 
-STIFF = str(Path(__file__).parents[2] / "benchmarks/conditions/doors_x6.yaml")
+STIFF = "doors_x6"
 
 
 @pytest.fixture(scope="module")

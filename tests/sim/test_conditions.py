@@ -28,7 +28,7 @@ OF_MASS = {"body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "
 OF_MASS |= {"cam_poscom0", "light_poscom0"}  # where cameras and lights are from the centre of mass
 CHANGES = {
     "doors_x3": {"jnt_stiffness", "dof_damping", "dof_frictionloss"},
-    "doors_x4": {"jnt_stiffness", "dof_damping", "dof_frictionloss"},
+    "doors_x6": {"jnt_stiffness", "dof_damping", "dof_frictionloss"},
     "kettle_x3": OF_MASS,
     "slippery": {"geom_friction"},
     "sticky": {"geom_friction"},

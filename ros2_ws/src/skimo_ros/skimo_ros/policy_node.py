@@ -23,7 +23,6 @@ import json
 import re
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -45,6 +44,7 @@ from skimo_core.control.pilot import UNDER_WAY, Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from skimo_core.domain.cell import load_cell
+from skimo_core.domain.domain import varied
 from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
 from skimo_core.link.endpoint import endpoint_below
 from skimo_core.process.isolation import namespace_of
@@ -68,6 +68,7 @@ PARAMETERS = (
     Parameter("seed", 0, "seed of an episode whose start names no task", low=0, high=2**31),
     Parameter("noise", False, "add the task's simulated sensor noise (twin only)"),
     Parameter("noise_factor", 1.0, "factor on that noise: a twin's condition may ask for more", low=0.0, high=100.0),
+    Parameter("patience", 1.0, "factor on the control steps that an episode may take", low=0.1, high=10.0),
     Parameter("autostart", True, "configure and activate by itself"),
     Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),
     Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
@@ -98,7 +99,8 @@ class PolicyNode(LifecycleNode):
         self._only_one = only_one(self)
         self.failure = ""
         setup = set_up(self._values)
-        self._adapter, self._domain, self._limits = setup.adapter, setup.domain, setup.limits
+        self._adapter, self._limits = setup.adapter, setup.limits
+        self._domain = varied(setup.domain, self._values["noise_factor"], self._values["patience"])
         self._cell = load_cell(self._values["cell"] or setup.domain.cell)
         self._actuation = actuator_config(self._values)
         self._pilot: Pilot | None = None
@@ -175,7 +177,6 @@ class PolicyNode(LifecycleNode):
 
     def _connect(self) -> None:
         values = self._values
-        domain = replace(self._domain, noise=self._domain.noise * values["noise_factor"])
         self._policy_clients = (self._make_client(), self._make_client())
         acting, planner = self._policy_clients
         spec = acting.connect(values["hello_timeout_s"])
@@ -188,7 +189,7 @@ class PolicyNode(LifecycleNode):
         simulated = self._beat.clock is not STEADY
         jumps = JumpWatch(lambda: now_s(self), None if simulated else time.monotonic, values["clock_jump_max_s"])
         self._pilot = Pilot(
-            domain,
+            self._domain,
             self._limits,
             acting,
             self._planning,

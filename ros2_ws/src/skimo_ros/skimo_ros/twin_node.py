@@ -155,6 +155,8 @@ class TwinNode(Node):
         )
         if (factor := condition.sensors.noise) != 1.0:
             self.get_logger().info(f"the noise of condition {condition.name} is policy_node's: noise_factor {factor:g}")
+        if (factor := condition.patience) != 1.0:
+            self.get_logger().info(f"the time of condition {condition.name} is policy_node's: patience {factor:g}")
 
     def at_rest(self) -> bool:
         """Whether the arm rests: its driver is the last to go."""

@@ -33,7 +33,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,13 @@ class Domain:
 def known_domains() -> tuple[str, ...]:
     """Names of the domains that ship, and of those that other packages bring."""
     return library.known("domains")
+
+
+def varied(domain: Domain, noise: float = 1.0, patience: float = 1.0) -> Domain:
+    """The domain with so many times its observation noise and its episodes' step limit."""
+    if noise == patience == 1.0:
+        return domain
+    return replace(domain, noise=domain.noise * noise, step_limit=max(1, round(domain.step_limit * patience)))
 
 
 def load_domain(name_or_path: str | Path = DEFAULT) -> Domain:
