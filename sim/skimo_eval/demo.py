@@ -115,7 +115,7 @@ def _learn(args: Args) -> int:
         hasty=True,
         data=args.data,
         play=DEMO_PLAY,
-        pairs=50,
+        pairs=100,
         measured=10,
     )
     learn(config if args.condition == DRAWN else replace(config, condition=args.condition), _new_folder(args.out))

@@ -87,6 +87,7 @@ def draw(path: Path, rounds: Sequence[Round], config: ImproveConfig) -> None:
     left.legend(frameon=False, loc="lower right")
     practised = [done for r in rounds for done in r.practised]
     right.bar(range(1, len(practised) + 1), practised, color=BLUE)
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set(xlabel="episode of practice", ylabel="sub-tasks, help included", ylim=(0, 4.2))
     right.set_title(f"{sum(r.helps for r in rounds)} corrections, {sum(r.person_s for r in rounds):.0f} s of a person")
     for axes in (left, right):
