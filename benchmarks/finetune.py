@@ -72,7 +72,8 @@ def run(args: Run) -> None:
     name = args.name or f"{condition}-{config.objective}-{config.learner_seed}"
     rounds = improve(config, args.work / name, lambda words: print(words, flush=True))
     args.out.mkdir(parents=True, exist_ok=True)
-    command = f"python benchmarks/finetune.py {' '.join(sys.argv[1:])}"
+    words = (Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])  # nobody else's folders
+    command = f"python benchmarks/finetune.py {' '.join(words)}"
     results: dict[str, Any] = {
         "provenance": provenance(command, config.seed),
         "name": name,
