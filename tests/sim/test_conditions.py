@@ -255,6 +255,13 @@ def test_an_environment_is_under_a_condition() -> None:
     assert np.array_equal(wrong.truth(), plain.truth())
 
 
+def test_a_condition_may_give_episodes_more_time() -> None:
+    longer = load_condition("doors_x6", DOMAIN).seen(DOMAIN)
+    assert (longer.step_limit, longer.task().step_limit) == (420, 420) and DOMAIN.step_limit == 280
+    assert longer.digest == DOMAIN.digest and np.array_equal(longer.noise, DOMAIN.noise)
+    assert load_condition("drawn", DOMAIN).seen(DOMAIN) is DOMAIN
+
+
 def test_another_arm_hangs_where_its_servos_hold_it_before_anybody_looks(tmp_path: Path) -> None:
     file = tmp_path / "sagging.yaml"
     file.write_text("why: an arm of another make\nstarts: none\nactuation: {arm: kitchen}\n", encoding="utf-8")
@@ -298,6 +305,7 @@ def test_a_twin_without_a_scene_says_what_it_cannot_do() -> None:
         ("why: x\nbodies: {kettleroot: 3}", "must be a table of keys, is 3"),
         ("why: x\nsensors: {encoder_rad: 2}", "encoder_rad is 2, must lie in 0 to 0.2"),
         ("why: x\nsensors: {noise: .nan}", "noise must be a finite number"),
+        ("why: x\npatience: 20", "patience is 20"),
         ("why: x\nsensors: {objects_delay_s: 5}", "objects_delay_s is 5, must lie in 0 to 1"),
         ("why: x\nsensors: {blur: 5}", "unknown key 'blur'"),
         ("why: x\nactuation: {gain: 0}", "gain is 0, must lie in 0.01"),
