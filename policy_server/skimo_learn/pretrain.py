@@ -38,7 +38,7 @@ from .losses import Metrics, skimo_loss
 from .models.agent import SkillModel
 from .pretrain_config import PretrainConfig
 from .recipes import Recipe
-from .schedule import anneal
+from .schedule import anneal, follow
 
 WARM_UP_UPDATES = 200
 EVALUATION_WINDOWS = 512
@@ -114,8 +114,7 @@ class Pretrainer:
         metrics = self._repeated()
         self.update += 1
         if self.update % self.config.target_every == 0:
-            slow, fast = ([p.detach() for p in net.parameters()] for net in (self.target_encoder, self.model.encoder))
-            torch._foreach_lerp_(slow, fast, 1.0 - self.config.target_keep)
+            follow(self.target_encoder, self.model.encoder, self.config.target_keep)
         return metrics
 
     def _update(self) -> Metrics:

@@ -34,7 +34,7 @@ class Recipe:
         name: what it is called.
         domain: name of the domain whose channels, sub-tasks and observation noise are used.
         model, loss, pretrain, refine, correct, distil, value: settings of the parts; `correct` refines once more.
-        returns: of a task's reward, critics and policy; learned in the place of the first four.
+        returns: of a task's reward, critics and policy; where it has updates, it is in the place of `pretrain`.
     """
 
     name: str

@@ -29,7 +29,7 @@ from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.experience import transitions
-from skimo_core.episodes.files import write_atomic
+from skimo_core.episodes.files import Stamp, stamp_of, write_atomic
 from skimo_core.episodes.fit import why_unfit, why_unlike
 from skimo_core.episodes.locks import being_written, held
 from skimo_core.episodes.recording import read_episode
@@ -66,7 +66,7 @@ class Replay:
         self.folder, self._domain, self._robot = folder, domain, robot
         self._episodes, self._log = folder / "episodes", folder / "taken.jsonl"
         self._taken = self._read()
-        self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._seen: dict[Path, Stamp] = {}
 
     @property
     def taken(self) -> list[Taken]:
@@ -100,12 +100,8 @@ class Replay:
         """
         new = []
         for path in sorted(path for folder in folders for path in folder.glob("*.mcap")):
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # renamed or removed meanwhile
-            stamp = status.st_ino, status.st_mtime_ns, status.st_size  # a label keeps the time
-            if self._seen.get(path) == stamp or being_written(path):
+            stamp = stamp_of(path)
+            if stamp is None or self._seen.get(path) == stamp or being_written(path):
                 continue
             entry = self._take(path)
             self._seen[path] = stamp

@@ -38,7 +38,7 @@ from .models import normal
 from .models.agent import SkillModel, TaskHeads
 from .posterior import posteriors
 from .returns_config import ReturnsConfig
-from .schedule import anneal
+from .schedule import anneal, follow
 
 
 def learn_returns(
@@ -162,9 +162,8 @@ class _Returns:
             optimizer.step()
         self.updates += 1
         if self.updates % c.target_every == 0:
-            for slow, fast in ((self.slow_encoder, self.model.encoder), (self.slow_critics, self.heads.critics)):
-                old, new = ([p.detach() for p in net.parameters()] for net in (slow, fast))
-                torch._foreach_lerp_(old, new, 1.0 - c.target_keep)
+            follow(self.slow_encoder, self.model.encoder, c.target_keep)
+            follow(self.slow_critics, self.heads.critics, c.target_keep)
         return told
 
     def _gradients(self) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
-"""The learning rate of a training of known length."""
+"""What goes on beside the gradient: the learning rate of a training of known length, and slow copies of networks."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import nn
 
 FINAL_SHARE = 0.01
 """Of the first learning rate, at the end of the cosine."""
@@ -23,3 +24,9 @@ def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, progress: flo
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def follow(slow: nn.Module, fast: nn.Module, keep: float) -> None:
+    """Move a slow copy towards its network: of what it is it keeps this share."""
+    old, new = ([p.detach() for p in net.parameters()] for net in (slow, fast))
+    torch._foreach_lerp_(old, new, 1.0 - keep)

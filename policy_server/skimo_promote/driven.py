@@ -22,6 +22,7 @@ from mcap.records import Message
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Verdict as GateVerdict
 from skimo_core.episodes.episode import INTERVENE, Episode
+from skimo_core.episodes.files import Stamp, stamp_of
 from skimo_core.episodes.locks import being_written
 from skimo_core.episodes.recording import read_episode
 from skimo_core.episodes.stream import RecordStream
@@ -85,7 +86,7 @@ class Recordings:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.unread: dict[str, str] = {}
         self._folders = folders
-        self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._seen: dict[Path, Stamp] = {}
         self._driven: dict[Path, tuple[str, Driven]] = {}
 
     def look(self, since_s: float) -> list[Driven]:
@@ -98,14 +99,10 @@ class Recordings:
         once = dict(self._driven.values()).values()  # by content
         return sorted((d for d in once if d.began_s >= since_s), key=lambda d: (d.began_s, d.name))
 
-    def _changed(self, since_s: float) -> Iterator[tuple[Path, tuple[int, int, int]]]:
+    def _changed(self, since_s: float) -> Iterator[tuple[Path, Stamp]]:
         for path in sorted(path for folder in self._folders for path in folder.glob("*.mcap")):
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # renamed or removed meanwhile
-            stamp = status.st_mtime_ns, status.st_size, status.st_ino  # a label keeps the time
-            if stamp[0] >= since_s * 1e9 and self._seen.get(path) != stamp:
+            stamp = stamp_of(path)
+            if stamp is not None and stamp[0] >= since_s * 1e9 and self._seen.get(path) != stamp:
                 yield path, stamp
 
     def _take(self, path: Path, changed_s: float) -> None:

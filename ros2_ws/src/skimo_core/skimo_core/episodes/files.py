@@ -25,6 +25,8 @@ STEM_BYTES = 120
 HASH_DIGITS = 12
 MAX_SAME_NAME = 10_000
 MEBIBYTE = 1 << 20
+Stamp = tuple[int, int, int]
+"""Of a file: when it last changed (ns, UNIX time), its size and its inode."""
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -92,6 +94,15 @@ def write_atomic(path: Path, data: bytes, *, group: bool = False) -> None:
     """Replace the file's content; at every moment it is either what it was or what it will be."""
     with replacing(path, file_mode(group=group)) as file:
         file.write(data)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Another one whenever the file was written anew, even where its time was kept, as by a label; None: it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def free_mib(folder: Path) -> float:
