@@ -258,6 +258,8 @@ def test_a_second_commander_of_one_arm_is_none_of_the_others(arms: Arms) -> None
 def test_each_arms_recordings_carry_its_namespace(arms: Arms) -> None:
     names = {arm: fly(arms, arm) for arm in ("left", "right")}
     for arm, name in names.items():
+        told = arms.gate(arm)
+        wait_until(lambda: arms.gate(arm) != told, f"{arm}'s gate to tell, as it does each second", ANSWER_S)
         assert arms.operators[arm].trigger(Names.CANCEL)[0]
         path = arms.recordings / f"{name}.mcap"
         arms.processes.wait_for_log(f"{arm}-recorder_node", f"{name}.mcap: ")
