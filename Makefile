@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-DISTRIBUTIONS := ros2_ws/src/skimo_core ros2_ws/src/skimo_ros ros2_ws/src/skimo_bringup policy_server sim
+DISTRIBUTIONS := ros2_ws/src/skimo_core ros2_ws/src/skimo_ros ros2_ws/src/skimo_bringup policy_server sim calibration
 PACKAGING := constraints.txt $(wildcard $(foreach d,$(DISTRIBUTIONS),$(d)/setup.py $(d)/setup.cfg $(d)/package.xml $(d)/pyproject.toml))
 # Named for the contents of what it depends on, so that a change of pins or packaging sets up again, and nothing else does.
 INSTALLED := $(VENV)/installed-$(shell cat $(PACKAGING) | sha256sum | cut -c1-16)

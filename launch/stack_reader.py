@@ -308,4 +308,5 @@ def _typed(text, values, arguments):
     kind = arguments.get(name, {}).get("type")
     if kind == "yes_no":
         return values[name] == "true"
-    return int(values[name]) if kind == "whole_number" else text.format(**values)
+    numbers = {"whole_number": int, "number": float}
+    return numbers[kind](values[name]) if kind in numbers else text.format(**values)

@@ -106,9 +106,8 @@ class Luggage:
     def of(cls, bundle: Path, settings: dict[str, object], world: World, jobs: Sequence[Job]) -> Luggage:
         """Pack it; raises SpecError where a domain or a file can't be read."""
         domain = load_domain(world.domain)
-        robot, cell = world.robot or domain.robot, world.cell or domain.cell
-        world = World(domain=world.domain, robot=robot, cell=cell)
-        named = world.domain, world.robot, world.cell, *(job.condition for job in jobs)
+        world = replace(world, robot=world.robot or domain.robot, cell=world.cell or domain.cell)
+        named = *world.names.values(), *(job.condition for job in jobs)
         paths = [name for name in dict.fromkeys(named) if library.is_path(name)]
         files = {name: Parcel.of(Path(name).expanduser()) for name in paths}
         return cls(bundle=Parcel.of(bundle), settings=settings, world=world, files=files)
@@ -143,11 +142,10 @@ class Traveller:
     def _unpacked(self, luggage: Luggage) -> Crew:
         if self._crew is None:
             self._folder = tempfile.TemporaryDirectory(prefix="skimo-crew-")
-            folder, world = Path(self._folder.name), luggage.world
+            folder = Path(self._folder.name)
             self._paths = {name: str(parcel.unpack(folder)) for name, parcel in luggage.files.items()}
-            domain, robot, cell = (self._paths.get(name, name) for name in (world.domain, world.robot, world.cell))
             bundle = luggage.bundle.unpack(folder)
-            self._crew = Crew(factory_for(bundle, luggage.settings), World(domain=domain, robot=robot, cell=cell))
+            self._crew = Crew(factory_for(bundle, luggage.settings), luggage.world.moved(self._paths))
         return self._crew
 
 

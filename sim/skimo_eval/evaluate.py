@@ -37,6 +37,8 @@ class Args:
         domain: what the tasks share: a domain's name, or a file.
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
         cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
+        rig: what the policy's side knows of the cell (skimo calibrate): a rig file; empty: nothing.
+        twin_rig: what is true of the twin's cell: a rig file; empty: what --rig says.
         task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
             with values, as microwave=-0.4+-0.1; empty: the domain's first; random: in each episode another order of
             four sub-tasks, drawn from the seed.
@@ -58,6 +60,8 @@ class Args:
     domain: str = DEFAULT
     robot: str = ""
     cell: str = ""
+    rig: str = ""
+    twin_rig: str = ""
     task: str = ""
     condition: str = DRAWN
     episodes: int = 20
@@ -165,7 +169,7 @@ def _inprocess(
     folder = resolve_bundle(args.bundle)
     manifest = load_bundle(folder).manifest
     settings = checked_settings(manifest.planner, args.set)
-    world = World(domain=args.domain, robot=args.robot, cell=args.cell)
+    world = World(domain=args.domain, robot=args.robot, cell=args.cell, rig=args.rig, twin_rig=args.twin_rig)
     for source in conditions.values() if len(conditions) > 1 else ():
         world.build(source)  # refuses what this domain's twin can't do before the first episode is flown
     jobs = paired_jobs(tasks, conditions.values(), args.seed)
@@ -203,6 +207,8 @@ def _through_the_stack(
             domain=domain,
             robot=args.robot,
             cell=args.cell,
+            rig=args.rig,
+            twin_rig=args.twin_rig,
             tasks=tasks,
             seeds=seeds,
             condition=source,
@@ -215,4 +221,6 @@ def _command(args: Args, task: str) -> str:
     asked = ",".join(Path(part).name for part in args.condition.split(","))
     command = f"skimo eval --bundle {Path(args.bundle).name} --domain {Path(args.domain).name} --task '{task}' "
     command += f"--condition {asked} --episodes {args.episodes} --seed {args.seed} --stack {args.stack}"
+    rigs = {"rig": args.rig, "twin-rig": args.twin_rig}
+    command += "".join(f" --{key} {Path(rig).name}" for key, rig in rigs.items() if rig)
     return command + "".join(f" --set {s}" for s in args.set)

@@ -33,6 +33,8 @@ def run_full(
     domain: Domain,
     robot: str,
     cell: str,
+    rig: str = "",
+    twin_rig: str = "",
     tasks: Sequence[str],
     seeds: Sequence[int],
     condition: str = DRAWN,
@@ -41,6 +43,7 @@ def run_full(
     with tempfile.TemporaryDirectory(prefix="skimo-eval-") as folder:
         place = Path(folder)
         arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": tasks[0]}
+        arguments |= {"rig": rig, "twin_rig": twin_rig}
         arguments["params_file"] = str(write_parameters(place / "condition.yaml", condition, domain))
         with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
             init_ros()

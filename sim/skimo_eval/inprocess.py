@@ -6,16 +6,19 @@ Every episode depends on its own task, seed and condition alone, so the results 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skimo_core.contract.policy import SkillPolicy
+from skimo_core.control.rigged import RiggedBackend, narrowed
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.rig import BARE
+from skimo_core.domain.rig_file import check_rig, load_rig
 from skimo_core.domain.robot import load_limits
 from skimo_sim.condition import DRAWN, load_condition
 from skimo_sim.twins import make_twin
@@ -30,11 +33,18 @@ PolicyFactory = Callable[[], SkillPolicy]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What a lab is made of, by names or paths; empty: the domain's own."""
+    """What a lab is made of, by names or paths; empty: the domain's own.
+
+    Attributes:
+        rig: what the policy's side knows of the cell; empty: nothing.
+        twin_rig: what is true of the twin's; empty: what `rig` says.
+    """
 
     domain: str = DEFAULT
     robot: str = ""
     cell: str = ""
+    rig: str = ""
+    twin_rig: str = ""
 
     def build(self, condition: str = DRAWN) -> Lab:
         """Load all of it, under a condition: a name, or a file.
@@ -47,7 +57,22 @@ class World:
         domain = different.seen(plain)
         limits = load_limits(self.robot or domain.robot)
         cell = load_cell(self.cell or domain.cell)
-        return Lab(domain=domain, limits=limits, cell=cell, twin=make_twin(domain, limits, condition=different))
+        rig, true = load_rig(self.rig), load_rig(self.twin_rig or self.rig)
+        for known in (rig, true):
+            if known is not BARE:
+                check_rig(known, limits)
+        twin = make_twin(domain, limits, condition=different, rig=true)
+        seen = twin if rig is BARE else RiggedBackend(twin, rig)
+        return Lab(domain=domain, limits=narrowed(limits, rig), cell=cell, twin=seen, rig=rig)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All of them, by what they are."""
+        return asdict(self)
+
+    def moved(self, paths: Mapping[str, str]) -> World:
+        """The same where files lie elsewhere: at `paths`, by where they lay."""
+        return World(**{part: paths.get(name, name) for part, name in self.names.items()})
 
 
 HOME = World()

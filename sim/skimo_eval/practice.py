@@ -191,6 +191,7 @@ def _recorded(args: Args, lab: Lab, policy: SkillPolicy, job: Job) -> EpisodeRes
         domain=lab.domain.named,
         robot=lab.limits.named,
         cell=lab.cell.named,
+        rig=lab.rig.named,
         rate_hz=lab.domain.action.rate_hz,
         seed=job.seed,
         bundle_id=policy.spec.bundle_id,

@@ -19,18 +19,22 @@ from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.policy import FloatArray, Plan, SkillPolicy
 from skimo_core.contract.types import JointCommand, Verdict
+from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.commander import Arm
 from skimo_core.control.doubt import DoubtConfig
 from skimo_core.control.observe import Observer
 from skimo_core.control.pilot import Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.control.rigged import in_time
 from skimo_core.domain.cell import Cell
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.domain.tasks import Progress, Task
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
+from skimo_core.safety.situation import GateConfig, gate_in_time
 from skimo_sim.impaired import actual
 
 PLAN_DEADLINE_S = 30.0
@@ -38,12 +42,23 @@ PLAN_DEADLINE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """Where trials happen: a domain, its robot in its cell, and the twin that simulates them."""
+    """Where trials happen: a domain, its robot in its cell, and the twin that simulates them.
+
+    Attributes:
+        limits: on true joint angles.
+        twin: seen through the rig.
+        rig: what the policy's side knows of the cell; `BARE`: nothing.
+    """
 
     domain: Domain
     limits: RobotLimits
     cell: Cell
     twin: SimulatedBackend
+    rig: Rig = BARE
+
+    def gate(self) -> Gate:
+        """A new gate of this arm in its cell."""
+        return Gate(self.limits, gate_in_time(GateConfig(), self.rig), cell=self.cell)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,7 +182,7 @@ class Trial:
         self.truths: list[FloatArray] = []
         self._skill = policy.spec.skill
         self._decisions: list[Decision] = []
-        self.arm = GatedBackend(lab.twin, gate or Gate(lab.limits, cell=lab.cell), self._decisions.append)
+        self.arm = GatedBackend(lab.twin, gate or lab.gate(), self._decisions.append)
         self.arm.reset(task.name, seed)
         self.pilot = Pilot(
             domain,
@@ -177,6 +192,7 @@ class Trial:
             Arm(robot=self.arm.read, objects=self.arm.read_objects, send=self._send, clock=self.arm.now_s),
             Audience(news=self._hear, record=lambda _, record: self.records.append(record)),
             noise=True,
+            config=in_time(ActuatorConfig(), lab.rig),
             lead_rad=lab.cell.contact.lead_rad,
             doubt=doubt,
         )

@@ -23,6 +23,7 @@ from skimo_core.contract.errors import BackendError, SimulationError, SpecError
 from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
 from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
 from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.rig import Placement, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
 from skimo_core.domain.tasks import Subtask, Task
@@ -30,7 +31,9 @@ from skimo_core.domain.tasks import Subtask, Task
 from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .kinematic import START_STREAM
+from .rigging import furniture_of, plant_of
 from .scenes.arm import FINGERS
+from .scenes.dynamics import Plant, apply_dynamics
 from .scenes.factors import multiply
 from .scenes.kitchen import Scene, build_kitchen
 from .scenes.physics import mujoco
@@ -77,15 +80,17 @@ class Twin:
         self.task: Task
         self.seed: int
         self._sags = False
+        self._stands: Placement | None = None
         self._build(arm)
         self.reset()
 
     def _build(self, arm: str) -> None:
         """The scene with that arm."""
-        self.scene: Scene = build_kitchen(arm)
+        self.scene: Scene = build_kitchen(arm, kitchen=self._stands)
         self.model: mujoco.MjModel = self.scene.model
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
+        self._believed: tuple[mujoco.MjModel, mujoco.MjData] | None = None
         self._unit_dofs = np.eye(JOINTS, self.model.nv)
         self._start_qpos = self.scene.start_qpos
         first_link = self.model.jnt_bodyid[0]
@@ -104,7 +109,7 @@ class Twin:
             stamp_s=self.now_s(),
             q_rad=data.qpos[:JOINTS] + self.scene.arm.zero_rad,
             dq_rad_s=data.qvel[:JOINTS].copy(),
-            tau_nm=data.qfrc_actuator[:JOINTS].copy(),
+            tau_nm=self._motor_torque(),
             finger_m=data.qpos[JOINTS : JOINTS + FINGERS].copy(),
             mode=self._mode(),
             tau_ext_nm=self.external_torque(),
@@ -269,6 +274,36 @@ class Twin:
             self.starts = condition.starts
         self.reset(self.task.name, self.seed)
 
+    def become(self, plant: Plant) -> None:
+        """Give the arm the dynamics and servos of a certain one, and start anew.
+
+        What its controller makes up for - friction, and the mass that it accelerates - stays what it was: a plant that
+        differs is followed worse, and a payload that the controller wasn't told of makes the arm sag.
+
+        Raises:
+            SpecError: no arm is so, or the scene's can't be.
+        """
+        if self._believed is None:
+            model = copy.copy(self.model)
+            self._believed = (model, mujoco.MjData(model))
+        apply_dynamics(self.model, self.data, plant)
+        self.scene = replace(self.scene, arm=self.scene.arm.with_gains(plant.kp, plant.kv))
+        self.reset(self.task.name, self.seed)
+
+    def fit(self, rig: Rig) -> None:
+        """Make arm and scene what a rig says of them, once, before any condition, and start anew.
+
+        Raises:
+            SpecError: furniture that is not here, an arm that would stand elsewhere, or one that can't be so.
+        """
+        if (stands := furniture_of(rig, self.domain.name)) is not None:
+            self._stands = stands
+            self._build(self.scene.arm.name)
+        self._sags = self._sags or (rig.payload is not None and rig.payload.mass_kg > 0)
+        if (plant := plant_of(rig)) is not None:
+            self.become(plant)
+        self.reset(self.task.name, self.seed)
+
     def recover(self) -> None:
         """What an operator does after a stop: hold here and take commands again."""
         self._stopped = ""
@@ -319,10 +354,17 @@ class Twin:
         return torque[:JOINTS]
 
     def arm_mass(self) -> Array:
-        """The arm's joint-space mass matrix [7, 7], rotors and hand included, at the newest physics step."""
+        """The arm's joint-space mass matrix [7, 7], rotors and hand included, as its controller believes it to be."""
+        model, data = self.model, self.data
+        if self._believed is not None:
+            model, data = self._believed
+            data.qpos[:] = self.data.qpos
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            mujoco.mj_makeM(model, data)
         columns = np.empty_like(self._unit_dofs)
         for unit, column in zip(self._unit_dofs, columns):
-            mujoco.mj_mulM(self.model, self.data, column, unit)
+            mujoco.mj_mulM(model, data, column, unit)
         return columns[:, :JOINTS]
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -330,6 +372,19 @@ class Twin:
     @property
     def _step_s(self) -> float:
         return float(self.model.opt.timestep)
+
+    def _motor_torque(self) -> Array:
+        """Torques [7] that moved the joints through the newest physics step, gravity compensation included, Nm.
+
+        MuJoCo tells those at the step's beginning; its implicit integration takes the servos' damping at the end.
+        """
+        model, data = self.model, self.data
+        torque = data.qfrc_actuator[:JOINTS].copy()
+        if model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST:
+            faster = data.qvel[:JOINTS] - data.actuator_velocity[:JOINTS]
+            bound = model.jnt_actfrcrange[:JOINTS]
+            torque = np.clip(torque + model.actuator_biasprm[:JOINTS, 2] * faster, bound[:, 0], bound[:, 1])
+        return torque
 
     def _run(self, controls: Array, targets_rad: Array) -> None:
         """Step the physics through actuator inputs [K, 9] and the joint positions [K, 7] that they aim at."""

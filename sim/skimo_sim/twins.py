@@ -3,7 +3,8 @@
     [project.entry-points."skimo.twins"]
     kinematic = "skimo_sim.kinematic:kinematic_twin"
 The callable takes (domain, limits) and returns a `SimulatedBackend`. One whose scene can be changed by a condition has
-a method `change(condition)` besides; encoders, delays and noise are done here for all.
+a method `change(condition)` besides, one whose arm and scene can be as a rig says `fit(rig)`, which comes first;
+encoders, delays and noise are done here for all.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from importlib import metadata
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
 
-from .condition import Condition
+from .condition import DRAWN, PANDA, Condition
 from .impaired import ImpairedTwin
+from .rigging import impairs, scene_parts
 
 GROUP = "skimo.twins"
+PLAIN = Condition(name=DRAWN, why="nothing is different")
 
 
 def known_twins() -> tuple[str, ...]:
@@ -27,16 +31,22 @@ def known_twins() -> tuple[str, ...]:
 
 
 def make_twin(
-    domain: Domain, limits: RobotLimits | None = None, name: str = "", condition: Condition | None = None
+    domain: Domain,
+    limits: RobotLimits | None = None,
+    name: str = "",
+    condition: Condition | None = None,
+    rig: Rig | None = None,
 ) -> SimulatedBackend:
     """The twin of a domain, or another of that name.
 
     Args:
         limits: of the robot to simulate; the domain's where not given.
         condition: what is different; its noise is left to whoever assembles observations (`Condition.seen`).
+        rig: what is true of its cell: what was measured there, it does. It tells and is told everything in its
+            encoders' terms (`skimo_core.control.rigged` puts that right).
 
     Raises:
-        SpecError: no such twin, or it can't simulate this domain or robot, or can't do the condition.
+        SpecError: no such twin, or it can't simulate this domain or robot, or can't do the condition or the rig.
         SetupError: it can't be loaded.
     """
     wanted = name or domain.twin
@@ -46,22 +56,45 @@ def make_twin(
         except ImportError as error:
             raise SetupError(f"twin {wanted!r} ({entry.value}) can't be loaded: {error}") from error
         twin = make(domain, limits or load_limits(domain.robot))
-        return twin if condition is None else under(condition, twin, wanted)
+        return under(condition or PLAIN, twin, wanted, rig or BARE)
     raise SpecError(f"no twin {wanted!r} for domain {domain.name}; installed are {', '.join(known_twins())}")
 
 
-def under(condition: Condition, twin: SimulatedBackend, name: str) -> SimulatedBackend:
-    """The twin `name` under a condition.
+def under(condition: Condition, twin: SimulatedBackend, name: str, rig: Rig = BARE) -> SimulatedBackend:
+    """The twin `name` as a rig says it is, under a condition.
 
     Raises:
-        SpecError: it can't do it.
+        SpecError: it can't do either.
     """
+    _fit(rig, condition, twin, name)
     change = getattr(twin, "change", None)
-    if change is not None:
+    if condition is PLAIN:
+        pass
+    elif change is not None:
         change(condition)
     elif parts := condition.scene_parts:
         raise SpecError(
             f"the twin {name!r} can't do condition {condition.name!r} ({', '.join(parts)}): it has no scene that could "
             "be changed; take a twin with one, or a condition of sensors and delays alone"
         )
-    return ImpairedTwin(twin, condition.sensors, condition.actuation) if condition.impairs else twin
+    if not (condition.impairs or impairs(rig)):
+        return twin
+    return ImpairedTwin(twin, condition.sensors, condition.actuation, rig)
+
+
+def _fit(rig: Rig, condition: Condition, twin: SimulatedBackend, name: str) -> None:
+    """Make arm and scene what the rig says of them."""
+    if not (parts := scene_parts(rig)):
+        return
+    fit = getattr(twin, "fit", None)
+    if fit is None:
+        raise SpecError(
+            f"the twin {name!r} can't do rig {rig.name!r} ({', '.join(parts)}): it has no scene and no weight; take a "
+            "twin that has, or give it a rig without them (twin_rig)"
+        )
+    if condition.actuation.arm != PANDA and (rig.dynamics or rig.payload):
+        raise SpecError(
+            f"condition {condition.name!r} takes the arm {condition.actuation.arm!r}, and rig {rig.name!r} says how "
+            "another one moves; give the twin a rig without dynamics and payload (twin_rig)"
+        )
+    fit(rig)

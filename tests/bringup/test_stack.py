@@ -29,6 +29,8 @@ ARGUMENTS = [
         "recordings": "somewhere else",
     },
     {"namespace": "left"},
+    {"rig": "lab.yaml", "robot_serial": "295341", "rig_max_age_days": "30"},
+    {"policy": "false"},
 ]
 ROBOTS = {
     "franka_ros2": ("jazzy", "launch/franka.launch.py"),

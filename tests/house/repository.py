@@ -15,6 +15,7 @@ PACKAGES = {
     "skimo_promote": ROOT / "policy_server/skimo_promote",
     "skimo_sim": ROOT / "sim/skimo_sim",
     "skimo_eval": ROOT / "sim/skimo_eval",
+    "skimo_calibration": ROOT / "calibration/skimo_calibration",
 }
 
 

@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn, promote; core <- sim, bringup; core + msgs <- ros; all <- eval."""
+"""Dependencies go one way: core <- server <- learn, promote; core <- sim, bringup, calibration; core + msgs <- ros; all <- eval."""
 
 from __future__ import annotations
 
@@ -20,19 +20,26 @@ HEAVY = {"torch", "onnxruntime", "onnx", "mujoco", "gymnasium", "gymnasium_robot
 # What a package must not import, at all or at the top of a module (inside a function it is a choice of the caller's).
 FORBIDDEN = {
     "skimo_core": OURS - {"skimo_core"} | ROS | HEAVY,
-    "skimo_ros": {"skimo_server", "skimo_learn", "skimo_sim"} | HEAVY,
+    "skimo_ros": {"skimo_server", "skimo_learn", "skimo_sim", "skimo_calibration"} | HEAVY,
     "skimo_server": OURS - {"skimo_core", "skimo_server"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_learn": OURS - {"skimo_core", "skimo_server", "skimo_learn"} | ROS | {"mujoco", "gymnasium"},
     # It tries bundles by running `skimo eval`, so that nothing here depends on how they are simulated or trained.
     "skimo_promote": OURS - {"skimo_core", "skimo_server", "skimo_promote"} | ROS | {"torch", "mujoco", "gymnasium"},
     "skimo_sim": OURS - {"skimo_core", "skimo_sim"} | ROS | {"torch", "onnxruntime"},
     "skimo_bringup": OURS - {"skimo_core", "skimo_bringup"} | ROS | HEAVY,
+    "skimo_calibration": OURS - {"skimo_core", "skimo_calibration"} | ROS | {"torch", "onnxruntime", "mujoco"},
     # It runs stacks and policies, so it may know everybody but those who train.
     "skimo_eval": {"skimo_learn", "torch"},
 }
+CALIBRATES_THE_TWIN = ("twin_camera.py", "twin_arm.py", "twin_cell.py", "demo.py")
 # Imports inside functions that are meant: the program they are for runs only where the other package is installed.
 LAZY = {
-    "skimo_ros": {"skimo_sim": {"twin_node.py"}},
+    "skimo_ros": {
+        "skimo_sim": {"twin_node.py"},
+        "skimo_calibration": {"tracker_node.py", "camera_node.py", "capture.py"},
+    },
+    # A real cell is calibrated without a simulator; only what calibrates the twin itself, or plays on it, needs one.
+    "skimo_calibration": {"skimo_sim": set(CALIBRATES_THE_TWIN), "mujoco": set(CALIBRATES_THE_TWIN)},
 }
 # skimo_learn takes nothing but the bundle format, its graphs' contract and what checks them from skimo_server.
 LEARN_FROM_SERVER = {

@@ -16,7 +16,7 @@ from house.test_layers import imports
 from skimo_core import cli
 
 PACKAGE_FILES = sorted((ROOT / "ros2_ws/src").glob("*/package.xml"))
-PYPROJECTS = [ROOT / "policy_server/pyproject.toml", ROOT / "sim/pyproject.toml"]
+PYPROJECTS = [ROOT / "policy_server/pyproject.toml", ROOT / "sim/pyproject.toml", ROOT / "calibration/pyproject.toml"]
 VERSION = ElementTree.parse(PACKAGE_FILES[0]).getroot().findtext("version")
 
 
@@ -48,7 +48,7 @@ ROSDEP = {
 }
 PIP_ONLY = {"mcap": "mcap", "mcap_ros2": "mcap-ros2-support", "tyro": "tyro", "ruckig": "ruckig", "lz4": "lz4"}
 """No rosdep key: setup.py's install_requires names them."""
-OTHER_HALF = {"skimo_sim", "skimo_server"}
+OTHER_HALF = {"skimo_sim", "skimo_server", "skimo_calibration"}
 """Pip distributions beside the workspace; each import of one of them stands inside a function or in skimo_bringup."""
 
 

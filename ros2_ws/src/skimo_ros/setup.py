@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 NAME = "skimo_ros"
 HERE = Path(__file__).resolve().parent
 VERSION = ElementTree.parse(HERE / "package.xml").getroot().findtext("version")
-NODES = ("policy_node", "gate_node", "recorder_node", "twin_node")
+NODES = ("policy_node", "gate_node", "recorder_node", "twin_node", "camera_node", "tracker_node")
 
 setup(
     name=NAME,
@@ -34,6 +34,7 @@ setup(
             "status = skimo_ros.cli:status",
             "stop = skimo_ros.cli:stop",
         ],
+        "skimo.calibrate": ["capture = skimo_ros.capture:capture"],
     },
     zip_safe=False,
 )

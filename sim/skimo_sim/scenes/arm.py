@@ -30,7 +30,8 @@ class Arm:
         name: "panda" or "kitchen".
         zero_rad: [7] Franka's joint angle where the model's own is 0.
         kp, kv: [7] servo gains of the model's actuators, Nm/rad and Nm s/rad (kv 0: pure position servo).
-        damping, friction: [7] viscous and Coulomb friction that the feed-forward makes up for.
+        damping, friction: [7] viscous and Coulomb friction that the feed-forward makes up for: what the controller
+            believes, not what the arm has (scenes.dynamics).
         error_rad: [7] tracking error beyond which the servo pulls no harder. An arm that was held back by something
             then comes back at a bounded speed, where a bare servo at its torque limit would swing around the target.
         tcp_site: name of the site between the fingers, 0.1034 m from the flange.
@@ -57,7 +58,12 @@ class Arm:
 
     def with_gain(self, factor: float) -> Arm:
         """The same arm with kp and kv multiplied, the pull of its servos bounded as before."""
-        return replace(self, kp=self.kp * factor, kv=self.kv * factor, error_rad=self.error_rad / factor)
+        return self.with_gains(self.kp * factor, self.kv * factor)
+
+    def with_gains(self, kp: Array | None = None, kv: Array | None = None) -> Arm:
+        """The same arm with other gains [7] where given, the pull of its servos bounded as before."""
+        kp, kv = self.kp if kp is None else kp, self.kv if kv is None else kv
+        return replace(self, kp=kp, kv=kv, error_rad=self.error_rad * (self.kp / kp))
 
 
 COULOMB_WIDTH_RAD_S = 0.02

@@ -11,16 +11,19 @@ Frames: world, z up, the kitchen in front of the arm along +y. Units m, rad.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
+from skimo_core.domain.rig import Placement
 
 from .arm import Arm, arm_of
 from .assets import PANDA_XML, kitchen_root
 from .physics import mujoco
+from .placing import stand
 
 ARMS = ("panda", "kitchen")
 TIMESTEP_S = 0.002
@@ -33,6 +36,8 @@ ARENA_BYTES = 1 << 24
 SLEEP = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
 """Objects at rest that nothing touches are left out of the computation, where MuJoCo can do that (3.4 on)."""
 SHOULDER_M = (0.0, 0.0, 2.133)
+SHOULDER_HEIGHT_M = 0.333
+"""Above the arm's base."""
 REACH_M = 1.05
 """The fingertips of a stretched arm are 1.01 m from the shoulder (joint 2's axis)."""
 START_FINGERS_M = (0.04, 0.04)
@@ -60,14 +65,24 @@ class Scene:
     start_qpos: Array
 
 
-def build_kitchen(arm: str = "panda", *, visual: bool = False) -> Scene:
+def build_kitchen(
+    arm: str = "panda",
+    *,
+    visual: bool = False,
+    kitchen: Placement | None = None,
+    dress: Callable[[mujoco.MjSpec], None] | None = None,
+) -> Scene:
     """Compile the kitchen with one of the `ARMS`.
 
     Without `visual` it holds nothing that is only there to be looked at, which makes it ten times quicker to load and
     half again as quick to step; its states are the same.
 
+    Args:
+        kitchen: where the world's frame lies in the arm's base frame; None: as shipped.
+        dress: adds to the scene what else is to be seen in it.
+
     Raises:
-        SpecError: an unknown arm.
+        SpecError: an unknown arm, or one that would stand somewhere else.
         SetupError: the kitchen's files are not installed.
     """
     if arm not in ARMS:
@@ -77,9 +92,15 @@ def build_kitchen(arm: str = "panda", *, visual: bool = False) -> Scene:
     spec.njmax = spec.nconmax = -1  # obsolete bounds, which reserve 54 MiB for each copy of a state
     spec.memory = ARENA_BYTES
     add_cameras(spec)
+    shoulder_m = np.array(SHOULDER_M)
+    if kitchen is not None:
+        base_m, rotation = stand(spec.body("panda0_link0").parent, kitchen)
+        shoulder_m = base_m + rotation @ [0.0, 0.0, SHOULDER_HEIGHT_M]
     if arm == "panda":
         replace_arm(spec)
-        remove_needless_collisions(spec)
+        remove_needless_collisions(spec, shoulder_m)
+    if dress is not None:
+        dress(spec)
     model = spec.compile()
     if arm == "panda":
         model.opt.enableflags |= SLEEP
@@ -106,7 +127,7 @@ def replace_arm(spec: mujoco.MjSpec) -> None:
         geom.contype = geom.conaffinity = 0
 
 
-def remove_needless_collisions(spec: mujoco.MjSpec) -> None:
+def remove_needless_collisions(spec: mujoco.MjSpec, shoulder_m: Array) -> None:
     """Let nothing collide that can't be touched: what is fixed and further from the shoulder than the fingertips get.
 
     The ground and the wall behind the stove stay, for the kettle's sake.
@@ -119,7 +140,7 @@ def remove_needless_collisions(spec: mujoco.MjSpec) -> None:
         body = model.geom_bodyid[geom.id]
         if model.body_weldid[body] != 0 or body in kept:
             continue
-        shoulder = data.geom_xmat[geom.id].reshape(3, 3).T @ (np.array(SHOULDER_M) - data.geom_xpos[geom.id])
+        shoulder = data.geom_xmat[geom.id].reshape(3, 3).T @ (shoulder_m - data.geom_xpos[geom.id])
         outside = np.abs(shoulder - model.geom_aabb[geom.id, :3]) - model.geom_aabb[geom.id, 3:]
         if np.linalg.norm(np.maximum(outside, 0.0)) > REACH_M:
             geom.contype = geom.conaffinity = 0

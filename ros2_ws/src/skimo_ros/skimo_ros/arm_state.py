@@ -20,6 +20,8 @@ from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_core.contract.errors import MissingError, SpecError
 from skimo_core.contract.types import Array, ObjectStates, RobotMode, RobotState
 from skimo_core.control.clocks import SkewWatch
+from skimo_core.control.rigged import corrected
+from skimo_core.domain.rig import BARE, Rig
 
 from . import conversions as convert
 from .adapters import Adapter, robot_state_type
@@ -37,6 +39,7 @@ class ArmState:
     """Reads an adapter's state topics. For one thread.
 
     Args:
+        rig: corrects what the driver tells.
         objects: whether to listen to the object tracker too.
 
     Attributes:
@@ -46,11 +49,11 @@ class ArmState:
         mode_topic: the subscription to the robot's own state.
     """
 
-    def __init__(self, node: Node, adapter: Adapter, *, objects: bool = True) -> None:
+    def __init__(self, node: Node, adapter: Adapter, rig: Rig = BARE, *, objects: bool = True) -> None:
         self.mode = RobotMode.UNKNOWN
         self.skew = SkewWatch()
         self.senders = SenderWatch()
-        self._node, self._adapter = node, adapter
+        self._node, self._adapter, self._rig = node, adapter, rig
         self._robot: RobotState | None = None
         self._mode_stamp_s: float | None = None
         self._desired_q_rad: Array | None = None
@@ -63,7 +66,7 @@ class ArmState:
         self._object_topic = self._subscribe(ObjectStatesMsg, adapter.object_states) if objects else None
 
     def robot(self) -> RobotState:
-        """The newest robot state; raises MissingError while none has come."""
+        """The newest robot state, as the rig corrects it; raises MissingError while none has come."""
         self._take_joint_states()
         self._take(self.mode_topic, self._take_mode)
         if self._robot is None:
@@ -73,13 +76,14 @@ class ArmState:
         robot = self._robot
         told_s = self._mode_stamp_s
         together = told_s is not None and abs(robot.stamp_s - told_s) < TOGETHER_S
-        return replace(
+        told = replace(
             robot,
             mode=self.mode,
             mode_stamp_s=told_s,
             desired_q_rad=self._desired_q_rad if together else None,
             tau_ext_nm=self._tau_ext_nm if together else None,
         )
+        return corrected(told, self._rig)
 
     def robot_or_none(self) -> RobotState | None:
         """The robot state; None while there is none that can be used."""

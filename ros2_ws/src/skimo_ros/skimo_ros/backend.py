@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from skimo_core.contract.errors import BackendError, MissingError, SetupError
 from skimo_core.contract.types import JointCommand, ObjectStates, RobotState, Verdict
 from skimo_core.control.trajectory import check_trajectory
+from skimo_core.domain.rig import BARE, Rig
 
 from . import conversions as convert
 from .adapters import load_adapter
@@ -40,17 +41,24 @@ class RosBackend:
 
     Args:
         driver, arm: as every node's parameters of that name.
+        rig: as the gate's; commands and states are true angles.
         namespace: of the arm's stack.
         context: a ROS context that the caller initialised; None: the default one.
     """
 
     def __init__(
-        self, driver: str = "twin", arm: str = "", *, namespace: str = "", context: Context | None = None
+        self,
+        driver: str = "twin",
+        arm: str = "",
+        *,
+        rig: Rig = BARE,
+        namespace: str = "",
+        context: Context | None = None,
     ) -> None:
         self._adapter = load_adapter(driver, arm)
         self._node = Node("ros_backend", namespace=namespace, context=context)
         self._operator = Operator(node=self._node, timeout_s=ANSWER_S)
-        self._state = ArmState(self._node, self._adapter)
+        self._state = ArmState(self._node, self._adapter, rig)
         self._gate: GateReport | None = None
         self._stopped_for = ""
         self._proposals: Publisher | None = None

@@ -10,6 +10,7 @@ multipanda_ros2's packages share the name franka_msgs.
 
 from __future__ import annotations
 
+import array
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
@@ -50,6 +51,12 @@ from .reports import GateReport, RecorderReport
 GRIPPER_KINDS = {"move": GripperMsg.MOVE, "grasp": GripperMsg.GRASP}
 MAX_NAMES = 256
 """Joints or object channels in one message; more is nonsense."""
+ENCODINGS = {"mono8": 1, "8UC1": 1, "rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}
+"""Images' encodings that are understood (sensor_msgs/image_encodings.hpp), and their bytes per pixel."""
+MAX_PIXELS = 64_000_000
+LENS = "plumb_bob"
+"""The lens model of camera infos: k1, k2, p1, p2, k3."""
+COEFFICIENTS = 5
 MAX_POINTS = 2000
 """Points of one trajectory: one per ms over the longest motion that a gate lets through."""
 MAX_TEXT = 1000
@@ -302,6 +309,81 @@ def object_states(message: ObjectStatesMsg) -> ObjectStates:
         names=tuple(message.names),
         values=np.asarray(message.values, dtype=np.float64),
     )
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def to_image(picture: npt.NDArray[np.uint8], frame: str, stamp_s: float) -> Image:
+    """A picture, grey [H, W] or RGB [H, W, 3]."""
+    height, width = picture.shape[:2]
+    encoding, pixel = ("mono8", 1) if picture.ndim == 2 else ("rgb8", 3)
+    message = Image(height=height, width=width, encoding=encoding, step=width * pixel)
+    message.header.stamp, message.header.frame_id = to_time(stamp_s), frame
+    message.data = array.array("B", picture.tobytes())  # what else rclpy would check byte by byte
+    return message
+
+
+def picture(message: Image) -> npt.NDArray[np.uint8]:
+    """The picture in an image: grey [H, W] or RGB [H, W, 3].
+
+    Raises:
+        SpecError: another encoding, or fewer bytes than its size says.
+    """
+    height, width, step, encoding = message.height, message.width, message.step, short(message.encoding, 40)
+    pixel = ENCODINGS.get(message.encoding, 0)
+    if not pixel:
+        raise SpecError(
+            f"image of encoding {encoding!r}; understood are {', '.join(ENCODINGS)}: let the camera's driver publish "
+            "one of these"
+        )
+    if not 0 < width * height <= MAX_PIXELS:
+        raise SpecError(f"image of {width} x {height} px, bounds 1 and {MAX_PIXELS} px in all")
+    if step < width * pixel or len(message.data) != height * step:
+        raise SpecError(
+            f"image: {len(message.data)} bytes in rows of {step}, {width} x {height} px of {encoding} take "
+            f"{height} rows of at least {width * pixel}; its sender is broken"
+        )
+    rows = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, : width * pixel]
+    pixels = rows.reshape(height, width, pixel)
+    if pixel == 1:
+        return pixels[:, :, 0]
+    return pixels[:, :, :3] if encoding.startswith("rgb") else pixels[:, :, 2::-1]
+
+
+def to_camera_info(width: int, height: int, matrix: Array, distortion: Array, frame: str, stamp_s: float) -> CameraInfo:
+    """A camera's intrinsics: OpenCV's matrix [3, 3] and the lens's five coefficients."""
+    message = CameraInfo(height=height, width=width, distortion_model=LENS)
+    message.header.stamp, message.header.frame_id = to_time(stamp_s), frame
+    message.d, message.k = distortion.tolist(), matrix.ravel().tolist()
+    message.r = np.eye(3).ravel().tolist()
+    message.p = np.column_stack([matrix, np.zeros(3)]).ravel().tolist()
+    return message
+
+
+def camera_info(message: CameraInfo) -> tuple[int, int, Array, Array]:
+    """Width, height, OpenCV's matrix [3, 3] and the lens's coefficients [5].
+
+    Raises:
+        SpecError: another lens model, more coefficients, or none that could be a camera's.
+    """
+    matrix, told = np.array(message.k, np.float64).reshape(3, 3), np.array(message.d, np.float64)
+    if len(told) > COEFFICIENTS and not told[COEFFICIENTS:].any():
+        told = told[:COEFFICIENTS]
+    model = short(message.distortion_model, 40)
+    if len(told) > COEFFICIENTS or (told.any() and message.distortion_model not in (LENS, "rational_polynomial")):
+        raise SpecError(
+            f"camera info of lens model {model!r} with {len(told)} coefficients; understood is {LENS} with at most "
+            f"{COEFFICIENTS}: calibrate the camera with it (skimo calibrate camera)"
+        )
+    distortion = np.concatenate([told, np.zeros(COEFFICIENTS - len(told))])
+    known = np.isfinite(matrix).all() and np.isfinite(distortion).all() and (np.diag(matrix) > 0).all()
+    if not known or not 0 < message.width * message.height <= MAX_PIXELS:
+        raise SpecError(
+            f"camera info: {message.width} x {message.height} px, focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} "
+            "px; the driver knows no calibration of this camera: give its lens in the rig file"
+        )
+    return message.width, message.height, matrix, distortion
 
 
 # --- commands ------------------------------------------------------------------------------------------------------

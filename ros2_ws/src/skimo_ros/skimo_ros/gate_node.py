@@ -4,6 +4,7 @@ Promises
   - A proposed trajectory goes on to the driver only if the gate lets it (skimo_core.safety.gate); so does a hand goal.
   - While anybody else publishes to the driver, or a second node on what the gate listens to, nothing moves; if
     something does, it is stopped (skimo_ros.company). The reason names the node.
+  - It judges true joint angles, as the rig corrects them; what the driver hears is in its encoders' terms.
   - A policy that falls silent is no fault: what it sent last ends at rest. A robot state that is lost, or an error
     mode of the robot, stops the arm, whether commands come or not.
   - A stop stays until a human resets it; that is refused while its cause lasts. gate/reset_stop clears the stop whose
@@ -30,10 +31,12 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotState, Verdict
+from skimo_core.control import rigged
 from skimo_core.control.clocks import JumpWatch
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.safety.gate import Decision, Gate
+from skimo_core.safety.situation import gate_in_time
 
 from . import conversions as convert
 from . import ending
@@ -75,8 +78,9 @@ class GateNode(Node):
         self._only_one = only_one(self)
         setup = set_up(values)
         self.adapter, self.limits = setup.adapter, setup.limits
+        self._rig = setup.rig
         self.cell = load_cell(values["cell"] or setup.domain.cell)
-        self.gate = Gate(self.limits, gate_config(values), cell=self.cell)
+        self.gate = Gate(self.limits, gate_in_time(gate_config(values), self._rig), cell=self.cell)
         _warm_up(self.gate, self.limits)
         self._stops = 0
         self._heard = False
@@ -88,7 +92,7 @@ class GateNode(Node):
         self._events = self.create_publisher(GateEvent, Names.GATE, LATEST_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
         self._hand = GripperClient(self, self.adapter, self.limits.hand_width_max_m, self._judge_hand)
-        self._state = ArmState(self, self.adapter, objects=False)
+        self._state = ArmState(self, self.adapter, self._rig, objects=False)
         inputs = (
             self.create_subscription(TrajectoryMsg, Names.PROPOSED, self._propose, COMMAND_QOS),
             self.create_subscription(GripperMsg, Names.GRIPPER, self._propose_hand, EVENT_QOS),
@@ -176,7 +180,8 @@ class GateNode(Node):
 
     def _send(self, trajectory: JointTrajectory) -> None:
         """Publish to the driver, as bytes: the same that will come back to `Company`."""
-        message = convert.to_trajectory(trajectory, self.adapter.joints, sender=self.get_fully_qualified_name())
+        sender = self.get_fully_qualified_name()
+        message = convert.to_trajectory(rigged.told(trajectory, self._rig), self.adapter.joints, sender=sender)
         data = serialize_message(message)
         self._company.sent(data)
         self._rest_at_s = trajectory.start_s + float(trajectory.times_s[-1])

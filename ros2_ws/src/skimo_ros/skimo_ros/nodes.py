@@ -84,6 +84,8 @@ class Names:
     DIAGNOSTICS = "/diagnostics"
     DESCRIPTION = "robot_description"
     CLOCK = "/clock"
+    IMAGE = "camera/{}/image_raw"
+    CAMERA_INFO = "camera/{}/camera_info"
     GATE_RESET = "gate/reset"
     GATE_RESET_STOP = "gate/reset_stop"
     GATE_STOP = "gate/stop"

@@ -12,7 +12,7 @@ from rclpy.node import Node
 
 from skimo_core.contract.errors import SetupError
 
-NODES = ("twin_node", "gate_node", "recorder_node", "policy_node")
+NODES = ("twin_node", "gate_node", "recorder_node", "policy_node", "camera_node", "tracker_node")
 
 
 def refuse_unknown(node: Node) -> None:

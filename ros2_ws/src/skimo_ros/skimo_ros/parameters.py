@@ -85,6 +85,9 @@ SETUP = (
     *DRIVER,
     Parameter("domain", DEFAULT, "what the tasks share: a domain's name, or a file's path"),
     Parameter("robot", "", "robot whose limits hold: a name, or a file's path; empty: the domain's, or the driver's"),
+    Parameter("rig", "", "what was measured of this cell (skimo calibrate): a rig file's path; empty: nothing"),
+    Parameter("robot_serial", "", "serial number of the arm that is here; a rig of another is refused; empty: any"),
+    Parameter("rig_max_age_days", 0.0, "a rig with an older entry is refused; 0: any age", low=0.0, high=36500.0),
 )
 """What every node declares that judges, makes or is an arm's motion (`robots.set_up`)."""
 

@@ -43,6 +43,7 @@ from skimo_core.control.clocks import JumpWatch
 from skimo_core.control.pilot import UNDER_WAY, Arm, Audience, Pilot
 from skimo_core.control.planning import BackgroundPlanning
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.control.rigged import in_time, meant
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import varied
 from skimo_core.link.client import DEFAULT_ENDPOINT, PolicyClient
@@ -102,7 +103,8 @@ class PolicyNode(LifecycleNode):
         self._adapter, self._limits = setup.adapter, setup.limits
         self._domain = varied(setup.domain, self._values["noise_factor"], self._values["patience"])
         self._cell = load_cell(self._values["cell"] or setup.domain.cell)
-        self._actuation = actuator_config(self._values)
+        self._rig = setup.rig
+        self._actuation = in_time(actuator_config(self._values), self._rig)
         self._pilot: Pilot | None = None
         self._planning: BackgroundPlanning | None = None
         self._policy_clients: tuple[PolicyClient, ...] = ()
@@ -231,7 +233,7 @@ class PolicyNode(LifecycleNode):
 
     def _connect_topics(self) -> None:
         self._why_not: SkimoError = SetupError("the node is not configured")
-        self._state = ArmState(self, self._adapter)
+        self._state = ArmState(self, self._adapter, self._rig)
         self._proposals = self.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
         self._hand = self.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
         self._status = self.create_publisher(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
@@ -300,7 +302,7 @@ class PolicyNode(LifecycleNode):
         if convert.sender_of(message) != self._gate_name:
             self._note_foreign(message)
             return
-        self._pilot.confirm(convert.from_trajectory(message, self._adapter.joints, now_s(self)))
+        self._pilot.confirm(meant(convert.from_trajectory(message, self._adapter.joints, now_s(self)), self._rig))
 
     def _note_foreign(self, message: TrajectoryMsg) -> None:
         """Hold: the arm now follows somebody else. Only the graph knows whom; the message says what it likes."""

@@ -110,6 +110,7 @@ class RecorderNode(Node):
             domain=domain.named,
             robot=setup.limits.named,
             cell=cell.named,
+            rig=setup.rig.named,
         )
         topics = recorded_topics(setup.adapter)
         resolved = {topic: self.resolve_topic_name(topic) for topic in topics}

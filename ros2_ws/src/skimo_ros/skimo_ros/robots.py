@@ -12,7 +12,10 @@ from typing import Any
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.specs import Named
+from skimo_core.control.rigged import narrowed
 from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.rig import Rig
+from skimo_core.domain.rig_file import check_rig, load_rig
 from skimo_core.domain.robot import RobotLimits, load_limits
 
 from .adapters import Adapter, load_adapter
@@ -24,16 +27,18 @@ class Setup:
 
     Attributes:
         adapter: the driver's names, with the robot's joints.
-        limits: the robot's.
+        limits: the robot's, on true joint angles (`rigged.narrowed`).
+        rig: what was measured of this cell; `BARE` where none is named.
     """
 
     domain: Domain
     adapter: Adapter
     limits: RobotLimits
+    rig: Rig
 
 
 def set_up(values: Mapping[str, Any]) -> Setup:
-    """From the parameters driver, arm, domain and robot.
+    """From the parameters `SETUP`.
 
     Raises:
         SpecError: no such thing, or what contradicts itself; names both.
@@ -45,7 +50,10 @@ def set_up(values: Mapping[str, Any]) -> Setup:
         raise SpecError(
             f"domain {domain.name} has {arm} joints, robot {limits.name} {limits.joints}; name another robot"
         )
-    return Setup(domain=domain, adapter=adapter.of(limits, values["arm"]), limits=limits)
+    rig = load_rig(values["rig"])
+    if values["rig"]:
+        check_rig(rig, limits, serial=values["robot_serial"], max_age_days=values["rig_max_age_days"] or None)
+    return Setup(domain=domain, adapter=adapter.of(limits, values["arm"]), limits=narrowed(limits, rig), rig=rig)
 
 
 def limits_of(adapter: Adapter, asked: str = "", domain: Domain | None = None) -> RobotLimits:

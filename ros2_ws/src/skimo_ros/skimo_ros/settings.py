@@ -36,6 +36,7 @@ GATE = (
     _strict("state_lost_s", "an older robot state, or mode, stops the arm", 0.01, 5.0),
     _strict("skew_max_s", "how far ahead of the gate's clock a robot state's stamp may lie", 0.001, 0.2),
     _strict("sleep_max_s", "a gate that was not called for longer was asleep: it refuses the next command", 0.05, 5.0),
+    _strict("leave_after_s", "how long the path goes on while a command is on its way to the driver", 0.003, 0.1),
     _strict("command_age_max_s", "an older command is refused", 0.01, 1.0),
     _strict("command_ahead_max_s", "a command that starts further ahead is refused", 0.0, 0.5),
     _strict("duration_max_s", "a trajectory must be at rest by then", 0.2, 10.0),

@@ -4,6 +4,7 @@ Promises
   - What a real driver of that stack offers, under the same names (`driver`), its robot_description included; plus
     object_states, twin/reset and twin/user_stop, which presses the simulated stop button.
   - A trajectory is followed as joint_trajectory_controller follows it, its header's stamp being its start.
+  - What the rig of its cell says is true of it: encoders that are off, clocks that are late, friction, payload.
   - A reset puts arm and objects at a start that the seed draws, as the domain or the `condition` says.
   - Simulated time keeps up with the node's clock at `real_time_factor` 1; other factors publish /clock (0: as fast as
     it goes), and everything else then runs with use_sim_time.
@@ -33,6 +34,7 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.errors import BackendError, SimulationError, SkimoError, SpecError
 from skimo_core.contract.types import GripperCommand, JointCommand, JointTrajectory, RobotState
+from skimo_core.domain.rig_file import load_rig
 from skimo_core.domain.urdf import robot_description
 
 from . import conversions as convert
@@ -49,6 +51,7 @@ SEED_DRAWS = "the seed draws the start, what the condition leaves to chance, sen
 PARAMETERS = (
     *SETUP,
     Parameter("twin", "", "who simulates: a twin that is installed, such as kinematic; empty: the domain's own"),
+    Parameter("twin_rig", "", "what is true of the twin's cell: a rig file's path; empty: what `rig` says"),
     Parameter("condition", "drawn", "what is different from the scene as it ships: a condition's name, or a file"),
     Parameter("task", "", "task whose initial state the twin starts in; empty: the domain's first"),
     Parameter("seed", 0, SEED_DRAWS, low=0, high=2**31),
@@ -138,7 +141,8 @@ class TwinNode(Node):
         factor = self.values["real_time_factor"]
         self._clock_s = TwinClock(lambda: now_s(self), factor, self._period_s * (factor or 1.0))
         condition = load_condition(self.values["condition"], setup.domain)
-        self.twin = make_twin(setup.domain, setup.limits, self.values["twin"], condition)
+        rig = load_rig(self.values["twin_rig"] or self.values["rig"])
+        self.twin = make_twin(setup.domain, setup.limits, self.values["twin"], condition, rig)
         self._simulated_s = self.twin.now_s()
         self._publish_to()
         self._serve()

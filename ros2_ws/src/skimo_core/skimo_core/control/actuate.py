@@ -32,6 +32,7 @@ from ..domain.robot import RobotLimits
 from .braking import braking_trajectory
 from .trajectory import SHORTEST_S, TrajectoryFollower, braking_time_s
 
+TRANSIT_MAX_S = 0.1
 AT_REST_RAD_S = 1e-3
 """A commanded velocity below this counts as rest."""
 STEADY_RAD_S2 = 1e-6
@@ -59,7 +60,7 @@ class ActuatorConfig:
         reaction_periods: how long, in control periods but at least `transit_s`, the path under way goes on; a command
             that reaches the arm within this time makes exactly the same path. From rest there is no such wait.
         transit_s: how long a command that was sent may take to reach the arm, through a gate that lets the path under
-            way go on for `safety.path.TRANSIT_S`.
+            way go on for `safety.path.TRANSIT_S`, or longer where that is known to be longer (`rigged.in_time`).
         grace_periods: how long, in control periods, the velocity is held before braking begins.
         open_above, close_below: mean finger intent that opens or closes the hand; between them nothing changes.
         gripper_interval_s: least time between two hand goals.
@@ -81,8 +82,8 @@ class ActuatorConfig:
                 raise SpecError(f"actuator: {name} is {getattr(self, name)}, must be in (0, 1]")
         if not 0 <= self.reaction_periods <= 0.5:
             raise SpecError(f"actuator: reaction_periods is {self.reaction_periods}, must be in [0, 0.5]")
-        if not 0 <= self.transit_s <= 0.1:
-            raise SpecError(f"actuator: transit_s is {self.transit_s}, must be in [0, 0.1]")
+        if not 0 <= self.transit_s <= TRANSIT_MAX_S:
+            raise SpecError(f"actuator: transit_s is {self.transit_s}, must be in [0, {TRANSIT_MAX_S:g}]")
         if self.close_below >= self.open_above:
             raise SpecError(f"actuator: close_below {self.close_below} must be less than open_above {self.open_above}")
 

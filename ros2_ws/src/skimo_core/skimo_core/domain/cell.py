@@ -186,7 +186,7 @@ def _contact(row: Table) -> Contact:
 
 
 def _box(row: Table) -> Box:
-    rotation = _rotation(row) if "quat_wxyz" in row else np.eye(3)
+    rotation = row.rotation("quat_wxyz") if "quat_wxyz" in row else np.eye(3)
     half_m, centre_m = row.vector("half_m", 3, positive=True), row.vector("centre_m", 3)
     if max(half_m.max(), np.abs(centre_m).max()) > LONGEST_M:
         raise SpecError(f"{row.where}: centre_m and half_m are in metres; more than {LONGEST_M:g} is a mistake")
@@ -205,33 +205,13 @@ def _box(row: Table) -> Box:
 def _plane(row: Table) -> Plane:
     plane = Plane(
         name=row.text("name"),
-        normal=_of_length_1(row, "normal", 3),
+        normal=row.direction("normal", 3),
         offset_m=row.number("offset_m"),
         margin_m=_margin(row),
         exempt=_exempt(row),
     )
     row.refuse_others()
     return plane
-
-
-def _rotation(row: Table) -> Array:
-    w, x, y, z = _of_length_1(row, "quat_wxyz", 4)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _of_length_1(row: Table, key: str, size: int) -> Array:
-    """A vector that is given to three digits, made exact."""
-    vector = row.vector(key, size)
-    length = float(np.linalg.norm(vector))
-    if abs(length - 1) > 1e-3:
-        raise SpecError(f"{row.where}: {key} must have length 1, has {length:g}")
-    return vector / length
 
 
 def _margin(row: Table) -> float:

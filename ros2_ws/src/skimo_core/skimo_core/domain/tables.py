@@ -13,6 +13,7 @@ import yaml
 
 from ..contract.errors import SpecError
 from ..contract.types import Array
+from .rotations import matrix
 
 
 def read_yaml(text: str, where: str) -> Any:
@@ -23,7 +24,11 @@ def read_yaml(text: str, where: str) -> Any:
     """
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # no such date; brackets without end
         raise SpecError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
@@ -89,6 +94,18 @@ class Table:
         array = np.array(value, dtype=np.float64)
         array.flags.writeable = False
         return array
+
+    def direction(self, key: str, size: int) -> Array:
+        """A vector of length 1, given to three digits or more and made exact."""
+        vector = self.vector(key, size)
+        length = float(np.linalg.norm(vector))
+        if abs(length - 1) > 1e-3:
+            raise SpecError(f"{self.where}: {key} must have length 1, has {length:g}")
+        return vector / length
+
+    def rotation(self, key: str) -> Array:
+        """The matrix [3, 3] of a unit quaternion w, x, y, z."""
+        return matrix(self.direction(key, 4))
 
     def text(self, key: str) -> str:
         """Text that isn't empty."""

@@ -24,7 +24,7 @@ INTERVENE = "intervene"
 KINDS = ("prepare", "act", "missed", "hold", "done", INTERVENE)
 """What may be decided for a control step: the values of `control.loop.StepKind` (a test holds the two together), and
 that a person acted in the policy's place."""
-NAMED = ("domain", "robot", "cell")
+NAMED = ("domain", "robot", "cell", "rig")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class EpisodeMeta:
         episode_id: unique in its data set.
         source: "play" (scripted), "teleop", "policy" or "import".
         task: what was done or attempted; names of sub-tasks joined by commas, as `Domain.task` reads them.
-        domain, robot, cell: names of what it was made in, as far as known, each with its digest.
+        domain, robot, cell, rig: names of what it was made in, as far as known, each with its digest.
         rate_hz: control steps per second.
         seed: of the run, where it had one.
         bundle_id: of the policy at the start, where one acted.
@@ -53,6 +53,7 @@ class EpisodeMeta:
     domain: Named = UNKNOWN
     robot: Named = UNKNOWN
     cell: Named = UNKNOWN
+    rig: Named = UNKNOWN
     rate_hz: float = 12.5
     seed: int | None = None
     bundle_id: str = ""

@@ -30,7 +30,7 @@ from ..domain.robot import RobotLimits
 from .bounds import control_values
 from .checks import CHECKS, FORM_CHECKS, MOTION_CHECKS, ROBOT_CHECKS, Check, assess
 from .collision import Collision
-from .path import LEAD_S, TRANSIT_S, Proposal, ToldPath, blend, splice
+from .path import LEAD_S, Proposal, ToldPath, blend, splice
 from .situation import Finding, GateConfig, Motion, Situation, foresee
 
 RESYNC_RAD = 0.001
@@ -249,7 +249,7 @@ class Gate:
         situation = dataclasses.replace(bare, trajectory=command.trajectory, gripper=command.gripper)
         if assess(situation, self._limits, self.config, FORM_CHECKS)[0] is not Verdict.PASS:
             return situation, None
-        proposal = splice(current, command.trajectory, bare.now_s)
+        proposal = splice(current, command.trajectory, bare.now_s, self.config.leave_after_s)
         if proposal is None:
             return situation, None
         return dataclasses.replace(situation, motion=self._motion(proposal)), proposal
@@ -303,9 +303,9 @@ class Gate:
         if self._told is None or self._told.at_rest(now_s):
             return None
         current, limits = self._told.now, self._limits
-        leave_s = now_s + TRANSIT_S
+        leave_s = now_s + self.config.leave_after_s
         stop = braking_trajectory(current.at(leave_s), leave_s, limits.ddq_max_rad_s2, limits.dddq_max_rad_s3)
-        proposal = splice(current, stop, now_s) if stop is not None else None
+        proposal = splice(current, stop, now_s, self.config.leave_after_s) if stop is not None else None
         if proposal is None:
             return None
         motion = self._motion(proposal)

@@ -2,6 +2,7 @@
 
 `splice` is what goes out: it begins on the path under way, in the past, and stays on it for `TRANSIT_S`, so that a
 driver that gets it within `ARRIVAL_S` moves as the gate foresaw; then come the proposed points that still lie ahead.
+Where commands take longer, it stays on it longer (`GateConfig.leave_after_s`).
   - A point in the past, because joint_trajectory_controller starts a message whose first point lies ahead from its last
     command, and takes that for one period earlier or later than it was: a step of position at every command. Where
     the first point has passed, it looks at the message's points alone (ros2_controllers, joint_trajectory_controller
@@ -20,11 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract.types import Array, JointTrajectory
-from ..control.trajectory import SHORTEST_S, TrajectoryFollower
+from ..control.trajectory import ARRIVAL_S, SHORTEST_S, TrajectoryFollower
 
-ARRIVAL_S = 0.003
-"""A hop between two nodes takes 0.5 ms in the median and 1.3 ms at the 99th percentile on an idle machine."""
-TRANSIT_S = 0.006
+TRANSIT_S = 2 * ARRIVAL_S
 """Longer than that: a driver that bends its path to the first point ahead does so in what is left when the message
 arrives, and in less than 3 ms the last bits of where it is turn into jerk."""
 LEAD_S = 0.001
@@ -72,9 +71,11 @@ class ToldPath:
         return now_s >= self.now.end_s
 
 
-def splice(current: TrajectoryFollower, trajectory: JointTrajectory, now_s: float) -> Proposal | None:
+def splice(
+    current: TrajectoryFollower, trajectory: JointTrajectory, now_s: float, leave_after_s: float = TRANSIT_S
+) -> Proposal | None:
     """What goes out for a trajectory proposed at `now_s`; None if none of its points lies far enough ahead."""
-    leave_s = now_s + TRANSIT_S
+    leave_s = now_s + leave_after_s
     start_s = min(trajectory.start_s, now_s - LEAD_S)
     points_s = trajectory.start_s + trajectory.times_s
     ahead = points_s >= leave_s + SHORTEST_S

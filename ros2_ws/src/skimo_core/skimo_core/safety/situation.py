@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..contract.errors import SpecError
 from ..contract.types import Array, GripperCommand, JointTrajectory, RobotState, Verdict
+from ..control.rigged import beyond_arrival_s
 from ..control.trajectory import SHORTEST_S, TrajectoryFollower
 from ..domain.cell import Contact
 from ..domain.kinematics import arm_points, joint_frames, points_in
+from ..domain.rig import Rig
 from ..domain.robot import RobotLimits
 from .bounds import Extent, extents
 from .collision import Collision, Room
 from .looks import Travel
+from .path import TRANSIT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class GateConfig:
         state_lost_s: with one older than this the arm is stopped; so it is with a robot mode older than this.
         skew_max_s: how far ahead of the gate's clock a robot state's stamp may lie.
         sleep_max_s: a gate that was not called for longer was asleep: the next command is refused.
+        leave_after_s: how long the path under way goes on while a new command, or a brake, is on its way to the arm.
         command_age_max_s, command_ahead_max_s: a command whose start lies further back or ahead is refused.
         duration_max_s: a trajectory must be at rest by then.
         points_max, segment_min_s: most points of a trajectory, and the least time between two of them. Shorter ones
@@ -55,6 +59,7 @@ class GateConfig:
     state_lost_s: float = 0.5
     skew_max_s: float = 0.02
     sleep_max_s: float = 0.5
+    leave_after_s: float = TRANSIT_S
     command_age_max_s: float = 0.06
     command_ahead_max_s: float = 0.02
     duration_max_s: float = 2.0
@@ -89,11 +94,20 @@ class GateConfig:
             )
 
 
+def gate_in_time(config: GateConfig, rig: Rig) -> GateConfig:
+    """A gate under which the path goes on for as long as a command takes to the arm by the rig.
+
+    A brake that left it sooner would come too late, and be harder than was judged.
+    """
+    return replace(config, leave_after_s=config.leave_after_s + beyond_arrival_s(rig))
+
+
 _POSITIVE = (
     "state_age_max_s",
     "state_lost_s",
     "skew_max_s",
     "sleep_max_s",
+    "leave_after_s",
     "command_age_max_s",
     "duration_max_s",
     "points_max",

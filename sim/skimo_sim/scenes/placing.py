@@ -1,0 +1,65 @@
+"""Where the arm stands in a scene: as the scene has it, or as a rig says that the furniture stands round a real one.
+
+The furniture stays where it is, and so do the objects' values, which count from it; the arm's mount is moved. A rig
+gives the pose of the scene's own frame (MuJoCo's world) in the arm's base frame. Units m, rad.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skimo_core.contract.errors import SpecError
+from skimo_core.contract.types import Array
+from skimo_core.domain.rig import Placement
+
+from .physics import mujoco
+
+FAR_M, FAR_RAD = 0.1, 0.1
+"""An arm that stands further from where its scene has it does not stand in that scene."""
+
+
+def stand(mount: mujoco.MjsBody, scene: Placement) -> tuple[Array, Array]:
+    """Move an arm's mount, whose frame is the arm's base frame, to where the scene's pose in that frame says it stands.
+
+    Returns:
+        Position [3] and rotation [3, 3] of the arm's base in the scene.
+
+    Raises:
+        SpecError: that is too far from where the scene has it.
+    """
+    position_m, rotation = base_in_scene(scene)
+    was_m, was = pose_of(mount)
+    off_m = float(np.linalg.norm(position_m - was_m))
+    off_rad = float(np.arccos(np.clip((np.trace(was.T @ rotation) - 1) / 2, -1.0, 1.0)))
+    if off_m > FAR_M or off_rad > FAR_RAD:
+        raise SpecError(
+            f"by the rig the arm stands {off_m:.3f} m and {off_rad:.3f} rad from where the scene has it, bounds "
+            f"{FAR_M:g} m and {FAR_RAD:g} rad; the scene's frame in the arm's base frame is nominally at "
+            f"{np.round(-was.T @ was_m, 3).tolist()} m, turned by {np.round(-_yaw(was), 3)} rad about z: measure it "
+            "again, or give the twin a rig without it (twin_rig)"
+        )
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).ravel())
+    mount.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT  # else the angles of its file would go on to count
+    mount.pos, mount.quat = position_m, quaternion
+    return position_m, rotation
+
+
+def base_in_scene(scene: Placement) -> tuple[Array, Array]:
+    """Position [3] and rotation [3, 3] of the arm's base in the scene, whose pose in the base's frame is given."""
+    rotation = scene.rotation.T
+    return -rotation @ scene.position_m, rotation
+
+
+def pose_of(mount: mujoco.MjsBody) -> tuple[Array, Array]:
+    """Position [3] and rotation [3, 3] of a body of the world whose file turns it about x, y, z, or by a quaternion."""
+    quaternion = np.array(mount.quat)
+    if mount.alt.type == mujoco.mjtOrientation.mjORIENTATION_EULER:
+        mujoco.mju_euler2Quat(quaternion, np.array(mount.alt.euler), "xyz")
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, quaternion)
+    return np.array(mount.pos), matrix.reshape(3, 3)
+
+
+def _yaw(rotation: Array) -> float:
+    return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
