@@ -12,98 +12,29 @@ lens coefficients weigh alike; a view's own unknowns are eliminated before the c
 al., "Bundle adjustment - a modern synthesis", 2000). Both noise levels are found with it, by MacKay's rule ("Bayesian
 interpolation", Neural Computation 4(3), 1992): squares / (count - what the fit took up).
 
-Frames: skimo_core.domain.rig's. eye-in-hand: mount is the flange, and the board stands in the base frame; eye-to-base:
-mount is the base, and the flange bears the board. An encoder reads true + offset. Units m, rad, px.
-Dimensions: V views, N corners in a view (unused places have weight 0), J joints, G common unknowns.
+Units m, rad, px. Dimensions as in `projection`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.robot import RobotLimits
 
-from .board import Board, Corners
-from .camera import lens_slope, point_slope, project
-from .rigid import inverse, joints_and_flange, moved, skew
+from .projection import Guess, Seen, slopes, stepped
 
 ITERATIONS = 60
-OPTIMAL = 1e-3
-"""Largest slope left, in standard deviations of the unknown that it is along."""
+OPTIMAL, PASSABLE = 1e-3, 0.03
+"""Largest slope left, in standard deviations of the unknown that it is along: aimed at, and enough at the last step."""
 ROUNDS = 6
 """How often the noise levels are found anew."""
 KEPT = 1e-9
 """Standard deviation of what is kept."""
 PIXEL_FLOOR_PX, JOINT_FLOOR_RAD = 0.01, 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What the views saw, and where the joints read to be.
-
-    Attributes:
-        pixels: [V, N, 2] corners.
-        points_m: [V, N, 3] the same on the board.
-        weight: [V, N] 1 where there is a corner, else 0.
-        q_rad: [V, J] as read.
-        mount: "flange" or "base": what bears the camera.
-    """
-
-    pixels: Array
-    points_m: Array
-    weight: Array
-    q_rad: Array
-    mount: str
-
-    def of(self, views: npt.NDArray[np.int64] | Sequence[int]) -> Seen:
-        """Some of the views."""
-        index = np.asarray(views, np.int64)
-        return replace(
-            self,
-            pixels=self.pixels[index],
-            points_m=self.points_m[index],
-            weight=self.weight[index],
-            q_rad=self.q_rad[index],
-        )
-
-
-def seen_of(board: Board, corners: Sequence[Corners], q_rad: Array, mount: str) -> Seen:
-    """Pack the corners of all views."""
-    most, points_m = max(len(c.ids) for c in corners), board.points_m
-    pixels, points = np.zeros((len(corners), most, 2)), np.zeros((len(corners), most, 3))
-    weight = np.zeros((len(corners), most))
-    for k, found in enumerate(corners):
-        count = len(found.ids)
-        pixels[k, :count], points[k, :count], weight[k, :count] = found.pixels, points_m[found.ids], 1.0
-    points[weight == 0] = points_m.mean(axis=0)
-    return Seen(pixels=pixels, points_m=points, weight=weight, q_rad=q_rad, mount=mount)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guess:
-    """A value for every unknown.
-
-    Attributes:
-        camera: [4, 4] mount_from_camera.
-        board: [4, 4] the board's pose on the other side: base_from_board, or flange_from_board.
-        offset_rad: [J].
-        lens: [9] fx, fy, cx, cy, k1, k2, p1, p2, k3.
-        noise_rad: [V, J] what each joint reads beyond its true position and offset.
-        scale: of the board: its true size over the declared one.
-    """
-
-    camera: Array
-    board: Array
-    offset_rad: Array
-    lens: Array
-    noise_rad: Array
-    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,89 +77,6 @@ class Fit:
     cost: float
     iterations: int
     optimality: float
-
-
-# --- prediction -----------------------------------------------------------------------------------------------------
-
-
-def predict(limits: RobotLimits, seen: Seen, guess: Guess) -> Array:
-    """Pixels [V, N, 2] where the corners should be."""
-    return project(_Geometry.of(limits, seen, guess).in_camera, guess.lens)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Geometry:
-    """Where everything is for a guess.
-
-    Attributes:
-        axes, origins: [V, J, 3] of the joints in the base frame.
-        camera_from_base: [V, 4, 4].
-        camera_from_board: [V, 4, 4].
-        in_base, in_camera: [V, N, 3] the corners.
-    """
-
-    axes: Array
-    origins: Array
-    camera_from_base: Array
-    camera_from_board: Array
-    in_base: Array
-    in_camera: Array
-
-    @classmethod
-    def of(cls, limits: RobotLimits, seen: Seen, guess: Guess) -> _Geometry:
-        axes, origins, flange = joints_and_flange(limits, seen.q_rad - guess.offset_rad - guess.noise_rad)
-        if seen.mount == "flange":
-            camera_from_base, base_from_board = inverse(flange @ guess.camera), guess.board
-        else:
-            camera_from_base, base_from_board = inverse(guess.camera), flange @ guess.board
-        camera_from_base = np.broadcast_to(camera_from_base, flange.shape)
-        base_from_board = np.broadcast_to(base_from_board, flange.shape)
-        in_base = _through(base_from_board, seen.points_m * guess.scale)
-        return cls(
-            axes=axes,
-            origins=origins,
-            camera_from_base=camera_from_base,
-            camera_from_board=camera_from_base @ base_from_board,
-            in_base=in_base,
-            in_camera=_through(camera_from_base, in_base),
-        )
-
-
-def _through(poses: Array, points_m: Array) -> Array:
-    return points_m @ np.swapaxes(poses[:, :3, :3], 1, 2) + poses[:, None, :3, 3]
-
-
-def _slopes(limits: RobotLimits, seen: Seen, guess: Guess) -> tuple[Array, Array, Array]:
-    """Residuals [V, 2 N] in px, and their derivatives by the common unknowns [V, 2 N, G] and by the noise [V, 2 N, J].
-
-    In the camera's frame a corner moves by -shift - turn x point with the camera, by R (shift + turn x point) with the
-    board, and by R (axis x (point - origin)) with a joint that bears the board, the opposite with one that bears the
-    camera; R turns from the frame in which it is said.
-    """
-    place = _Geometry.of(limits, seen, guess)
-    views, count, _ = place.in_camera.shape
-    points_m = seen.points_m * guess.scale
-    by_point = point_slope(place.in_camera, guess.lens)
-    by_camera = np.concatenate([np.broadcast_to(-np.eye(3), (views, count, 3, 3)), skew(place.in_camera)], axis=-1)
-    board_turn = place.camera_from_board[:, None, :3, :3]
-    by_board = np.concatenate([np.broadcast_to(board_turn, (views, count, 3, 3)), -board_turn @ skew(points_m)], -1)
-    arms = place.in_base[:, :, None] - place.origins[:, None]
-    swing = np.cross(place.axes[:, None], arms) @ np.swapaxes(place.camera_from_base[:, None, :3, :3], -1, -2)
-    sign = 1.0 if seen.mount == "flange" else -1.0  # true = read - offset: a larger offset turns the joint back
-    by_joint = by_point @ np.swapaxes(sign * swing, -1, -2)
-    by_lens = lens_slope(place.in_camera, guess.lens)
-    by_scale = by_point @ (board_turn @ seen.points_m[..., None])
-    common = np.concatenate([by_point @ by_camera, by_point @ by_board, by_joint, by_lens, by_scale], axis=-1)
-    residual = (project(place.in_camera, guess.lens) - seen.pixels) * seen.weight[..., None]
-    weight = seen.weight[..., None, None]
-    return (
-        residual.reshape(views, -1),
-        (common * weight).reshape(views, 2 * count, -1),
-        (by_joint * weight).reshape(views, 2 * count, -1),
-    )
-
-
-# --- the fit --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +128,7 @@ class _Normal:
 
 
 def _normal(limits: RobotLimits, seen: Seen, guess: Guess, prior: Prior) -> _Normal:
-    residual, common, own = _slopes(limits, seen, guess)
+    residual, common, own = slopes(limits, seen, guess)
     pixel2, joint2 = prior.pixel_sigma_px**2, prior.joint_sigma_rad**2
     joints = guess.noise_rad.shape[1]
     flat = common.reshape(-1, common.shape[-1])
@@ -326,18 +174,6 @@ def _prior_apart(prior: Prior, guess: Guess) -> Array:
     return np.concatenate([guess.offset_rad - prior.offset_rad, guess.lens - prior.lens, [guess.scale - 1.0]])
 
 
-def _stepped(guess: Guess, common: Array, own: Array) -> Guess:
-    joints = len(guess.offset_rad)
-    return Guess(
-        camera=moved(guess.camera, common[:6]),
-        board=moved(guess.board, common[6:12]),
-        offset_rad=guess.offset_rad + common[12 : 12 + joints],
-        lens=guess.lens + common[12 + joints : -1],
-        noise_rad=guess.noise_rad + own,
-        scale=guess.scale + float(common[-1]),
-    )
-
-
 def fit(limits: RobotLimits, seen: Seen, start: Guess, prior: Prior) -> Fit:
     """Fit all unknowns, and the noise levels unless they are fixed.
 
@@ -366,8 +202,8 @@ def _minimise(limits: RobotLimits, seen: Seen, guess: Guess, prior: Prior) -> tu
     for iteration in range(ITERATIONS):
         if normal.optimality < OPTIMAL:
             return guess, normal, iteration
-        tried = _stepped(guess, *normal.step(damping))
         with np.errstate(all="ignore"):
+            tried = stepped(guess, *normal.step(damping))
             after = _normal(limits, seen, tried, prior)
         if np.isfinite(after.cost) and after.cost <= normal.cost * (1 + 1e-14):
             guess, normal, damping = tried, after, max(damping / 10, 1e-12)
@@ -375,11 +211,11 @@ def _minimise(limits: RobotLimits, seen: Seen, guess: Guess, prior: Prior) -> tu
             break
         else:
             damping *= 10
-    if normal.optimality < 1e3 * OPTIMAL:  # rounding keeps it from better
+    if normal.optimality < PASSABLE:
         return guess, normal, ITERATIONS
     raise SpecError(
         f"the hand-eye fit doesn't settle: a slope of {normal.optimality:.2g} standard deviations is left after "
-        f"{ITERATIONS} steps (bound {1e3 * OPTIMAL:g}); check the board's size, the mount, and the joints' order "
+        f"{ITERATIONS} steps (bound {PASSABLE:g}); check the board's size, the mount, and the joints' order "
         "and signs"
     )
 

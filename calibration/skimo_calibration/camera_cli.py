@@ -74,12 +74,12 @@ def camera(
         accept: write it although a criterion fails.
         seed: of the hold-out's and the repeats' draws.
     """
+    known = _rig_for(rig, load_capture(capture))
     fitted, sights = _lens_of(capture, seed)
     page = camera_page(sights, fitted, bounds)
     _tell(page, page.write(capture / "camera.html"), sights)
-    if rig is not None:
-        ours = open_rig(rig, sights.capture.robot, sights.capture.serial)
-        _write(rig, with_camera(ours, sights.capture, fitted), page, accept)
+    if rig is not None and known is not None:
+        _write(rig, with_camera(known, sights.capture, fitted), page, accept)
 
 
 def hand_eye(
@@ -101,12 +101,12 @@ def hand_eye(
         accept: write it although a criterion fails.
         seed: of the hold-out's and the repeats' draws.
     """
+    known = _rig_for(rig, load_capture(capture))
     fitted, sights, same = *_lens_of(lens_from or capture, seed), lens_from is None
     if lens_from is not None:
         sights = without_strays(fitted.intrinsics, _same_camera(look_at(load_capture(capture)), sights))
     ours = sights.capture
     limits = load_limits(ours.robot)
-    known = None if rig is None else open_rig(rig, ours.robot, ours.serial)
     found = calibrate_hand_eye(
         limits,
         ours.board,
@@ -225,6 +225,11 @@ def _added(capture: Capture, picture: Path | None, joints_rad: tuple[float, ...]
     rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     add_view(capture, rgb, stamp_s=0.0, q_rad=q_rad, dq_rad_s=np.zeros(count))
     return load_capture(capture.folder)
+
+
+def _rig_for(path: Path | None, capture: Capture) -> Rig | None:
+    """The rig to write into, looked at before the work begins."""
+    return None if path is None else open_rig(path, capture.robot, capture.serial)
 
 
 def _lens_of(folder: Path, seed: int) -> tuple[CameraFit, Sights]:

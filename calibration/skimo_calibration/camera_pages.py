@@ -83,7 +83,7 @@ def hand_eye_page(limits: RobotLimits, sights: Sights, lens: CameraFit, found: H
     """The page of a camera's pose and the joints' offsets."""
     page = Page("Hand-eye calibration", about(sights))
     told = np.array(found.told)
-    scatter = float(found.offset_scatter_rad[told].max()) if told.any() else float("nan")
+    scatter = float(found.offset_scatter_rad[told].max(initial=0.0))
     page.judge(
         Criterion(name="hold-out reprojection", value=found.holdout_px, bound=bounds.holdout_px, unit="px"),
         Criterion(

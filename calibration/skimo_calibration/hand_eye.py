@@ -34,10 +34,11 @@ from skimo_core.domain.rig_file import OFFSET_MAX_RAD
 from skimo_core.domain.robot import RobotLimits
 
 from .board import Board, Corners
-from .bundle import Fit, Guess, Prior, Seen, fit, predict, seen_of
+from .bundle import Fit, Prior, fit
 from .camera import Intrinsics
 from .consistency import check_consistent, check_scale, check_spread
 from .intrinsics import CameraFit, board_poses
+from .projection import Guess, Seen, predict, seen_of
 from .rigid import difference
 
 Mask = npt.NDArray[np.bool_]
@@ -182,9 +183,8 @@ def calibrate_hand_eye(
         limits, seen, replace(free.guess, scale=1.0, offset_rad=np.where(told, free.guess.offset_rad, known)), prior
     )
     _check_arm(whole)
-    return _judged(
-        limits, seen, whole, prior, lens.fitted.intrinsics, config, rng, (free.guess.scale, scale_sigma), told
-    )
+    judged = _judged(limits, seen, whole, prior, lens.fitted.intrinsics, config, rng)
+    return replace(judged, scale=free.guess.scale, scale_sigma=scale_sigma)
 
 
 def _judged(
@@ -195,10 +195,9 @@ def _judged(
     intrinsics: Intrinsics,
     config: HandEyeConfig,
     rng: np.random.Generator,
-    scale: tuple[float, float],
-    told: Mask,
 ) -> HandEye:
     """Hold-out, scatter and standard deviations of a fit to all views."""
+    told = prior.offset_sigma_rad > 0
     prior = replace(prior, pixel_sigma_px=whole.pixel_sigma_px, joint_sigma_rad=whole.joint_sigma_rad, fixed_noise=True)
     holdout = _holdout_squares(limits, seen, whole, prior, config.folds, rng)
     counts = seen.weight.sum(axis=1)
@@ -212,7 +211,7 @@ def _judged(
         mount=seen.mount,
         camera=whole.guess.camera,
         board=whole.guess.board,
-        intrinsics=intrinsics.with_lens(whole.guess.lens),
+        intrinsics=intrinsics.with_lens(np.where(prior.lens == 0, 0.0, whole.guess.lens)),  # kept out of the fit
         offset_rad=np.where(told, whole.guess.offset_rad, prior.offset_rad),
         offset_sigma_rad=np.where(told, np.sqrt(variance[joints]), config.offset_sigma_rad),
         told=tuple(bool(x) for x in told),
@@ -226,8 +225,8 @@ def _judged(
         scatter_m=float(np.sqrt((apart[:, 0] ** 2).mean())),
         scatter_rad=float(np.sqrt((apart[:, 1] ** 2).mean())),
         offset_scatter_rad=offsets.std(axis=0, ddof=1),
-        scale=scale[0],
-        scale_sigma=scale[1],
+        scale=whole.guess.scale,
+        scale_sigma=0.0,
         condition=_condition(whole.covariance, told),
     )
 

@@ -184,21 +184,22 @@ def _row(file: str, state: Any, time_s: float, limits: RobotLimits, *, torque: b
 
 
 def joints_of(file: str, names: list[str], limits: RobotLimits) -> list[int]:
-    """Where the arm's joints are among the names: those that end as the robot's do, all under one prefix."""
+    """Where the arm's joints are among the names: all of those that end as the robot's do, under one prefix.
+
+    Fingers, which may be numbered alike, are not all there under theirs.
+    """
     tails = [name[len(limits.prefix) :] for name in limits.joint_names]
-    places = [[k for k, name in enumerate(names) if name.endswith(tail)] for tail in tails]
-    prefixes = {names[k].removesuffix(tail) for tail, found in zip(tails, places) for k in found}
-    if len(prefixes) > 1:
+    place = {name: k for k, name in enumerate(names)}
+    prefixes = sorted({name[: -len(tails[0])] for name in names if name.endswith(tails[0])})
+    arms = [prefix for prefix in prefixes if all(prefix + tail in place for tail in tails)]
+    if len(arms) > 1:
+        raise SpecError(f"{file}: holds joints of several arms ({', '.join(arms)}); record each on a topic of its own")
+    if not arms:
         raise SpecError(
-            f"{file}: holds joints of several arms ({', '.join(sorted(prefixes))}); record each on a topic of its own"
+            f"{file}: joint states hold {', '.join(names[:9])}, a {limits.name} has ...{tails[0]} to ...{tails[-1]}; "
+            "name the robot (--robot)"
         )
-    if not all(places):
-        missing = next(tail for tail, found in zip(tails, places) if not found)
-        raise SpecError(
-            f"{file}: joint states hold {', '.join(names[:9])}, a {limits.name} has ...{missing}; name the robot "
-            "(--robot)"
-        )
-    return [found[0] for found in places]
+    return [place[arms[0] + tail] for tail in tails]
 
 
 def _reference(file: str, topic: _Topic, rows: Sequence[Row], limits: RobotLimits) -> tuple[Array, Array]:

@@ -154,10 +154,10 @@ def _refuse_not_finite(log: JointLog) -> None:
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             row, joint = bad[0]
-            which = "" if name == "t" else f" of joint {joint + 1}"
-            remedy = "does the driver fill that field? Otherwise cut these samples out"
+            which = name if name == "t" else f"{name} of joint {joint + 1}"
             raise SpecError(
-                f"{log.name}: {name}{which} is not finite in {len(bad)} places, first sample {row}; {remedy}"
+                f"{log.name}: {which} is not finite in {len(bad)} places, first sample {row}; does the driver fill it? "
+                "Otherwise cut these samples out"
             )
 
 

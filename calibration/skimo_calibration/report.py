@@ -16,7 +16,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +85,11 @@ class Page:
     def text(self, text: str) -> None:
         self._parts.append({"kind": "text", "text": text})
 
+    def link(self, page: str, what: str) -> Page:
+        """Add a link to another page beside this one."""
+        self._parts.append({"kind": "link", "page": page, "what": what})
+        return self
+
     def table(self, head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
         """Add a table; numbers are shown to four digits."""
         shown = [[_shown(cell) for cell in row] for row in rows]
@@ -105,7 +109,7 @@ class Page:
 
     def write(self, path: Path) -> Path:
         """Write the page; returns its path."""
-        template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+        template = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(environment.from_string(template).render(page=self, parts=self._parts), encoding="utf-8")

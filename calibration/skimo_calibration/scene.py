@@ -11,7 +11,8 @@ one camera in one place share that camera's own error: let the hand carry it abo
 
 A furniture file:
     name: table
-    sigma_px: 0.3                 what calibration and the tags' places leave of a corner, beside its own noise
+    shift_px: 2.0                 how far calibration of cameras and tags' places leave a tag off (standard deviation)
+    shape_px: 0.15                how far print and glue leave each of its corners off, beside the picture's noise
     tags: [{id: 40, size_m: 0.1, position_m: [0.1, 0.2, 0.0], quat_wxyz: [1, 0, 0, 0]}, ...]     in its own frame
 
 Frames: the arm's base frame, and the furniture's. A tag's frame as in `tags`. Units m, rad, px.
@@ -57,7 +58,7 @@ class Places:
     """A furniture file: tags by their ids, in the furniture's frame."""
 
     name: str
-    sigma_px: float
+    doubt: Doubt
     tags: tuple[Mount, ...]
 
     def mounts(self, seen: Sequence[Seen]) -> list[Mount]:
@@ -111,7 +112,7 @@ def load_places(name_or_path: str | Path) -> Places:
     """
     source = library.find(KIND, name_or_path, "skimo_calibration")
     root = Table(read_yaml(source.text, source.where), source.where)
-    places = Places(name=root.text("name"), sigma_px=root.number("sigma_px", positive=True), tags=read_mounts(root))
+    places = Places(name=root.text("name"), doubt=read_doubt(root), tags=read_mounts(root))
     root.refuse_others()
     ids = [mount.tag_id for mount in places.tags]
     if twice := [tag_id for k, tag_id in enumerate(ids) if tag_id in ids[:k]]:
@@ -143,7 +144,7 @@ def register(places: Places, shots: Sequence[Shot]) -> Registration:
 
     def joint(chosen: Sequence[Shot], start: tuple[Array, Array]) -> tuple[Array, Array]:
         every = [one for shot in chosen for one in shot.seen]
-        place = refine_body(places.mounts(every), Evidence(every, places.sigma_px), *start)
+        place = refine_body(places.mounts(every), Evidence(every, places.doubt), *start)
         return place.rotation, place.position_m
 
     method = f"tags {', '.join(str(mount.tag_id) for mount in places.tags)}"
@@ -151,7 +152,7 @@ def register(places: Places, shots: Sequence[Shot]) -> Registration:
 
 
 def _single(places: Places, shot: Shot) -> tuple[Array, Array]:
-    _, place = fit_body(places.mounts(shot.seen), Evidence(shot.seen, places.sigma_px))
+    _, place = fit_body(places.mounts(shot.seen), Evidence(shot.seen, places.doubt))
     return place.rotation, place.position_m
 
 

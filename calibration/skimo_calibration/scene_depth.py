@@ -1,10 +1,11 @@
 """Where furniture stands in the arm's base frame, from depth pictures and a model of its surface.
 
-All scans together are laid onto the surface, far first, then near, then each by itself: iterated nearest points whose
-normals agree, distances taken to the plane there (Y. Chen and G. Medioni, "Object modelling by registration of multiple
-range images", 1992), faces that few points lie on weighing as much as others (S. Rusinkiewicz and M. Levoy, "Efficient
-variants of the ICP algorithm", 2001). `scene.combine` then makes one pose of them, as it does for tags. What the scans
-can't tell is refused: a bare table top leaves the furniture free to slide.
+All scans together are laid onto the surface, far first, then near, then each by itself, which takes from the others
+what it doesn't tell: iterated nearest points whose normals agree, distances taken to the plane there (Y. Chen and G.
+Medioni, "Object modelling by registration of multiple range images", 1992), faces that few points lie on weighing as
+much as others (S. Rusinkiewicz and M. Levoy, "Efficient variants of the ICP algorithm", 2001). `scene.combine` then
+makes one pose of them, as it does for tags. What they don't tell together is refused: a bare table top leaves the
+furniture free to slide.
 
 A model is points with outward normals in the furniture's frame: of boxes as cell files have them, or a lab's own.
 Frames: the arm's base frame, and the furniture's. Units m, rad.
@@ -23,7 +24,7 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import Box
 
-from .rigid import skew, turn
+from .rigid import skew, turn, turn_vector
 from .scene import Registration, combine
 from .viewpoint import Viewpoint
 
@@ -152,23 +153,25 @@ def register_depth(model: Surface, scans: Sequence[Scan], start: tuple[Array, Ar
     """
 
     def joint(chosen: Sequence[Scan], near: tuple[Array, Array]) -> tuple[Array, Array]:
-        return lay_on(model, chosen, near, NEAR_REACHES_M[-1:])
+        return lay_on(model, chosen, near, NEAR_REACHES_M[-1:], hold=True)
 
     together = lay_on(model, scans, start, FAR_REACHES_M + NEAR_REACHES_M)
-    alone, singles, aside = [], [], []
-    for scan in scans:
-        try:
-            singles.append(lay_on(model, [scan], together, NEAR_REACHES_M))
-            alone.append(scan)
-        except SpecError as error:
-            aside.append((scan.name, str(error)))
-    return combine(alone, singles, joint, name=lambda scan: scan.name, aside=aside, method="depth")
+    singles = [lay_on(model, [scan], together, NEAR_REACHES_M, hold=True) for scan in scans]
+    return combine(scans, singles, joint, name=lambda scan: scan.name, method="depth")
 
 
 def lay_on(
-    model: Surface, scans: Sequence[Scan], start: tuple[Array, Array], reaches_m: Sequence[float]
+    model: Surface,
+    scans: Sequence[Scan],
+    start: tuple[Array, Array],
+    reaches_m: Sequence[float],
+    *,
+    hold: bool = False,
 ) -> tuple[Array, Array]:
     """The furniture's rotation and position at which scans lie on its surface.
+
+    Args:
+        hold: leave it as it starts where the scans don't tell, instead of refusing them.
 
     Raises:
         SpecError: too few points do, or they don't tell.
@@ -176,7 +179,7 @@ def lay_on(
     name = ", ".join(scan.name for scan in scans)
     points_m = np.concatenate([scan.points_m for scan in scans])
     normals = np.concatenate([scan.normals for scan in scans])
-    (rotation, position_m), information, weight, middle_m = start, np.eye(6), np.ones(1), np.zeros(3)
+    (rotation, position_m), share, weakest = start, 1.0, np.zeros(6)
     for reach_m in reaches_m:
         for _ in range(STEPS):
             own, turned = (points_m - position_m) @ rotation, normals @ rotation  # in the furniture's frame
@@ -191,13 +194,18 @@ def lay_on(
             own, normal = own[near], model.normals[index[near]]
             off = ((own - model.points_m[index[near]]) * normal).sum(axis=1)
             slope = np.concatenate([np.cross(own, normal), normal], axis=1)
-            weight, middle_m = _tukey(off, reach_m) * _balance(normal), own.mean(axis=0)
-            information = slope.T @ (slope * weight[:, None])
-            step = np.linalg.solve(information + 1e-9 * np.eye(6), slope.T @ (weight * off))
+            weight = _tukey(off, reach_m) * _balance(normal)
+            information, right = slope.T @ (slope * weight[:, None]), slope.T @ (weight * off)
+            share, weakest, known = _weakest(information, weight, own.mean(axis=0))
+            if hold:
+                from_start = np.concatenate([turn_vector(start[0].T @ rotation), start[0].T @ (position_m - start[1])])
+                information, right = information + known, right - known @ from_start
+            step = np.linalg.solve(information + 1e-9 * np.eye(6), right)
             position_m, rotation = position_m + rotation @ step[3:], rotation @ turn(step[:3])
             if np.abs(step).max() < SETTLED:
                 break
-    _refuse_free(information, weight, middle_m, name)
+    if not hold and share < WEAKEST:
+        _refuse_free(share, weakest, name)
     return rotation, position_m
 
 
@@ -213,23 +221,30 @@ def _tukey(off: Array, reach_m: float) -> Array:
     return np.where(np.abs(off) < bound, (1 - (off / bound) ** 2) ** 2, 0.0)
 
 
-def _refuse_free(information: Array, weight: Array, middle_m: Array, name: str) -> None:
-    """Raises SpecError where one direction is hardly told; turns count about the points' middle, an arm out."""
+def _weakest(information: Array, weight: Array, middle_m: Array) -> tuple[float, Array, Array]:
+    """What points tell least of, turns counting about their middle, an arm out.
+
+    Returns:
+        The share of what they might tell, the direction [6], and the information [6, 6] of a start that outweighs what
+        they tell less of than that.
+    """
     to_middle = np.eye(6)
     to_middle[3:, :3] = skew(middle_m)
-    scale = np.diag([1 / ARM_M] * 3 + [1.0] * 3)
-    moved = scale @ to_middle.T @ information @ to_middle @ scale
-    values, directions = np.linalg.eigh(moved)
-    share = values[0] / max(float(weight.sum()), 1e-9)
-    if share > WEAKEST:
-        return
-    turn_part, shift = directions[:3, 0], directions[3:, 0]
-    what = (
-        f"a shift along {np.round(shift, 2).tolist()}"
-        if np.linalg.norm(shift) > np.linalg.norm(turn_part)
-        else (f"a turn about {np.round(turn_part, 2).tolist()}")
-    )
+    back = to_middle @ np.diag([1 / ARM_M] * 3 + [1.0] * 3)
+    values, directions = np.linalg.eigh(back.T @ information @ back)
+    total = max(float(weight.sum()), 1e-9)
+    there = np.linalg.inv(back)
+    return float(values[0]) / total, directions[:, 0], WEAKEST * total * there.T @ there
+
+
+def _refuse_free(share: float, direction: Array, name: str) -> None:
+    """Raises SpecError for a direction that is hardly told."""
+    about, along = direction[:3], direction[3:]
+    if np.linalg.norm(along) > np.linalg.norm(about):
+        what = f"a shift along {np.round(along, 2).tolist()}"
+    else:
+        what = f"a turn about {np.round(about, 2).tolist()}"
     raise SpecError(
-        f"scan {name!r} doesn't tell {what} of the furniture's axes: its points tell {share:.2g} of what they might, "
+        f"scan {name} doesn't tell {what} of the furniture's axes: its points tell {share:.2g} of what they might, "
         f"bound {WEAKEST:g}; let the camera see edges, or sides that face other ways"
     )

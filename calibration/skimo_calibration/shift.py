@@ -3,6 +3,7 @@
     found = shift(a, b, rng)                 b(t) = a(t - late) + constant
     found = shift(a, b, rng, rigid=True)     b(t) = R a(t - late) + c with any rotation R: a motion that a camera saw,
                                              which may stand anywhere
+    shift(a, b, rng, loose=g)                b(t) = a + g x with any x: what of `a` isn't known well
 
 `a` is read between its samples by a cubic spline, so it should be the denser one and hardly noisy (joint states); `b`
 may be rough, and strays in it count for little. What comes back is within a few of its `sigma_s`; a motion that tells
@@ -55,7 +56,15 @@ class Shift:
     left: Array
 
 
-def shift(a: Track, b: Track, rng: np.random.Generator, *, where: str = "log", rigid: bool = False) -> Shift:
+def shift(
+    a: Track,
+    b: Track,
+    rng: np.random.Generator,
+    *,
+    where: str = "log",
+    rigid: bool = False,
+    loose: Array | None = None,
+) -> Shift:
     """How much later `b` is stamped than `a`.
 
     Args:
@@ -63,10 +72,12 @@ def shift(a: Track, b: Track, rng: np.random.Generator, *, where: str = "log", r
         rng: draws the bootstrap's blocks.
         where: what is named in errors.
         rigid: whether `b` may be `a` seen from anywhere.
+        loose: [K, N, E] what may be added to `a`, as much as fits.
 
     Raises:
         SpecError: the clocks can't be trusted (`timing.checked`), too little in common, or too little motion.
     """
+    kept = np.append(True, np.diff(a.t_s) > 0)
     a, b = checked(a, where), checked(b, where)
     inside = (b.t_s - LATEST_S >= a.t_s[0]) & (b.t_s - EARLIEST_S <= a.t_s[-1])
     if inside.sum() < LEAST:
@@ -74,7 +85,7 @@ def shift(a: Track, b: Track, rng: np.random.Generator, *, where: str = "log", r
             f"{where}: {b.what} and {a.what} have {inside.sum()} samples in common, needs at least {LEAST}; are both "
             "stamped by one clock, in seconds? Record both for 10 s and more"
         )
-    problem = _Problem(a, b.part(inside), rigid)
+    problem = _Problem(a, b.part(inside), rigid, None if loose is None else loose[kept])
     late_s = problem.best(_coarse(problem, where))
     _refuse_ends(late_s, where, b)
     slopes, left, weights = problem.linear(late_s)
@@ -92,18 +103,20 @@ def shift(a: Track, b: Track, rng: np.random.Generator, *, where: str = "log", r
 
 
 class _Problem:
-    """Residuals of b against a that is `late` late, with the nuisance (constant, or rigid motion) fitted."""
+    """Residuals of b against a that is late, with the rest (constant, rigid motion, what is loose) fitted."""
 
-    def __init__(self, a: Track, b: Track, rigid: bool) -> None:
+    def __init__(self, a: Track, b: Track, rigid: bool, loose: Array | None) -> None:
         self.t_s, self._b, self._rigid = b.t_s, b.values, rigid
-        spline = CubicSpline(a.t_s, a.values)
+        parts = a.values[:, :, None] if loose is None else np.concatenate([a.values[:, :, None], loose], axis=2)
+        spline = CubicSpline(a.t_s, parts)
         self._a, self._slope = spline, spline.derivative()
+        self._mix = np.eye(int(parts.shape[-1]))[0]
         self._weights = np.ones(len(b.t_s))
         self.scale = np.inf
 
     def left(self, late_s: float) -> tuple[Array, Array]:
         """Residuals [K, N] at a lateness, and the rotation of a."""
-        a, w = self._a(self.t_s - late_s), self._weights[:, None]
+        a, w = self._a(self.t_s - late_s) @ self._mix, self._weights[:, None]
         a_mean, b_mean = (w * a).sum(0) / w.sum(), (w * self._b).sum(0) / w.sum()
         a, b = a - a_mean, self._b - b_mean
         turn = nearest_rotation((w * b).T @ a) if self._rigid else np.eye(a.shape[1])
@@ -119,23 +132,24 @@ class _Problem:
         for _ in range(STEPS):
             slopes, left, weights = self.linear(late_s)
             grams, sides = _normal(slopes, left, weights)
-            step_s = float(np.linalg.lstsq(grams, sides, rcond=None)[0][0])
-            late_s += float(np.clip(step_s, -COARSE_S, COARSE_S))
-            if abs(step_s) < 1e-7:
+            steps = np.linalg.lstsq(grams, sides, rcond=None)[0]
+            late_s += float(np.clip(steps[0], -COARSE_S, COARSE_S))
+            self._mix[1:] += steps[1 : len(self._mix)]
+            if abs(steps[0]) < 1e-7:
                 break
         return late_s
 
     def linear(self, late_s: float) -> tuple[Array, Array, Array]:
-        """Slopes [K, N, P] of the fit by lateness and nuisance, residuals [K, N], weights [K]."""
+        """Slopes [K, N, P] of the fit by lateness, what is loose, and the rest; residuals [K, N], weights [K]."""
         left, turn = self.left(late_s)
         size = np.linalg.norm(left, axis=1)
         usual = max(float(np.median(size)), np.finfo(np.float64).tiny)
         self._weights = 1 / (1 + (size / (STRAY * usual)) ** 2)
         self.scale = _size(left, self._weights)
-        speed = -self._slope(self.t_s - late_s) @ turn.T
+        speed = -(self._slope(self.t_s - late_s) @ self._mix) @ turn.T
         count = speed.shape[1]
         constant = np.broadcast_to(np.eye(count), (len(speed), count, count))
-        columns = [speed[:, :, None], constant]
+        columns = [speed[:, :, None], turn @ self._a(self.t_s - late_s)[:, :, 1:], constant]
         if self._rigid:
             columns.append(-_cross(self._b - left))
         return np.concatenate(columns, axis=2), left, self._weights

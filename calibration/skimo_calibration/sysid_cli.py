@@ -92,7 +92,7 @@ def sysid(
     from .twin_arm import links_of, replay, shipped_arm
 
     limits = load_limits(robot)
-    links, shipped = links_of(limits, hand=hand), shipped_arm()
+    links, shipped, old = links_of(limits, hand=hand), shipped_arm(), _rig_at(rig, robot)
     pieces = read_logs(log, limits, topic=topic)
     fitted, held_out = (pieces, read_logs(hold_out, limits, topic=topic)) if hold_out else split(pieces)
     found = identify(
@@ -112,7 +112,7 @@ def sysid(
     try:
         written = page.write(out / "sysid.html")
         if rig is not None and page.passed:
-            write_rig(rig, _rig(found, rig, robot))
+            write_rig(rig, _with(old, found))
             print(f"{rig}: dynamics, and what the logs tell of payload and command delay")
     except OSError as error:
         raise SpecError(f"{error.filename or out} can't be written: {error.strerror}; choose another folder") from None
@@ -132,14 +132,21 @@ def _tell(found: Identified) -> None:
         print("  servo gains and delay: the logs hold no reference")
 
 
-def _rig(found: Identified, path: Path, robot: str) -> Rig:
-    """The rig file with what was found; raises SpecError if the one that is there is another robot's."""
-    old = load_rig(str(path.absolute())) if path.exists() else Rig(name=path.stem, robot=robot)
+def _rig_at(path: Path | None, robot: str) -> Rig:
+    """The rig file that is to be changed, or one that says nothing yet."""
+    if path is None or not path.exists():
+        return Rig(name="" if path is None else path.stem, robot=robot)
+    old = load_rig(path.absolute())
     if old.robot != robot:
-        raise SpecError(f"{path}: is the rig of a {old.robot}, the logs are a {robot}'s; name another file")
+        raise SpecError(f"{path} is the rig of a {old.robot}, the logs are a {robot}'s; name another file")
+    return old
+
+
+def _with(old: Rig, found: Identified) -> Rig:
+    """The rig with what was found; what the logs don't tell of payload and delay stays."""
     made = Made(
         date=datetime.datetime.now(datetime.timezone.utc).date(),
-        method="skimo calibrate sysid: inverse-dynamics regression, hold-out verified",
+        method="skimo calibrate sysid: inverse-dynamics regression, judged on what was held out",
         source=", ".join(name for name, _ in found.logs),
         digest=found.logs[0][1] if len(found.logs) == 1 else "",
     )

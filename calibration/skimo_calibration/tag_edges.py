@@ -32,6 +32,8 @@ INDEPENDENT_PX = 3.0
 """Places nearer to one another than this share their noise."""
 FLOOR_PX = 0.04
 """What blur, sampling and a printer leave where nothing else does."""
+SMALL_PX3 = 0.6
+"""By so much, divided by the square of a cell's width, do cells that are hardly resolved draw an edge away."""
 LOST_PX = 1.0
 """Standard deviation of corners that could not be refined."""
 
@@ -56,7 +58,8 @@ def refine(grey: npt.NDArray[np.uint8], corners_px: Array, intrinsics: Intrinsic
         good = np.isfinite(moved) & (moved < 2 * reach.max(axis=1))
         sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
         independent = np.maximum(sides / INDEPENDENT_PX, 3.0)
-        at_ends = np.sqrt((4 * spread**2 / independent).mean(axis=1) + FLOOR_PX**2)
+        cell_px = sides.min(axis=1) / CELLS
+        at_ends = np.sqrt((4 * spread**2 / independent).mean(axis=1) + FLOOR_PX**2 + (SMALL_PX3 / cell_px**2) ** 2)
         corners = np.where(good[:, None, None], found, corners)
         sigma_px = np.where(good, at_ends, LOST_PX)
     return corners, sigma_px

@@ -5,8 +5,7 @@ own pose is flipped or poor still tells the angle well. Every tag proposes value
 of squared errors over all tags is least (P. Torr and A. Zisserman, "MLESAC", CVIU 78, 2000), so one tag that was torn
 off, or is read wrongly, is outvoted and named. Gauss-Newton on those that agree gives value and uncertainty.
 
-Frames: whatever one the cameras' poses are told in. Units m, rad, px; residuals in standard deviations of a corner's
-coordinate.
+Frames: whatever one the cameras' poses are told in. Units m, rad, px; residuals in standard deviations.
 """
 
 from __future__ import annotations
@@ -19,15 +18,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.rotations import quaternion
+from skimo_core.domain.tables import Table
 
 from .rigid import turn
 from .tags import AMBIGUOUS_CHI2, Mount, Sighting, tag_pose, turned_rad
 from .viewpoint import Viewpoint
 
-CAP = 50.0
-"""Sum of a tag's eight squared residuals above which it doesn't agree: beyond the 1e-7 quantile of chance."""
+CAP = 30.0
+"""Sum of a tag's eight squared residuals above which it doesn't agree: chance gives that once in 5000 times."""
+MODES = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0], [1.0, -1.0, -1.0, 1.0], [1.0, -1.0, 1.0, -1.0]]) / 2
+"""[4, 4] of a square's corners: its place first, then its shape."""
 GRID = 49
 PROPOSALS = 2
 """Values that a tag proposes: its own pose may be flipped."""
@@ -39,7 +42,8 @@ RIDGE = 1e-9
 H = 1e-5
 """Step of the numeric derivatives, rad or m."""
 NEAREST_M = 1e-3
-FEW, SAME_RAD, SAME_M, ROUGH_CAP = 4, 0.1, 0.03, 4000.0
+LEAST_DOUBT_PX, MOST_DOUBT_PX = 0.02, 50.0
+FEW, SAME_RAD, SAME_M, ROUGH_CAP = 4, 0.1, 0.03, 3000.0
 """Poses of a body that are followed up, how far apart they are, and how far off a tag may be beforehand."""
 NEAR_M = 0.1
 """So far away counts like a turn by one radian."""
@@ -84,45 +88,76 @@ def seen_by(view: Viewpoint, sightings: Sequence[Sighting]) -> tuple[Seen, ...]:
     return tuple(Seen(view=view, sighting=sighting, rays=ray) for sighting, ray in zip(sightings, rays))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What a corner may lie off beside its sighting's own noise; standard deviations.
+
+    Attributes:
+        shift_px: all of a tag's corners together: the camera's pose and lens, the tag's place.
+        shape_px: each by itself: print, glue, flatness.
+    """
+
+    shift_px: float
+    shape_px: float
+
+
+def read_doubt(table: Table) -> Doubt:
+    """`shift_px` and `shape_px` of a data file; raises SpecError where they are missing, or too small to be true."""
+    found = {key: table.number(key) for key in ("shift_px", "shape_px")}
+    for key, value in found.items():
+        if not LEAST_DOUBT_PX <= value <= MOST_DOUBT_PX:
+            raise SpecError(
+                f"{table.where}: {key} is {value:g} px, must lie in {LEAST_DOUBT_PX:g} to {MOST_DOUBT_PX:g}"
+            )
+    return Doubt(**found)
+
+
 class Evidence:
-    """Sightings of one part's tags, stacked.
+    """Sightings of one part's tags, stacked. A tag's shape tells more than its place, which calibration blurs.
 
     Args:
         seen: N sightings.
-        sigma_px: what calibration of cameras and tags' places leaves, beside each sighting's own.
+        doubt: about each.
     """
 
-    def __init__(self, seen: Sequence[Seen], sigma_px: float) -> None:
+    def __init__(self, seen: Sequence[Seen], doubt: Doubt) -> None:
         self.seen = tuple(seen)
         self._rotation = np.stack([one.view.rotation for one in seen])
         self._position = np.stack([one.view.position_m for one in seen])
         self._rays = np.stack([one.rays for one in seen])
-        self.sigma = np.array([np.hypot(one.sighting.sigma_px, sigma_px) for one in seen])
-        focal = np.array([[one.view.intrinsics.fx, one.view.intrinsics.fy] for one in seen])
-        self._scale = (focal / self.sigma[:, None])[:, None]
+        self._focal = np.array([[one.view.intrinsics.fx, one.view.intrinsics.fy] for one in seen])[:, None]
+        shape = np.array([np.hypot(one.sighting.sigma_px, doubt.shape_px) for one in seen])
+        sigma = np.stack([np.hypot(shape, 2 * doubt.shift_px), shape, shape, shape], axis=1)
+        self._whitened = MODES / sigma[..., None]
 
     def __len__(self) -> int:
         return len(self.seen)
 
     def residuals(self, corners: Array) -> Array:
         """[..., N, 8] of corners [..., N, 4, 3]; infinite for a tag that would be seen from behind, or not at all."""
-        local = (corners - self._position[:, None]) @ self._rotation
-        depth = local[..., 2:]
-        ahead = (depth[..., 0] > NEAREST_M).all(axis=-1)
-        rays = local[..., :2] / np.maximum(depth, NEAREST_M)
-        right, down = rays[..., 1, :] - rays[..., 0, :], rays[..., 3, :] - rays[..., 0, :]
-        faces = right[..., 0] * down[..., 1] > right[..., 1] * down[..., 0]
-        off = ((rays - self._rays) * self._scale).reshape(*rays.shape[:-2], 8)
-        return np.where((ahead & faces)[..., None], off, np.inf)
+        rays, visible = self._project(corners)
+        off = self._whitened @ ((rays - self._rays) * self._focal)
+        return np.where(visible[..., None], off.reshape(*off.shape[:-2], 8), np.inf)
 
     def chi2(self, corners: Array) -> Array:
         """[..., N] sums of each tag's squared residuals."""
         with np.errstate(over="ignore"):
             return (self.residuals(corners) ** 2).sum(axis=-1)
 
-    def error_px(self, chi2: Array) -> Array:
-        """[N] root mean square distance of a tag's corners."""
-        return np.sqrt(chi2 / 4) * self.sigma
+    def error_px(self, corners: Array) -> Array:
+        """[N] root mean square distance of the corners [N, 4, 3] from where they are seen."""
+        rays, visible = self._project(corners)
+        off_px = np.linalg.norm((rays - self._rays) * self._focal, axis=-1)
+        return np.where(visible, np.sqrt((off_px**2).mean(axis=-1)), np.inf)
+
+    def _project(self, corners: Array) -> tuple[Array, Array]:
+        """Rays [..., N, 4, 2], and whether the tags' faces are seen [..., N]."""
+        local = (corners - self._position[:, None]) @ self._rotation
+        depth = local[..., 2:]
+        rays = local[..., :2] / np.maximum(depth, NEAREST_M)
+        right, down = rays[..., 1, :] - rays[..., 0, :], rays[..., 3, :] - rays[..., 0, :]
+        faces = right[..., 0] * down[..., 1] > right[..., 1] * down[..., 0]
+        return rays, faces & (depth[..., 0] > NEAREST_M).all(axis=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +197,12 @@ def fit_joint(motion: Motion, squares: Array, evidence: Evidence, near: float | 
         if all(abs(value - other) > APART * (sigma + s) for other, s in rivals):
             rivals.append((value, sigma))
     value, sigma = rivals[0] if near is None else min(rivals, key=lambda rival: abs(rival[0] - near))
-    left = evidence.chi2(motion.moved(squares, np.array(value)))
+    final = motion.moved(squares, np.array(value))
     return Fit(
         values=np.array([value]),
         sigma=np.array([sigma]),
-        agrees=left < CAP,
-        error_px=evidence.error_px(left),
+        agrees=evidence.chi2(final) < CAP,
+        error_px=evidence.error_px(final),
         ambiguous=len(rivals) > 1 and near is None,
     )
 
@@ -254,13 +289,13 @@ def fit_body(
     elif not decided and up is not None:
         first, second, *_ = sorted(rivals, key=lambda place: -float(place.rotation[:, 2] @ up))
         best, decided = first, float((first.rotation - second.rotation)[:, 2] @ up) > UPRIGHT
-    left = evidence.chi2(squares @ best.rotation.T + best.position_m)
+    final = squares @ best.rotation.T + best.position_m
     variances = np.diag(best.covariance)
     fit = Fit(
         values=np.array([*best.position_m, *quaternion(best.rotation)]),
         sigma=np.sqrt([variances[3:].sum(), variances[:3].sum()]),
-        agrees=left < CAP,
-        error_px=evidence.error_px(left),
+        agrees=evidence.chi2(final) < CAP,
+        error_px=evidence.error_px(final),
         ambiguous=not decided,
     )
     return fit, best

@@ -61,9 +61,7 @@ def tags(
         places = load_places(furniture)
         cards += [Card(tag_id=tag.tag_id, size_m=tag.size_m, use=places.name) for tag in places.tags]
     pages = write_tags(cards, out, paper)
-    print(
-        f"{out}: {len(cards)} tags on {pages} page{'s' if pages > 1 else ''}; print at 100 %, then measure a black square"
-    )
+    print(f"{out}: {len(cards)} tags, pages: {pages}; print at 100 %, then measure the ruler and a black square")
 
 
 def scene(
@@ -100,15 +98,18 @@ def scene(
     report = page_of(name, found)
     print(f"{name}: {np.round(found.position_m, 5).tolist()} m, {len(found.used)} shots, {found.method}")
     for criterion in report.criteria:
-        print(f"  {'ok  ' if criterion.passed else 'FAIL'} {criterion.words}")
+        print(f"{'passed' if criterion.passed else 'FAILED'}  {criterion.words}")
     for shot, why in found.refused:
-        print(f"  left out: {shot}: {why}")
+        print(f"{shot} was not used: {why}")
     print(f"page: {report.write(images / 'scene.html')}")
     if not (report.passed or accept):
-        raise SpecError(f"{rig} is left as it is: {'; '.join(report.failures)}; take more shots, from more places")
+        raise SpecError(
+            f"{rig} is left as it was: {'; '.join(report.failures)}. Take more shots, from more places, or take it "
+            "as it is with --accept"
+        )
     made = Made(date=_today(), method=f"scene, {found.method}, {len(found.used)} shots", source=images.name)
     write_rig(rig, replace(told, furniture={**told.furniture, name: placement(found, made)}, check=None))
-    print(f"written into {rig}")
+    print(f"rig: {rig}")
 
 
 def track(

@@ -66,6 +66,7 @@ class ArmLog:
 
     Attributes:
         name, digest: of the file, and its SHA-256.
+        begin_ns: what its times count from, since 1970.
         states: measured joint positions.
         reference: those that the driver told its own controller; None: not in the log.
         sent: what the driver was sent, oldest first.
@@ -76,6 +77,7 @@ class ArmLog:
     states: Track
     reference: Track | None
     sent: tuple[Sent, ...]
+    begin_ns: int = 0
 
 
 def checked(track: Track, where: str) -> Track:

@@ -62,6 +62,7 @@ def read_timing(path: Path, limits: RobotLimits, *, topic: str = "") -> ArmLog:
         states=_track(path.name, "joint states", states, begin_ns, limits),
         reference=_track(path.name, "the driver's reference", reference, begin_ns, limits) if reference else None,
         sent=tuple(_sent(path.name, entry, begin_ns, limits) for entry in sorted(commands, key=lambda e: e[1])),
+        begin_ns=begin_ns,
     )
 
 

@@ -3,7 +3,8 @@
     name: workbench
     domain: workbench             whose object channels these are: a domain's name or file
     cameras: [left, right]        of the rig; they stand still
-    sigma_px: 0.3                 what calibration and the tags' places leave of a corner, beside its own noise
+    shift_px: 2.0                 how far calibration of cameras and tags' places leave a tag off (standard deviation)
+    shape_px: 0.15                how far print and glue leave each of its corners off, beside the picture's noise
     together_s: 0.005             pictures exposed within this are used as one
     carry_s: 0.1                  a value that another camera saw so long before still goes out
     frame: {position_m: [0, 0, -0.9], quat_wxyz: [1, 0, 0, 0]}     pose, in the arm's base frame, of the frame that all
@@ -50,6 +51,7 @@ from skimo_core.domain.rig import Rig
 from skimo_core.domain.tables import Table, read_yaml
 
 from .rigid import skew
+from .tag_fit import Doubt, read_doubt
 from .tags import Mount, read_mounts
 
 KIND = "trackers"
@@ -135,7 +137,7 @@ class TrackerSpec:
     name: str
     domain: str
     cameras: tuple[str, ...]
-    sigma_px: float
+    doubt: Doubt
     together_s: float
     carry_s: float
     frame_rotation: Array
@@ -224,7 +226,7 @@ def parse_tracker(source: library.Source) -> TrackerSpec:
         name=root.text("name"),
         domain=library.beside(source, root.text("domain")),
         cameras=root.texts("cameras"),
-        sigma_px=_at_least(root, "sigma_px", 0.05),
+        doubt=read_doubt(root),
         together_s=_at_least(root, "together_s", 0.0),
         carry_s=_at_least(root, "carry_s", 0.0),
         frame_rotation=np.eye(3) if frame is None else frame.rotation("quat_wxyz"),

@@ -189,7 +189,7 @@ class Tracker:
         """Take note of what a part's tags tell; returns how many sightings that rests on."""
         if not seen:
             return 0
-        evidence, memory = Evidence(seen, self.spec.sigma_px), self._memory[part.name]
+        evidence, memory = Evidence(seen, self.spec.doubt), self._memory[part.name]
         placed = [mounts[one.sighting.tag_id] for one in seen]
         fit = (
             _fit_joint(part, placed, evidence, memory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from skimo_core.control.braking import braking_trajectory
 from skimo_core.control.travel import EVERY_S, piece
 from skimo_core.domain.cell import Cell
 from skimo_core.domain.robot import RobotLimits
+from skimo_core.domain.starts import Starts
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
 
@@ -26,10 +27,6 @@ from .excitation import Motion
 from .logs import JointLog
 from .plant_fit import ArmDynamics, Carried
 from .sysid import Arm
-
-if TYPE_CHECKING:
-    from skimo_sim.scenes.dynamics import Plant
-    from skimo_sim.twin import Twin
 
 ROBOT = "panda"
 SAMPLE_S = 0.002
@@ -120,14 +117,14 @@ def shipped_arm() -> Arm:
     return Arm(dynamics=dynamics, kp=scene.arm.kp, kv=scene.arm.kv)
 
 
-def plant_of(arm: Arm) -> Plant:
-    """An arm as the twin takes it."""
-    from skimo_sim.scenes.dynamics import Load, Plant
+def plant_of(arm: Arm) -> Any:
+    """An arm as the twin takes it: a skimo_sim.scenes.dynamics.Plant."""
+    from skimo_sim.scenes import dynamics as scene
 
     dynamics, load = arm.dynamics, None
     if (carried := dynamics.payload) is not None:
-        load = Load(mass_kg=carried.mass_kg, centre_m=carried.centre_m, inertia_kg_m2=carried.inertia_kg_m2)
-    return Plant(
+        load = scene.Load(mass_kg=carried.mass_kg, centre_m=carried.centre_m, inertia_kg_m2=carried.inertia_kg_m2)
+    return scene.Plant(
         friction_nm=dynamics.friction_nm,
         damping_nm_s=dynamics.damping_nm_s,
         armature_kg_m2=dynamics.armature_kg_m2,
@@ -267,7 +264,7 @@ def _resampled(at_s: Array, t_s: Array, values: Array) -> Array:
 class _LateArm:
     """A twin that does everything so much later than it is told, and is looked at after each sample."""
 
-    def __init__(self, twin: Twin, late_s: float, watch: Callable[[], None]) -> None:
+    def __init__(self, twin: Any, late_s: float, watch: Callable[[], None]) -> None:
         self._twin, self._late_s, self._watch = twin, late_s, watch
 
     def __getattr__(self, name: str) -> Any:
@@ -283,7 +280,7 @@ class _LateArm:
             self._watch()
 
 
-def _row(twin: Twin) -> Array:
+def _row(twin: Any) -> Array:
     state = twin.read()
     return np.concatenate([[state.stamp_s], state.q_rad, state.dq_rad_s, state.tau_nm])
 
@@ -308,7 +305,7 @@ def _logged(rows: Array, motion: Motion, noise: Noise | None, rng: np.random.Gen
     )
 
 
-def _put(twin: Twin, q_rad: Array, dq_rad_s: Array | None = None) -> None:
+def _put(twin: Any, q_rad: Array, dq_rad_s: Array | None = None) -> None:
     """Put the arm there, at that speed; objects stay."""
     qpos, qvel = twin.data.qpos.copy(), np.zeros(twin.model.nv)
     qpos[:JOINTS] = q_rad
@@ -316,13 +313,12 @@ def _put(twin: Twin, q_rad: Array, dq_rad_s: Array | None = None) -> None:
     twin.set_state(qpos, qvel)
 
 
-def _twin() -> Twin:
+def _twin() -> Any:
     """A twin at the one start that the papers have."""
     _need_sim()
-    from skimo_core.domain.starts import Starts
-    from skimo_sim.twin import Twin
+    from skimo_sim import twin
 
-    return Twin(starts=Starts())
+    return twin.Twin(starts=Starts())
 
 
 def _need_sim() -> None:

@@ -200,8 +200,21 @@ class TwinCell:
         self.close()
 
 
-def play_capture(rig: TwinRig, folder: Path, count: int, seed: int, *, date: datetime.date = DATE) -> Capture:
+def play_capture(
+    rig: TwinRig,
+    folder: Path,
+    count: int,
+    seed: int,
+    *,
+    name: str = "",
+    ranges: ViewRanges | None = None,
+    date: datetime.date = DATE,
+) -> Capture:
     """Plan poses for what is roughly known, take a view at each, and write the capture.
+
+    Args:
+        name: of the camera; empty: wrist or front, by its mount.
+        ranges: of the views; None: the mount's usual ones.
 
     Raises:
         SpecError: the folder holds something, or no poses can be reached.
@@ -209,8 +222,8 @@ def play_capture(rig: TwinRig, folder: Path, count: int, seed: int, *, date: dat
     """
     rng = np.random.default_rng([seed, 3])
     setup = rig.setup
-    tour = plan_tour(setup, count, rng, start_q_rad=setup.limits.home_q_rad, ranges=RANGES[setup.mount])
-    name = "wrist" if setup.mount == "flange" else "front"
+    tour = plan_tour(setup, count, rng, start_q_rad=setup.limits.home_q_rad, ranges=ranges or RANGES[setup.mount])
+    name = name or ("wrist" if setup.mount == "flange" else "front")
     capture = create_capture(
         Capture(
             folder=folder,

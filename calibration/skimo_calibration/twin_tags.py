@@ -145,19 +145,20 @@ class TaggedTwin:
         tracker: reads the pictures.
 
     Attributes:
+        inside: the twin, whose states are the truth.
         report: of the newest pictures; None before the first.
     """
 
     def __init__(self, twin: SimulatedBackend, kitchen: TaggedKitchen, tracker: Tracker) -> None:
-        self._twin, self._kitchen, self._tracker = twin, kitchen, tracker
+        self.inside, self._kitchen, self._tracker = twin, kitchen, tracker
         self.report: Report | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._twin, name)
+        return getattr(self.inside, name)
 
     def read_objects(self) -> ObjectStates:
         """The objects as cameras and tracker tell them; NaN where they are hidden."""
-        robot, truth = self._twin.read(), self._twin.read_objects()
+        robot, truth = self.inside.read(), self.inside.read_objects()
         if self.report is not None and truth.stamp_s == self.report.states.stamp_s:
             return self.report.states
         for name in self._tracker.spec.cameras:

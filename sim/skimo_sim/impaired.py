@@ -22,7 +22,6 @@ import numpy as np
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import BackendError
 from skimo_core.contract.types import Array, GripperCommand, JointCommand, ObjectStates, RobotState
-from skimo_core.control.rigged import RiggedBackend
 from skimo_core.control.trajectory import check_trajectory
 from skimo_core.domain.rig import BARE, Rig
 
@@ -182,6 +181,6 @@ class ImpairedTwin:
 
 def actual(twin: SimulatedBackend) -> SimulatedBackend:
     """The twin whose states are the truth: inside of whatever corrects or impairs them."""
-    while isinstance(twin, (ImpairedTwin, RiggedBackend)):
-        twin = twin.inside
+    while (inside := getattr(twin, "inside", None)) is not None:
+        twin = inside
     return twin

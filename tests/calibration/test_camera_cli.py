@@ -145,7 +145,8 @@ def test_views_are_listed_shown_dropped_taken_back_and_added(taken: Path, capsys
     assert calibrate(["views", str(taken)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == COUNT
     assert calibrate(["views", str(taken), "show", "002"]) == 0
-    assert cv2.imread(str(taken / "shown" / "002.png")).shape[:2] == (480 + 18, 640)
+    shown = cv2.imread(str(taken / "shown" / "002.png"))
+    assert shown is not None and shown.shape[:2] == (480 + 18, 640)
     assert calibrate(["views", str(taken), "drop", "002", "005", "--why", "glare"]) == 0
     assert [view.name for view in load_capture(taken).views if view.dropped == "glare"] == ["002", "005"]
     assert calibrate(["views", str(taken), "keep", "002", "005"]) == 0

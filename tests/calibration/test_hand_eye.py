@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from support.board_views import HEIGHT, WIDTH, Looks, looks
 
-from skimo_calibration import bundle
+from skimo_calibration import bundle, projection
 from skimo_calibration.board import A4_BOARD
-from skimo_calibration.bundle import Guess, Prior, seen_of
+from skimo_calibration.bundle import Prior
 from skimo_calibration.consistency import closed_form
 from skimo_calibration.hand_eye import HandEye, HandEyeConfig, Lens, calibrate_hand_eye
 from skimo_calibration.intrinsics import board_poses, calibrate_camera
+from skimo_calibration.projection import Guess, seen_of
 from skimo_calibration.rigid import difference, flange_poses, inverse, moved
 from skimo_calibration.twin_cell import camera_error
 from skimo_core.contract.errors import SpecError
@@ -100,7 +101,9 @@ def test_a_joint_more_or_less_turns_nothing_that_is_seen(mount: str, shown: dict
     )  # fmt: skip
     board = turned_z({"flange": -0.03, "base": -0.02}[mount]) @ rig.board
     swapped = replace(truth, offset_rad=other, camera=rig.camera_for(other), board=board)
-    np.testing.assert_allclose(bundle.predict(LIMITS, seen, swapped), bundle.predict(LIMITS, seen, truth), atol=1e-6)
+    np.testing.assert_allclose(
+        projection.predict(LIMITS, seen, swapped), projection.predict(LIMITS, seen, truth), atol=1e-6
+    )
 
 
 def turned_z(angle_rad: float) -> Array:
@@ -117,17 +120,20 @@ def test_slopes_are_those_of_the_prediction(mount: str, shown: dict[str, Looks])
         camera=rig.camera, board=rig.board, offset_rad=rig.offset_rad, lens=rig.intrinsics.lens,
         noise_rad=np.zeros_like(few.q_rad),
     )  # fmt: skip
-    _, common, own = bundle._slopes(LIMITS, seen, guess)
-    start, step = bundle.predict(LIMITS, seen, guess), 1e-6
+    _, common, own = projection.slopes(LIMITS, seen, guess)
+    start, step = projection.predict(LIMITS, seen, guess), 1e-6
 
     def slope(changed: Guess) -> Array:
-        rise = (bundle.predict(LIMITS, seen, changed) - start) * seen.weight[..., None] / step
+        rise = (projection.predict(LIMITS, seen, changed) - start) * seen.weight[..., None] / step
         return rise.reshape(len(seen.q_rad), -1)
 
     for k in range(common.shape[-1]):
         small = step * np.eye(common.shape[-1])[k]
         np.testing.assert_allclose(
-            common[..., k], slope(bundle._stepped(guess, small, np.zeros_like(guess.noise_rad))), rtol=2e-3, atol=2e-2
+            common[..., k],
+            slope(projection.stepped(guess, small, np.zeros_like(guess.noise_rad))),
+            rtol=2e-3,
+            atol=2e-2,
         )
     for k in range(7):
         noise = np.zeros_like(guess.noise_rad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ OFFSET_RAD = np.array([0.012, -0.02, 0.008, 0.015, -0.011, 0.02, -0.014])
 TOUCH_M = 2e-4
 
 
+@cache
 def touches(*, points_known: bool, tip_known: bool, count: int = 24) -> Touches:
     rng = np.random.default_rng(4)
     q_rad: list[Array] = []

@@ -31,7 +31,7 @@ FORBIDDEN = {
     # It runs stacks and policies, so it may know everybody but those who train.
     "skimo_eval": {"skimo_learn", "torch"},
 }
-CALIBRATES_THE_TWIN = ("twin_camera.py", "twin_arm.py", "twin_cell.py", "demo.py")
+CALIBRATES_THE_TWIN = ("twin_camera.py", "twin_arm.py", "twin_cell.py", "twin_tags.py", "demo.py")
 # Imports inside functions that are meant: the program they are for runs only where the other package is installed.
 LAZY = {
     "skimo_ros": {

@@ -23,7 +23,10 @@ print('imported')
 """
 
 
-@pytest.mark.parametrize("module", ["policy_node", "gate_node", "recorder_node", "twin_node", "backend", "cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["policy_node", "gate_node", "recorder_node", "twin_node", "camera_node", "tracker_node", "backend", "cli"],
+)
 def test_nodes_import_without_the_heavy_libraries(module: str) -> None:
     code = f"{BLOCK}\nimport skimo_ros.{module}\nprint('imported')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)

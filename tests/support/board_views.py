@@ -36,9 +36,8 @@ def looks(
     *,
     noise_px: float = 0.05,
     joint_noise_rad: float = 1e-4,
-    board_scale: float = 1.0,
 ) -> Looks:
-    """Looks of the twin's cell of that seed; `board_scale`: by which the print is larger than it says."""
+    """Looks of the twin's cell of that seed."""
     rig = disturbed_rig(mount, seed, Disturbance(joint_noise_rad=joint_noise_rad))
     rng = np.random.default_rng([seed, 7])
     tour = plan_tour(rig.setup, count, rng, start_q_rad=rig.setup.limits.home_q_rad, ranges=RANGES[mount])
@@ -48,7 +47,7 @@ def looks(
         poses = inverse(flange @ rig.camera) @ rig.board
     else:
         poses = inverse(rig.camera) @ flange @ rig.board
-    corners = [corners_at(rig.intrinsics, pose, rng, noise_px, board_scale) for pose in poses]
+    corners = [corners_at(rig.intrinsics, pose, rng, noise_px) for pose in poses]
     seen = [k for k, found in enumerate(corners) if len(found.ids) >= 2 * CORNERS_MIN]
     return Looks(rig=rig, q_rad=tour.q_rad, corners=corners).of(seen)
 
@@ -58,10 +57,9 @@ def corners_at(
     camera_from_board: Array,
     rng: np.random.Generator,
     noise_px: float,
-    board_scale: float = 1.0,
 ) -> Corners:
     """The corners of the A4 board from a pose."""
-    points = board_scale * A4_BOARD.points_m @ camera_from_board[:3, :3].T + camera_from_board[:3, 3]
+    points = A4_BOARD.points_m @ camera_from_board[:3, :3].T + camera_from_board[:3, 3]
     pixels = intrinsics.project(points)
     inside = ((pixels > EDGE_PX) & (pixels < [WIDTH - EDGE_PX, HEIGHT - EDGE_PX])).all(axis=1)
     ids = np.flatnonzero(inside)

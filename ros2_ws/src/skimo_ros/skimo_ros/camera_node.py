@@ -29,7 +29,7 @@ from skimo_core.domain.rig_file import load_rig
 
 from . import conversions as convert
 from .guarded import Complaints
-from .nodes import EVENT_QOS, STATE_QOS, Names, component, now_s, only_one, run
+from .nodes import EVENT_QOS, POLLED_STATE_QOS, STATE_QOS, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
 
@@ -88,7 +88,7 @@ class CameraNode(Node):
 
     def _publish_to(self) -> None:
         a = self._adapter
-        self.create_subscription(JointState, a.joint_states, self._take_joints, EVENT_QOS)
+        self.create_subscription(JointState, a.joint_states, self._take_joints, POLLED_STATE_QOS)
         self.create_subscription(ObjectStatesMsg, a.object_states, self._take_objects, STATE_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
         self._to = {

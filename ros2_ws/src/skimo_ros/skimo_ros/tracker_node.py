@@ -19,7 +19,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -35,10 +35,8 @@ from .nodes import EVENT_QOS, STATE_QOS, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
 
-if TYPE_CHECKING:
-    from skimo_calibration.camera import Intrinsics
-    from skimo_calibration.tracking import Report, Tracker
-
+Intrinsics = Report = Tracker = Any
+"""skimo_calibration's, which is loaded when the node is made."""
 PARAMETERS = (
     *SETUP,
     Parameter("tracker", "", "which tags tell which channel: a tracker's name, or a file's path; empty: the domain's"),
@@ -117,16 +115,16 @@ class TrackerNode(Node):
             stamp_s = convert.stamp_of(message)
             self._check_age(self._tracker, name, stamp_s)
             look = self._tracker.look(name, convert.picture(message), stamp_s)
-            self._report = self._tracker.take(look)
+            report = self._report = self._tracker.take(look)
         except SkimoError as error:
             camera.refused, camera.why = camera.refused + 1, str(error)
             raise  # the executor says it, with who sent it
         camera.used, camera.why = camera.used + 1, ""
-        self._states.publish(convert.fill_object_states(self._message, self._report.states))
+        self._states.publish(convert.fill_object_states(self._message, report.states))
         self._published += 1
         self._latencies_s.append(now_s(self) - stamp_s)
-        self._ages_s.append(now_s(self) - self._report.states.stamp_s)
-        for words in self._report.words:
+        self._ages_s.append(now_s(self) - report.states.stamp_s)
+        for words in report.words:
             what, _, reason = words.partition(": ")
             self._complaints.about(what, reason or words)
 
@@ -148,10 +146,10 @@ class TrackerNode(Node):
     def _take_info(self, name: str, message: CameraInfo) -> None:
         """Take over a lens that the rig doesn't have; say so where it has another one."""
         width, height, matrix, distortion = convert.camera_info(message)
-        from skimo_calibration.camera import Intrinsics
+        from skimo_calibration.camera import Intrinsics as Lens
 
         (fx, _, cx), (_, fy, cy), _ = matrix.tolist()
-        told = Intrinsics(width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=distortion)
+        told = Lens(width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=distortion)
         camera = self._cameras[name]
         if camera.lens is None:
             camera.lens = told
