@@ -374,9 +374,10 @@ def try_scene_tags(repeats: int, shots: int, seed: int) -> dict[str, Any]:
                     )
                     taken.append(shot_of(name, believed, picture, places))
             found = register(places, taken)
+            middle = found.middle_m
             rows.append(
                 (
-                    np.linalg.norm(found.position_m + found.rotation @ MIDDLE_M - scene[1] - scene[0] @ MIDDLE_M) * 1e3,
+                    np.linalg.norm(found.position_m + found.rotation @ middle - scene[1] - scene[0] @ middle) * 1e3,
                     np.rad2deg(turned_rad(found.rotation, scene[0])),
                     found.held_out_m * 1e3,
                     np.rad2deg(found.held_out_rad),
@@ -384,10 +385,6 @@ def try_scene_tags(repeats: int, shots: int, seed: int) -> dict[str, Any]:
             )
         result[label] = _registered(rows)
     return result
-
-
-MIDDLE_M = np.array([0.0, 0.5, 1.8])
-"""Where the arm works, in the scene: position errors are told there, not at the scene's far-off origin."""
 
 
 def _out_of_the_way() -> tuple[Array, Array, Array]:

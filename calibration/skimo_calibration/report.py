@@ -1,7 +1,7 @@
 """A calibration's page: one HTML file with verdicts, tables and pictures, that opens without a network.
 
     page = Page("Hand-eye calibration", "camera wrist of rig lab, 20 views")
-    page.judge(Criterion("hold-out reprojection", 0.14, 0.3, "px"))
+    page.judge(Criterion(name="hold-out reprojection", value=0.14, bound=0.3, unit="px"))
     page.table(("view", "error / px"), rows, "...")
     page.figure(figure, "...")                       a matplotlib Figure
     page.write(folder / "hand_eye.html")

@@ -1,6 +1,6 @@
 """Where furniture stands in the arm's base frame, from tags whose places on it are known: several pictures, one pose.
 
-    places = load_places("kitchen")                 furniture/*.yaml: which tag sits where on the furniture
+    places = load_places("kitchen")                 places/*.yaml: which tag sits where on the furniture
     found = register(places, [shot_of(view, picture, places) for ...])
     rig.furniture["kitchen"] = placement(found, made)
 
@@ -9,7 +9,7 @@ then fitted at once. What is told of the quality comes from the shots, not from 
 fits without a part of them (jackknife; B. Efron, 1982), and how far each part lies from the fit without it. Shots from
 one camera in one place share that camera's own error: let the hand carry it about, or take several cameras.
 
-A furniture file:
+A places file:
     name: table
     shift_px: 2.0                 how far calibration of cameras and tags' places leave a tag off (standard deviation)
     shape_px: 0.15                how far print and glue leave each of its corners off, beside the picture's noise
@@ -36,11 +36,11 @@ from skimo_core.domain.tables import Table, read_yaml
 
 from .report import Criterion, Page
 from .rigid import mean_rotation
-from .tag_fit import Evidence, Seen, fit_body, refine_body, seen_by
+from .tag_fit import Doubt, Evidence, Seen, fit_body, read_doubt, refine_body, seen_by
 from .tags import Mount, find_tags, read_mounts, turned_rad
 from .viewpoint import Viewpoint
 
-KIND = "furniture"
+KIND = "places"
 LEAST = 3
 """Shots; fewer have no scatter."""
 FOLDS = 5
@@ -55,7 +55,7 @@ Input = TypeVar("Input")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """A furniture file: tags by their ids, in the furniture's frame."""
+    """A places file: tags by their ids, in the furniture's frame."""
 
     name: str
     doubt: Doubt
@@ -77,11 +77,13 @@ class Shot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """Where the furniture stands.
+    """Where the furniture stands. How far apart poses are is told at its middle, where the arm works, in m and rad.
 
     Attributes:
         rotation, position_m: of its frame in the arm's base frame.
-        sigma_m, sigma_rad: standard deviation of position (its length) and orientation, from fits without a part.
+        middle_m: [3] that point in the furniture's frame.
+        sigma_m, sigma_rad: standard deviation of the middle (its length) and the orientation, from fits without a part.
+        origin_sigma_m: likewise of `position_m`, which may lie far off.
         scatter_m, scatter_rad: root mean square distance of single shots from the result.
         held_out_m, held_out_rad: root mean square distance of the fits of parts from those without them.
         used: names of the shots that it rests on.
@@ -92,8 +94,10 @@ class Registration:
 
     rotation: Array
     position_m: Array
+    middle_m: Array
     sigma_m: float
     sigma_rad: float
+    origin_sigma_m: float
     scatter_m: float
     scatter_rad: float
     held_out_m: float
@@ -105,7 +109,7 @@ class Registration:
 
 
 def load_places(name_or_path: str | Path) -> Places:
-    """Load a furniture file by its name or path.
+    """Load a places file by its name or path.
 
     Raises:
         SpecError: no such file, or it is malformed, or a tag stands twice in it.
@@ -147,8 +151,9 @@ def register(places: Places, shots: Sequence[Shot]) -> Registration:
         place = refine_body(places.mounts(every), Evidence(every, places.doubt), *start)
         return place.rotation, place.position_m
 
+    middle_m = np.mean([mount.position_m for mount in places.tags], axis=0)
     method = f"tags {', '.join(str(mount.tag_id) for mount in places.tags)}"
-    return combine(seen, singles, joint, name=lambda shot: shot.name, aside=blind, method=method)
+    return combine(seen, singles, joint, middle_m, name=lambda shot: shot.name, aside=blind, method=method)
 
 
 def _single(places: Places, shot: Shot) -> tuple[Array, Array]:
@@ -163,6 +168,7 @@ def combine(
     inputs: Sequence[Input],
     singles: Sequence[tuple[Array, Array]],
     joint: Callable[[Sequence[Input], tuple[Array, Array]], tuple[Array, Array]],
+    middle_m: Array,
     *,
     name: Callable[[Input], str],
     aside: Sequence[tuple[str, str]] = (),
@@ -174,6 +180,7 @@ def combine(
         inputs: N shots, or scans.
         singles: N rotations [3, 3] and positions [3], each of one input alone.
         joint: the pose of some of them together, near a first one.
+        middle_m: [3] of the furniture, in its frame.
         name: of an input.
         aside: inputs that gave no pose, and why.
         method: in words.
@@ -181,31 +188,32 @@ def combine(
     Raises:
         SpecError: fewer than LEAST are left.
     """
-    near, why = _consensus(singles)
+    near, why = _consensus(singles, middle_m)
     kept = [one for one, reason in zip(inputs, why) if not reason]
     refused = [*aside, *((name(one), reason) for one, reason in zip(inputs, why) if reason)]
     if len(kept) < LEAST:
         told = "; ".join(f"{shot}: {reason}" for shot, reason in refused) or "there are no more"
         raise SpecError(f"{len(kept)} shots can be used, at least {LEAST} must be ({told}); take more")
     poses = [pose for pose, reason in zip(singles, why) if not reason]
-    rotation, position_m = joint(kept, near)
+    rotation, position_m = result = joint(kept, near)
     parts = [list(range(k, len(kept), FOLDS)) for k in range(min(FOLDS, len(kept)))]
     without = [joint([kept[k] for k in range(len(kept)) if k not in part], near) for part in parts]
     alone = [joint([kept[k] for k in part], near) for part in parts]
-    spread = np.array([_apart(one, (rotation, position_m)) for one in without])
-    held_out = np.array([_apart(one, other) for one, other in zip(alone, without)])
-    scatter = np.array([_apart(pose, (rotation, position_m)) for pose in poses])
-    sigma = np.sqrt((len(parts) - 1) / len(parts) * (spread**2).sum(axis=0))
-    (scatter_m, scatter_rad), (held_m, held_rad) = _rms(scatter), _rms(held_out)
+    scatter = _rms([_apart(pose, result, middle_m) for pose in poses])
+    held_out = _rms([_apart(one, other, middle_m) for one, other in zip(alone, without)])
+    jackknife = np.sqrt(len(parts) - 1)
+    sigma_m, sigma_rad = jackknife * _rms([_apart(one, result, middle_m) for one in without])
     return Registration(
         rotation=rotation,
         position_m=position_m,
-        sigma_m=float(sigma[0]),
-        sigma_rad=float(sigma[1]),
-        scatter_m=scatter_m,
-        scatter_rad=scatter_rad,
-        held_out_m=held_m,
-        held_out_rad=held_rad,
+        middle_m=middle_m,
+        sigma_m=float(sigma_m),
+        sigma_rad=float(sigma_rad),
+        origin_sigma_m=float(jackknife * _rms([_apart(one, result, np.zeros(3)) for one in without])[0]),
+        scatter_m=float(scatter[0]),
+        scatter_rad=float(scatter[1]),
+        held_out_m=float(held_out[0]),
+        held_out_rad=float(held_out[1]),
         used=tuple(name(one) for one in kept),
         refused=tuple(refused),
         poses=tuple(poses),
@@ -213,46 +221,44 @@ def combine(
     )
 
 
-def _consensus(singles: Sequence[tuple[Array, Array]]) -> tuple[tuple[Array, Array], list[str]]:
+def _consensus(singles: Sequence[tuple[Array, Array]], middle_m: Array) -> tuple[tuple[Array, Array], list[str]]:
     """The middle of poses, and for each why it is refused; empty where it isn't."""
     if not singles:
         return (np.eye(3), np.zeros(3)), []
-    distances = np.array([[_apart(one, other) for other in singles] for one in singles])
+    distances = np.array([[_apart(one, other, middle_m) for other in singles] for one in singles])
     scaled = distances / [FLOOR_M, FLOOR_RAD]
-    middle = int(np.argmin(np.median(scaled.sum(axis=2), axis=1)))
-    off = distances[middle]
+    off = distances[int(np.argmin(np.median(scaled.sum(axis=2), axis=1)))]
     bounds = np.maximum(OUTLIER * NORMAL_MAD * np.median(off, axis=0), [FLOOR_M, FLOOR_RAD])
     why = [
-        f"lies {m * 1e3:.1f} mm and {np.rad2deg(rad):.2f} deg off the others"
-        if m > bounds[0] or rad > bounds[1]
-        else ""
-        for m, rad in off
+        f"lies {m * 1e3:.1f} mm and {np.rad2deg(rad):.2f} deg off the others" if (pair > bounds).any() else ""
+        for pair, (m, rad) in zip(off, off)
     ]
     kept = [pose for pose, reason in zip(singles, why) if not reason]
-    rotation = mean_rotation(np.stack([turn for turn, _ in kept]))
+    rotation = mean_rotation(np.stack([turned for turned, _ in kept]))
     return (rotation, np.median(np.stack([position for _, position in kept]), axis=0)), why
 
 
-def _apart(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[float, float]:
-    """m, rad."""
-    return float(np.linalg.norm(one[1] - other[1])), turned_rad(one[0], other[0])
+def _apart(one: tuple[Array, Array], other: tuple[Array, Array], middle_m: Array) -> tuple[float, float]:
+    """m at the furniture's middle, rad."""
+    moved_m = one[0] @ middle_m + one[1] - other[0] @ middle_m - other[1]
+    return float(np.linalg.norm(moved_m)), turned_rad(one[0], other[0])
 
 
-def _rms(pairs: Array) -> tuple[float, float]:
-    m, rad = np.sqrt((pairs**2).mean(axis=0))
-    return float(m), float(rad)
+def _rms(pairs: Sequence[tuple[float, float]]) -> Array:
+    """[2] m, rad."""
+    return np.sqrt((np.array(pairs) ** 2).mean(axis=0))
 
 
 # --- what is handed on ------------------------------------------------------------------------------------------------
 
 
 def placement(found: Registration, made: Made) -> Placement:
-    """As a rig file has it."""
+    """As a rig file has it: deviations of each coordinate."""
     return Placement(
         position_m=found.position_m,
         rotation=found.rotation,
-        sigma_m=found.sigma_m,
-        sigma_rad=found.sigma_rad,
+        sigma_m=found.origin_sigma_m / np.sqrt(3),
+        sigma_rad=found.sigma_rad / np.sqrt(3),
         made=made,
     )
 
@@ -265,13 +271,14 @@ def page_of(furniture: str, found: Registration) -> Page:
     for name, value_rad in (("hold-out", found.held_out_rad), ("standard deviation", found.sigma_rad)):
         value, bound = float(np.rad2deg(value_rad)), float(np.rad2deg(TOLERANCE_RAD))
         page.judge(Criterion(name=f"{name}, orientation", value=value, bound=bound, unit="deg"))
+    at_m = found.rotation @ found.middle_m + found.position_m
     rows = [
         (
             shot,
-            *(1e3 * (position - found.position_m)).tolist(),
+            *(1e3 * (rotation @ found.middle_m + position_m - at_m)).tolist(),
             float(np.rad2deg(turned_rad(rotation, found.rotation))),
         )
-        for shot, (rotation, position) in zip(found.used, found.poses)
+        for shot, (rotation, position_m) in zip(found.used, found.poses)
     ]
     page.heading("Single shots")
     page.table(

@@ -157,7 +157,7 @@ def register_depth(model: Surface, scans: Sequence[Scan], start: tuple[Array, Ar
 
     together = lay_on(model, scans, start, FAR_REACHES_M + NEAR_REACHES_M)
     singles = [lay_on(model, [scan], together, NEAR_REACHES_M, hold=True) for scan in scans]
-    return combine(scans, singles, joint, name=lambda scan: scan.name, method="depth")
+    return combine(scans, singles, joint, model.points_m.mean(axis=0), name=lambda scan: scan.name, method="depth")
 
 
 def lay_on(

@@ -32,7 +32,7 @@ INDEPENDENT_PX = 3.0
 """Places nearer to one another than this share their noise."""
 FLOOR_PX = 0.04
 """What blur, sampling and a printer leave where nothing else does."""
-SMALL_PX3 = 0.6
+SMALL_PX3 = 0.8
 """By so much, divided by the square of a cell's width, do cells that are hardly resolved draw an edge away."""
 LOST_PX = 1.0
 """Standard deviation of corners that could not be refined."""

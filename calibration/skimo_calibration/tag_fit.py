@@ -24,11 +24,13 @@ from skimo_core.domain.rotations import quaternion
 from skimo_core.domain.tables import Table
 
 from .rigid import turn
-from .tags import AMBIGUOUS_CHI2, Mount, Sighting, tag_pose, turned_rad
+from .tags import Mount, Sighting, tag_pose, turned_rad
 from .viewpoint import Viewpoint
 
 CAP = 30.0
 """Sum of a tag's eight squared residuals above which it doesn't agree: chance gives that once in 5000 times."""
+RIVAL = CAP / 2
+"""Sum by which an answer must be the better one to be taken for it: more than chance, less than another tag's word."""
 MODES = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0], [1.0, -1.0, -1.0, 1.0], [1.0, -1.0, 1.0, -1.0]]) / 2
 """[4, 4] of a square's corners: its place first, then its shape."""
 GRID = 49
@@ -43,7 +45,7 @@ H = 1e-5
 """Step of the numeric derivatives, rad or m."""
 NEAREST_M = 1e-3
 LEAST_DOUBT_PX, MOST_DOUBT_PX = 0.02, 50.0
-FEW, SAME_RAD, SAME_M, ROUGH_CAP = 4, 0.1, 0.03, 3000.0
+FEW, SAME_RAD, SAME_M, ROUGH_CAP = 6, 0.1, 0.01, 3000.0
 """Poses of a body that are followed up, how far apart they are, and how far off a tag may be beforehand."""
 NEAR_M = 0.1
 """So far away counts like a turn by one radian."""
@@ -150,7 +152,7 @@ class Evidence:
         off_px = np.linalg.norm((rays - self._rays) * self._focal, axis=-1)
         return np.where(visible, np.sqrt((off_px**2).mean(axis=-1)), np.inf)
 
-    def _project(self, corners: Array) -> tuple[Array, Array]:
+    def _project(self, corners: Array) -> tuple[Array, Mask]:
         """Rays [..., N, 4, 2], and whether the tags' faces are seen [..., N]."""
         local = (corners - self._position[:, None]) @ self._rotation
         depth = local[..., 2:]
@@ -189,7 +191,7 @@ def fit_joint(motion: Motion, squares: Array, evidence: Evidence, near: float | 
     cost = np.minimum(chi2, CAP).sum(axis=1)
     rivals: list[tuple[float, float]] = []
     for k in np.argsort(cost):
-        if cost[k] > cost.min() + AMBIGUOUS_CHI2:
+        if cost[k] > cost.min() + RIVAL:
             break
         if any(abs(candidates[k] - value) < APART * sigma for value, sigma in rivals):
             continue
@@ -281,7 +283,7 @@ def fit_body(
     settled.sort(key=lambda place: place.cost)
     rivals: list[Place] = []
     for place in settled:
-        if place.cost < settled[0].cost + AMBIGUOUS_CHI2 and all(place.apart(other) for other in rivals):
+        if place.cost < settled[0].cost + RIVAL and all(place.apart(other) for other in rivals):
             rivals.append(place)
     best, decided = rivals[0], len(rivals) == 1
     if not decided and near is not None:

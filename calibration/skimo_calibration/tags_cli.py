@@ -40,7 +40,7 @@ def tags(
     ids: tuple[int, ...] = (),
     size_mm: float = 60.0,
     tracker: str = "",
-    furniture: str = "",
+    places: str = "",
     paper: str = "A4",
 ) -> None:
     """Print AprilTags of the family 36h11 as a PDF of true size.
@@ -50,16 +50,16 @@ def tags(
         ids: of the tags, 0 to 586.
         size_mm: side of the black square.
         tracker: print the tags of a tracker file (name or path), each in its size, instead.
-        furniture: likewise of a furniture file.
+        places: likewise of a places file.
         paper: A4, A3, A2 or letter.
     """
     cards = [Card(tag_id=tag_id, size_m=size_mm * MM) for tag_id in ids]
     if tracker:
         parts = load_tracker(tracker).moving
         cards += [Card(tag_id=tag.tag_id, size_m=tag.size_m, use=part.name) for part in parts for tag in part.tags]
-    if furniture:
-        places = load_places(furniture)
-        cards += [Card(tag_id=tag.tag_id, size_m=tag.size_m, use=places.name) for tag in places.tags]
+    if places:
+        fixed = load_places(places)
+        cards += [Card(tag_id=tag.tag_id, size_m=tag.size_m, use=fixed.name) for tag in fixed.tags]
     pages = write_tags(cards, out, paper)
     print(f"{out}: {len(cards)} tags, pages: {pages}; print at 100 %, then measure the ruler and a black square")
 
@@ -82,7 +82,7 @@ def scene(
             .npy files [H, W], m.
         rig: rig file that has the camera's lens and pose, and that the furniture's place is written into.
         camera: its name there.
-        furniture: furniture file (name or path) that has the tags' places; with --depth a name, under which the rig may
+        furniture: places file (name or path) that has the tags on it; with --depth its name, under which the rig may
             have a first guess.
         depth: from depth pictures.
         cell: whose boxes are the furniture's surface, with --depth: its name or file.

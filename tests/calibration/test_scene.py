@@ -285,4 +285,5 @@ def test_the_command_takes_depth_pictures_and_leaves_a_rig_that_they_dont_tell(t
 def test_a_placement_bears_the_spread_of_the_repeats() -> None:
     found = register(PLACES, shots(pose(0)))
     placed = placement(found, MADE)
-    assert (placed.sigma_m, placed.sigma_rad) == (found.sigma_m, found.sigma_rad) and placed.sigma_m > 0
+    assert placed.sigma_m * np.sqrt(3) == pytest.approx(found.origin_sigma_m) and placed.sigma_m > 0
+    assert placed.sigma_rad * np.sqrt(3) == pytest.approx(found.sigma_rad)

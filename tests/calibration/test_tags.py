@@ -227,5 +227,5 @@ def test_a_sheet_that_cant_be_is_refused(cards: list[Card], paper: str, why: str
 
 
 def test_the_command_prints_a_tracker_s_tags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_tags(tmp_path / "tags.pdf", tracker="kitchen", furniture="kitchen")
+    print_tags(tmp_path / "tags.pdf", tracker="kitchen", places="kitchen")
     assert "31 tags" in capsys.readouterr().out

@@ -49,11 +49,12 @@ LEARN_FROM_SERVER = {
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yields every module that a file imports, and whether the import stands inside a function."""
+    """Yields every module that a file imports, and whether only inside a function, or for a type checker."""
 
     def walk(node: ast.AST, lazy: bool) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
-            inside = lazy or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            inside = lazy or for_types or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
             if isinstance(child, ast.Import):
                 yield from ((alias.name, lazy) for alias in child.names)
             elif isinstance(child, ast.ImportFrom) and child.module and not child.level:

@@ -115,7 +115,7 @@ def write_rig(path: Path, rig: Rig) -> None:
         OSError: it can't be written.
         SpecError: it could not be read again: an entry can't be true.
     """
-    words = HEAD + yaml.safe_dump(as_data(rig), sort_keys=False, default_flow_style=None, width=120)
+    words = HEAD + yaml.dump(as_data(rig), Dumper=_Plain, sort_keys=False, default_flow_style=None, width=120)
     parse_rig(words, f"rig {path.name}")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -128,6 +128,13 @@ def write_rig(path: Path, rig: Rig) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes a value that stands in two places twice."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
