@@ -1,9 +1,9 @@
 """How well latencies are found: of commands and joint states from an arm's log, of a camera from what it saw meanwhile.
 
 Commands: the twin, its commands and states late as a rig says (drawn), is led about behind its gate, with starts from
-rest; its log is what a recorder would hold: trajectories with the times at which they were sent, joint states at 100 Hz
-with encoder noise. Each log is read with the driver's reference and without. Cameras: an arm sways, a camera that may
-stand anywhere sees a tag on its flange, late, with noise and strays.
+rest; its log is what a recorder would hold: trajectories with the times at which they were sent, joint states 100 times
+a second, at odd times, with encoder noise. Each log is read with the driver's reference and without. Cameras: an arm
+sways, a camera that may stand anywhere sees a tag on its flange, late, with noise and strays.
 
     OMP_NUM_THREADS=1 python benchmarks/calibrate_latency.py --out benchmarks/results/calibration/latency.json
 Writes OUT.json with every draw and its provenance, and a table OUT.md beside it.
@@ -39,11 +39,12 @@ from skimo_sim.condition import load_condition
 from skimo_sim.twins import make_twin
 
 STATE_S = 0.01
-"""Between joint states."""
+"""Between joint states, on average."""
 ENCODER_RAD = 1e-4
 TICK_S = 0.002
 """The twin takes commands up at whole physics steps, so latencies are drawn in these."""
-COMMAND_TICKS = (7, 23)
+COMMAND_TICKS, PROMPT_TICKS = (9, 23), (0, 8)
+"""What shows, and what hardly does: actuation lets the path under way go on for 12 ms after a command was sent."""
 STATES_S = (0.0, 0.01)
 CHANGES, RUN, REST = 4, 20, 4
 """Control periods between changes of speed, led without a pause, and without a command."""
@@ -102,8 +103,11 @@ class Flight:
         )
 
     def _pass(self, seconds: float) -> None:
-        for _ in range(round(seconds / STATE_S)):
-            self._arm.advance(STATE_S)
+        cuts_s = np.sort(self.rng.uniform(0.0, seconds, round(seconds / STATE_S) - 1))
+        for step_s in np.diff([0.0, *cuts_s.tolist(), seconds]).tolist():
+            self._arm.advance(step_s)
+            if self._rows and self.twin.now_s() <= self._rows[-1][0]:
+                continue  # less than a step of the physics has passed
             q_rad = self.twin.read().q_rad + self.rng.normal(0.0, self._noise_rad, 7)
             self._rows.append((self.twin.now_s(), q_rad, self.twin.desired()[0]))
 
@@ -159,6 +163,25 @@ def commands(draws: int, seed: int, seconds: float) -> list[dict[str, float]]:
     return rows
 
 
+def prompt(draws: int, seed: int, seconds: float) -> list[dict[str, float]]:
+    """Bounds on command latencies that hardly show, ms, for each draw; joint states alone."""
+    rows = []
+    for k in range(draws):
+        rng = np.random.default_rng([seed, k, 2])
+        command_s = TICK_S * rng.integers(*PROMPT_TICKS)
+        found = command_timing(replace(flown(command_s, 0.0, seed + k, seconds), reference=None), rng)
+        rows.append(
+            {
+                "command_ms": 1e3 * command_s,
+                "at_most_ms": 1e3 * found.at_most_s,
+                "error_ms": 1e3 * (found.command.late_s - command_s),
+                "sigma_ms": 1e3 * found.command.sigma_s,
+            }
+        )
+        print(json.dumps({key: round(value, 2) for key, value in rows[-1].items()}), flush=True)
+    return rows
+
+
 def cameras(draws: int, seed: int) -> list[dict[str, float]]:
     """Errors of a camera's latency, ms, for each draw; where the tag sits is known to a centimetre."""
     rows = []
@@ -211,19 +234,22 @@ def main(*, draws: int = 20, seconds: float = 20.0, seed: int = 0, out: Path | N
         out: result file; a table stands beside it as .md.
     """
     command_rows, camera_rows = commands(draws, seed, seconds), cameras(draws, seed)
+    prompt_rows = prompt(draws // 2, seed, seconds / 2)
     figures = {
         "command, driver's reference in the log": summary(
             command_rows, "command_error_ms_reference", "command_sigma_ms_reference"
         ),
         "command, joint states alone": summary(command_rows, "command_error_ms_joints", "command_sigma_ms_joints"),
         "joint states' stamps (reference in the log)": summary(command_rows, "state_error_ms"),
+        "command below 16 ms, joint states alone (bounded from above)": summary(prompt_rows, "error_ms", "sigma_ms"),
         "camera": summary(camera_rows, "camera_error_ms", "camera_sigma_ms"),
     }
     print(table(figures, draws))
     if out is not None:
         command = f"python benchmarks/calibrate_latency.py --draws {draws} --seconds {seconds:g} --seed {seed}"
         made = provenance(command, seed, ("numpy", "scipy", "mujoco"))
-        content = {"provenance": made, "figures": figures, "commands": command_rows, "cameras": camera_rows}
+        rows = {"commands": command_rows, "prompt": prompt_rows, "cameras": camera_rows}
+        content = {"provenance": made, "figures": figures, **rows}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         out.with_suffix(".md").write_text(table(figures, draws), encoding="utf-8")

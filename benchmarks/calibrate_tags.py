@@ -36,7 +36,7 @@ from skimo_calibration.tags import SQUARE, Mount, find_tags, tag_pose, turned_ra
 from skimo_calibration.tracker_file import TrackerSpec, load_tracker
 from skimo_calibration.tracking import Tracker, tracker_of
 from skimo_calibration.twin_camera import SimulatedCamera, attach_picture
-from skimo_calibration.twin_tags import TaggedKitchen, card
+from skimo_calibration.twin_tags import TaggedScene, card
 from skimo_calibration.viewpoint import Viewpoint
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import Box, load_cell
@@ -298,7 +298,7 @@ def try_channels(count: int, seed: int) -> dict[str, Any]:
     off: dict[str, list[Array]] = {"exact rig": [], "rig off": []}
     words: dict[str, int] = {"exact rig": 0, "rig off": 0}
     costs = []
-    with TaggedKitchen(exact.spec, exact.views, seed=seed) as kitchen:
+    with TaggedScene(exact.spec, exact.views, domain, seed=seed) as kitchen:
         for k, (q_rad, finger_m, objects) in enumerate(states(exact.spec, count, seed)):
             pictures, paint_ms = {}, []
             for name in exact.spec.cameras:
@@ -353,7 +353,6 @@ def try_scene_tags(repeats: int, shots: int, seed: int) -> dict[str, Any]:
     """The kitchen's place by its tags, a camera being carried about; its pose off as hand-eye calibration leaves it."""
     domain, rng, places = load_domain(), np.random.default_rng(seed), load_places("kitchen")
     spec, q_rad, finger_m, objects = load_tracker("kitchen"), *_out_of_the_way()
-    spec.check_domain(domain)
     result: dict[str, Any] = {"shots": shots, "repeats": repeats}
     for label, off_m, off_rad in (("exact camera", 0.0, 0.0), ("camera off", OFF_M, OFF_RAD)):
         rows = []
@@ -364,7 +363,7 @@ def try_scene_tags(repeats: int, shots: int, seed: int) -> dict[str, Any]:
             )
             views = {f"{k}": _carried(rng) for k in range(shots)}  # in the scene's frame
             taken = []
-            with TaggedKitchen(spec, views, places=places, seed=seed) as kitchen:
+            with TaggedScene(spec, views, domain, places=places, seed=seed) as kitchen:
                 for name, view in views.items():
                     picture = kitchen.paint(name, q_rad, finger_m, objects)
                     believed = replace(

@@ -9,8 +9,8 @@ cameras by their tags (skimo_calibration.tracking), sub-tasks counted on the tru
     tags          nothing is off; objects by tags: what tracking alone costs
     off           all of it off, and nobody has calibrated
     calibrated    the same after touches of known points (all seven joints) and a capture of the board in the hand for
-                  each camera (skimo_calibration.joints, hand_eye); latencies to 0.5 ms, as benchmarks/calibrate_latency.py
-                  finds them
+                  each camera (skimo_calibration.joints, hand_eye); latencies to 0.5 ms, which calibrate_latency.py
+                  finds
 
     python benchmarks/calibration_matters.py --seeds 8
 """
@@ -42,7 +42,7 @@ from skimo_calibration.rigid import difference, moved, pose, turn  # noqa: E402
 from skimo_calibration.tracker_file import load_tracker  # noqa: E402
 from skimo_calibration.tracking import tracker_of  # noqa: E402
 from skimo_calibration.twin_cell import Disturbance, TwinRig, nominal_setup, play_capture  # noqa: E402
-from skimo_calibration.twin_tags import TaggedKitchen, TaggedTwin  # noqa: E402
+from skimo_calibration.twin_tags import TaggedScene, TaggedTwin  # noqa: E402
 from skimo_calibration.viewpoint import viewpoints  # noqa: E402
 from skimo_calibration.views import look_at  # noqa: E402
 from skimo_core.contract.types import Array  # noqa: E402
@@ -142,7 +142,8 @@ def _seen_by(rig: Rig, true: Rig, name: str, seed: int, rng: np.random.Generator
     setup = replace(about, intrinsics=lens, camera=_matrix(roughly.pose))
     usual = Disturbance()
     cell = TwinRig(
-        setup=setup, camera=_matrix(truly.pose), board=moved(setup.board_pose, rng.normal(0, 0.005, 6)), intrinsics=lens,
+        setup=setup, camera=_matrix(truly.pose), intrinsics=lens,
+        board=moved(setup.board_pose, rng.normal(0, 0.005, 6)),
         offset_rad=true.offset_rad, joint_noise_rad=usual.joint_noise_rad, blur_px=0.6, noise=2.0,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +195,7 @@ def fly(setting: str, seed: int, policy: Any) -> dict[str, Any]:
     if setting != "truth":
         known = rig if off else _in_time(load_rig("kitchen_twin"))
         spec = load_tracker("kitchen")
-        kitchen = TaggedKitchen(spec, tracker_of(spec, true or known, domain).views, seed=seed)
+        kitchen = TaggedScene(spec, tracker_of(spec, true or known, domain).views, domain, seed=seed)
         twin = TaggedTwin(twin, kitchen, tracker_of(spec, known, domain))  # type: ignore[assignment]
         domain = replace(domain, tracking=Tracking(max_age_s=MAX_AGE_S, hidden_s=HIDDEN_S))
     seen = RiggedBackend(twin, rig)

@@ -156,7 +156,7 @@ def _camera_time(rig: Rig, truth: Truth, board: Array, out: Path, seed: int, ind
     index.table(
         ("", "true / ms", "found / ms", "standard deviation / ms"),
         [("latency of the camera", 1e3 * truth.camera_s, 1e3 * late.late_s, 1e3 * late.sigma_s)],
-        "Where the board was seen, against where the joints had it. What a command takes is found with the dynamics.",
+        "Where the board was seen, against where the joints had it.",
     )
     made = Made(date=_today(), method="latency, board seen from a swaying arm")
     latency = Latency(latency_s=max(late.late_s, 0.0), sigma_s=late.sigma_s, made=made)
@@ -167,8 +167,8 @@ def _dynamics(rig: Rig, truth: Truth, seed: int, out: Path, index: Page) -> Rig:
     """From exciting motions through the gate: friction, rotors, payload, delay."""
     limits, cell = truth.cell.setup.limits, load_cell("kitchen")
     logs = []
-    for k, config in enumerate((ExcitationConfig(), ExcitationConfig(harmonics=5, period_s=10.0, tries=60))):
-        print(f"excitation of {config.period_s:g} s, {'to fit' if k == 0 else 'held out'}", flush=True)
+    for k, config in enumerate((ExcitationConfig(periods=2), ExcitationConfig(harmonics=5, period_s=10.0, tries=60))):
+        print(f"excitation of {config.periods * config.period_s:g} s, {'to fit' if k == 0 else 'held out'}", flush=True)
         rng = np.random.default_rng([seed, 10 + k])
         series, _ = find_series(limits, cell, limits.home_q_rad, config, rng)
         motion = Motion(limits, series.sample(np.zeros(1))[0][0], series, config)
@@ -180,9 +180,9 @@ def _dynamics(rig: Rig, truth: Truth, seed: int, out: Path, index: Page) -> Rig:
     found = identify(logs[0], logs[1], limits, links, shipped, rng, replay=lambda log, arm: replay(log, limits, arm))
     page_of(found, logs[1], links, limits, shipped).write(out / "sysid.html")
     made = Made(date=_today(), method="skimo calibrate sysid", source="excitation of the twin")
-    dynamics, payload, command = as_rig(found, made)
+    dynamics, payload = as_rig(found, made)
     _judge_dynamics(found, truth.arm, index)
-    return replace(rig, dynamics=dynamics, payload=payload, command=command)
+    return replace(rig, dynamics=dynamics, payload=payload)
 
 
 def _judge_dynamics(found: Identified, true: Arm, index: Page) -> None:
@@ -197,7 +197,9 @@ def _judge_dynamics(found: Identified, true: Arm, index: Page) -> None:
             name="damping, worst joint", value=_percent(ours.damping_nm_s, theirs.damping_nm_s), bound=10, unit="%"
         ),
         Criterion(name="payload's mass", value=100 * abs(mass_kg / theirs.payload.mass_kg - 1), bound=2, unit="%"),
-        Criterion(name="delay of commands", value=1e3 * abs(found.arm.late_s - true.late_s), bound=1, unit="ms"),
+        Criterion(
+            name="delay behind the reference", value=1e3 * abs(found.arm.late_s - true.late_s), bound=1, unit="ms"
+        ),
         Criterion(
             name="held-out joint error, before over after", value=found.joint_gain or 0.0, bound=3, at_least=True
         ),
@@ -209,7 +211,7 @@ def _judge_dynamics(found: Identified, true: Arm, index: Page) -> None:
         for k, row in enumerate(zip(theirs.friction_nm, assumed.friction_nm, ours.friction_nm))
     ]
     rows.append(("payload / kg", theirs.payload.mass_kg, 0.0, mass_kg))
-    rows.append(("delay of commands / ms", 1e3 * true.late_s, 0.0, 1e3 * found.arm.late_s))
+    rows.append(("delay behind the reference / ms", 1e3 * true.late_s, 0.0, 1e3 * found.arm.late_s))
     index.table(("", "true", "assumed before", "found"), rows, "Judged on a motion that was not fitted.")
 
 

@@ -169,8 +169,8 @@ def find_series(
     if best is None:
         raise SpecError(
             f"none of {config.tries} motions round {np.round(centre_rad, 3).tolist()} rad keeps clear of the arm "
-            f"itself, and {config.clearance_m:g} m of cell {cell.name}, in its workspace; bring the arm to where it has "
-            "more room, or ask for less clearance"
+            f"itself, and {config.clearance_m:g} m of cell {cell.name}, in its workspace; bring the arm to where it "
+            "has more room, or ask for less clearance"
         )
     return best, lowest
 

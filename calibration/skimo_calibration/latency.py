@@ -12,8 +12,8 @@ a stamped state then travels does not matter, as everybody goes by the stamp (`T
 
 Least squares: the path is made anew for each lateness on a grid (`DriverPath`), and the track fitted to it. A reference
 is the path, shifted. Measured joints are what a linear servo makes of it (a short filter, the same all along), or else
-its sluggishness at each start would be taken for lateness. Residuals count by their logarithm in blocks of time
-(Cauchy), so that contacts don't count for much; sigma by a bootstrap of the blocks. Units s, rad.
+its sluggishness at each start would be taken for lateness. Residuals count by blocks of time, r2 / (r2 + usual) each
+(Geman and McClure), so that an arm in contact counts for little; sigma by a bootstrap of the blocks. Units s, rad.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ BLOCK_S = 0.5
 LEAD_IN_S = 0.5
 """After the first trajectory: where the arm was before is not known so well."""
 TAPS_S = 0.008 * np.arange(-3, 6)
-RIDGE = 1e-3
+RIDGE = 0.03
 """Of a servo's filter: times about the lag that it looks at, and how much it is drawn to the shift alone."""
+USUAL = 0.25
+"""Quantile of the blocks' residuals that is taken for usual: most of an episode may be spent in contact."""
 DRAWS, STEPS = 200, 4
 MOST_TRAJECTORIES, MOST_SAMPLES = 800, 6000
 MOVES_RAD = 0.05
@@ -54,7 +56,10 @@ OFF_RAD = 0.1
 LEAST_SQUARE = 1e-14
 """rad2: no encoder is finer."""
 FLAT = 1e-6
-"""Costs that differ by less (of a block's log residual) are equal."""
+"""Costs that differ by less (of a block's) are equal."""
+NOTHING, SURE = 0.1, 2.0
+"""Costs of a log that differ by less than so much of one block's, or so many times what chance makes of it, may be
+equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ class Timing:
 
     Attributes:
         command: from sending to effect.
-        at_most_s: every lateness up to this leads along the very same path; 0: no other does.
+        at_most_s: every lateness up to this leads along much the same path; 0: promptness would have shown.
         halves_s: the command's by every other block of time, and by the rest.
         lag: joint states behind the path: of servos and stamps together.
         state: stamps of the driver's reference behind the path; None: no reference in the log.
@@ -112,8 +117,8 @@ def command_timing(log: ArmLog, rng: np.random.Generator) -> Timing:
     grid_s, blocks = _finest(clear, joins, usual, grid_s, blocks)
     total = blocks.sum(axis=0)
     command, at_most_s = _told(grid_s, blocks, rng)
-    _refuse_untold(command, log.name)
     _refuse_other_motion(clear.residual_rad, log.name)
+    _refuse_untold(command, log.name)
     return Timing(
         command=command,
         at_most_s=at_most_s,
@@ -160,8 +165,8 @@ class _Fit:
         self.residual_rad = np.inf
 
     def costs(self, grid_s: Array, joins: str, usual: float) -> Array:
-        """Log of the mean square residual of each block [B, G] at each lateness [G], `usual` (rad2) the least scale."""
-        return np.log(np.array([self.squares(late_s, joins, servo=self._servo) for late_s in grid_s]).T + usual)
+        """Cost of each block [B, G] at each lateness [G]; `usual` is the square of a usual residual, rad2."""
+        return _cost(np.array([self.squares(late_s, joins, servo=self._servo) for late_s in grid_s]).T, usual)
 
     def squares(self, late_s: float, joins: str, *, servo: bool) -> Array:
         """Mean square residual of each block [B], rad2, at what fits best for this lateness."""
@@ -218,7 +223,7 @@ class _Fit:
 
     def _weights(self, squares: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Of each sample [K], mean 1: blocks that are far from the path count for little."""
-        weights = 1 / (squares + max(float(np.median(squares)), LEAST_SQUARE))[self._block]
+        weights = 1 / (squares + _usual(squares))[self._block] ** 2
         return np.asarray(weights / weights.mean(), np.float64)
 
 
@@ -237,12 +242,12 @@ def _coarse(fit: _Fit) -> tuple[str, Array, float]:
     for joins in JOINS:
         grid_s = np.arange(0.0, TRIED_S + COARSE_S / 2, COARSE_S)
         rows = _rows(fit, joins, grid_s)
-        best_s = grid_s[np.argmin(np.log(rows + np.median(rows)).sum(axis=1))]
+        best_s = grid_s[np.argmin(_cost(rows, _usual(rows)).sum(axis=1))]
         between_s = np.abs(best_s + COARSE_S * np.array([-0.8, -0.6, -0.4, -0.2, 0.2, 0.4, 0.6, 0.8]))
         grids_s[joins] = np.concatenate([grid_s, between_s])
         squares[joins] = np.concatenate([rows, _rows(fit, joins, between_s)])
-    usual = max(min(float(np.median(rows, axis=1).min()) for rows in squares.values()), LEAST_SQUARE)
-    costs = {joins: np.log(rows + usual).sum(axis=1) for joins, rows in squares.items()}
+    usual = min(_usual(row) for rows in squares.values() for row in rows)
+    costs = {joins: _cost(rows, usual).sum(axis=1) for joins, rows in squares.items()}
     joins = min(JOINS, key=lambda name: costs[name].min())
     best_s = np.sort(grids_s[joins][_equal(costs[joins])])
     low_s = 0.0 if best_s[0] < NEAR_ZERO_S else float(best_s[0]) - COARSE_S
@@ -267,20 +272,35 @@ def _finest(fit: _Fit, joins: str, usual: float, grid_s: Array, blocks: Array) -
     return every_s[order], costs[:, order]
 
 
+def _usual(squares: npt.NDArray[np.floating]) -> float:
+    return max(float(np.quantile(squares, USUAL)), LEAST_SQUARE)
+
+
+def _cost(squares: Array, usual: float) -> Array:
+    """Of blocks [...]: at first as their squares, at most 1."""
+    return squares / (squares + usual)
+
+
 def _equal(costs: Array) -> npt.NDArray[np.bool_]:
     """[G] which costs are the least."""
     return costs <= costs.min() + FLAT * len(costs)
 
 
 def _told(grid_s: Array, blocks: Array, rng: np.random.Generator) -> tuple[Late, float]:
-    """The lateness that fits best, or the middle of those that can't be told apart; and up to where they reach."""
+    """The lateness that fits best, or the middle of those that can't be told from none; and where these end."""
     draws = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=DRAWS)
     scatter_s = float(np.std([_least(grid_s, cost) for cost in draws @ blocks]))
     total = blocks.sum(axis=0)
-    same_s = grid_s[_equal(total)]
+    best = int(np.argmin(total))
+    worse = blocks - blocks[:, best : best + 1]
+    bound = np.maximum(NOTHING, SURE * np.std(worse, axis=0) * np.sqrt(len(blocks)))
+    same_s = grid_s[worse.sum(axis=0) <= bound]
     wide_s = float(same_s[-1] - same_s[0])
-    sigma_s = float(np.hypot(max(scatter_s, FINEST_S), wide_s / np.sqrt(12)))
-    return Late(late_s=_least(grid_s, total), sigma_s=sigma_s), float(same_s[-1]) if wide_s > FINE_S else 0.0
+    if same_s[0] == 0.0 and wide_s > FINE_S:
+        middle_s = float(same_s[-1]) / 2
+        return Late(late_s=middle_s, sigma_s=wide_s / np.sqrt(12)), float(same_s[-1])
+    sigma_s = max(scatter_s, wide_s / np.sqrt(12), FINEST_S)
+    return Late(late_s=_least(grid_s, total), sigma_s=sigma_s), 0.0
 
 
 def _least(grid_s: Array, cost: Array) -> float:

@@ -13,7 +13,7 @@ from .report import Criterion, Page
 from .shift import Shift
 from .timing import ArmLog
 
-SIGMA_MS, HALVES_MS = 5.0, 4.0
+SIGMA_MS, HALVES_MS = 4.0, 4.0
 CAMERA_MS = 2.0
 UNKNOWN = (
     "Not in these numbers: how long a stamped state travels (everybody goes by its stamp), and a clock of the driver's "
@@ -75,7 +75,7 @@ def _commands(page: Page, log: ArmLog, timing: Timing) -> None:
     axes = figure.subplots()
     axes.plot(1e3 * timing.grid_s, timing.cost, ".-")
     axes.axvline(1e3 * timing.command.late_s, color="black", linewidth=0.8)
-    axes.set(xlabel="command latency / ms", ylabel="cost per block (log)")
+    axes.set(xlabel="command latency / ms", ylabel="cost per block")
     page.figure(figure, "How badly each latency explains the log; flat: it can't be told.")
 
 

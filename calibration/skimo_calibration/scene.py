@@ -6,8 +6,8 @@
 
 Each shot gives a pose by itself; a shot that lies off from the others is refused and named; all corners of the rest are
 then fitted at once. What is told of the quality comes from the shots, not from the fit: their scatter, the spread of
-fits without a part of them (jackknife; B. Efron, 1982), and how far each part lies from the fit without it. Shots from
-one camera in one place share that camera's own error: let the hand carry it about, or take several cameras.
+fits without a part of them (jackknife; B. Efron, 1982), and how far fits of two halves lie apart. Shots from one camera
+in one place share that camera's own error: let the hand carry it about, or take several cameras.
 
 A places file:
     name: table
@@ -85,7 +85,8 @@ class Registration:
         sigma_m, sigma_rad: standard deviation of the middle (its length) and the orientation, from fits without a part.
         origin_sigma_m: likewise of `position_m`, which may lie far off.
         scatter_m, scatter_rad: root mean square distance of single shots from the result.
-        held_out_m, held_out_rad: root mean square distance of the fits of parts from those without them.
+        held_out_m, held_out_rad: half the distance between the fits of two halves, neither of which saw the other:
+            about the error of both together.
         used: names of the shots that it rests on.
         refused: names of those that it doesn't, with reasons.
         poses: of the shots that were used, rotation and position.
@@ -198,9 +199,9 @@ def combine(
     rotation, position_m = result = joint(kept, near)
     parts = [list(range(k, len(kept), FOLDS)) for k in range(min(FOLDS, len(kept)))]
     without = [joint([kept[k] for k in range(len(kept)) if k not in part], near) for part in parts]
-    alone = [joint([kept[k] for k in part], near) for part in parts]
+    one_half, other_half = (joint(kept[k::2], near) for k in range(2))
     scatter = _rms([_apart(pose, result, middle_m) for pose in poses])
-    held_out = _rms([_apart(one, other, middle_m) for one, other in zip(alone, without)])
+    held_out = np.array(_apart(one_half, other_half, middle_m)) / 2
     jackknife = np.sqrt(len(parts) - 1)
     sigma_m, sigma_rad = jackknife * _rms([_apart(one, result, middle_m) for one in without])
     return Registration(

@@ -14,6 +14,7 @@ Units s and the signals' own.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +30,13 @@ EARLIEST_S, LATEST_S = -0.1, 0.5
 COARSE_S = 0.01
 SIGMA_MAX_S = 0.002
 CHANGES_S = 0.005
-"""Quarters of a log that differ by more than this, and by more than chance lets them, had a clock that changed."""
-AS_GOOD = 1.5
-"""Another lateness whose residual is less than so many times the best one's is as good an answer."""
-BLOCK_S, DRAWS, PARTS = 0.5, 200, 4
+"""Parts of a log that differ by more than this, and by more than chance lets them, had a clock that changed."""
+AS_GOOD, CLEAR = 1.5, 0.05
+"""Another lateness whose residual is less than so many times the best one's, or than this share of the worst one's, is
+as good an answer."""
+BLOCK_S, DRAWS = 0.5, 200
+PARTS, LEAST_OF_PART, SURE = 3, 60, 5.0
+"""Parts of a log, of so many samples at least, that differ by so many sigmas, differ by more than chance."""
 STEPS = 12
 STRAY = 3.0
 """Residuals of so many times the usual size weigh half."""
@@ -85,21 +89,65 @@ def shift(
             f"{where}: {b.what} and {a.what} have {inside.sum()} samples in common, needs at least {LEAST}; are both "
             "stamped by one clock, in seconds? Record both for 10 s and more"
         )
-    problem = _Problem(a, b.part(inside), rigid, None if loose is None else loose[kept])
-    late_s = problem.best(_coarse(problem, where))
-    _refuse_ends(late_s, where, b)
-    slopes, left, weights = problem.linear(late_s)
-    grams, sides, seconds = _blocks(problem.t_s, slopes, left, weights)
-    sigma_s = _bootstrap(grams, sides, rng)
-    if not sigma_s <= SIGMA_MAX_S:
+    about = _About(a, b.part(inside), rigid, None if loose is None else loose[kept], where)
+    late_s = about.coarse()
+    fitted = about.fit(slice(None), late_s, rng)
+    _refuse_ends(fitted.late_s, about)
+    _refuse_changes(about, fitted.late_s, rng)
+    if not fitted.sigma_s <= SIGMA_MAX_S:
         moves = np.ptp(a.values, axis=0).max()
         raise SpecError(
-            f"{where}: the motion tells how late {b.what} is to {1e3 * sigma_s:.2g} ms, bound {1e3 * SIGMA_MAX_S:g} ms "
-            f"({a.what} moves by {moves:.3g}, noise {problem.scale:.2g}); move further and faster, not in a circle, "
-            "and for longer"
+            f"{where}: the motion tells how late {b.what} is to {1e3 * fitted.sigma_s:.2g} ms, bound "
+            f"{1e3 * SIGMA_MAX_S:g} ms ({a.what} moves by {moves:.3g}, noise {fitted.residual:.2g}); move further and "
+            "faster, not in a circle, and for longer"
         )
-    _refuse_changes(grams, sides, seconds, sigma_s, where, b)
-    return Shift(late_s=late_s, sigma_s=sigma_s, residual=problem.scale, times_s=problem.t_s, left=left)
+    return fitted
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What is to be fitted."""
+
+    a: Track
+    b: Track
+    rigid: bool
+    loose: Array | None
+    where: str
+
+    def problem(self, rows: slice = slice(None)) -> _Problem:
+        return _Problem(self.a, self.b.part(rows), self.rigid, self.loose)
+
+    def fit(self, rows: slice, late_s: float, rng: np.random.Generator) -> Shift:
+        """The best lateness near `late_s` by some of the samples."""
+        problem = self.problem(rows)
+        late_s = problem.best(late_s)
+        slopes, left, weights = problem.linear(late_s)
+        sigma_s = _bootstrap(*_blocks(problem.t_s, slopes, left, weights), rng)
+        return Shift(late_s=late_s, sigma_s=sigma_s, residual=problem.scale, times_s=problem.t_s, left=left)
+
+    def coarse(self) -> float:
+        """The lateness on a grid with the least residual, if no other one that is not beside it is as good."""
+        grid_s = np.arange(EARLIEST_S, LATEST_S + COARSE_S / 2, COARSE_S)
+        problem = self.problem()
+        costs = np.array([problem.cost(late_s) for late_s in grid_s.tolist()])
+        at = int(np.argmin(costs))
+        valleys = np.flatnonzero((costs[1:-1] <= costs[:-2]) & (costs[1:-1] <= costs[2:])) + 1
+        good = max(AS_GOOD * self._best_cost(float(grid_s[at]))[1], CLEAR * float(costs.max()))
+        if good > costs.max() / 2:
+            return float(grid_s[at])  # too little motion for any answer, which its sigma says
+        for other in valleys[np.abs(valleys - at) > 2].tolist():
+            found_s, cost = self._best_cost(float(grid_s[other]))
+            if cost < good and abs(found_s - grid_s[at]) > 2 * COARSE_S:
+                raise SpecError(
+                    f"{self.where}: the motion repeats itself, or goes in a circle: it fits {1e3 * grid_s[at]:.0f} ms "
+                    f"as well as {1e3 * found_s:.0f} ms; move to and fro, slower, or at several speeds"
+                )
+        return float(grid_s[at])
+
+    def _best_cost(self, late_s: float) -> tuple[float, float]:
+        problem = self.problem()
+        late_s = problem.best(late_s)
+        return late_s, problem.cost(late_s)
 
 
 class _Problem:
@@ -143,7 +191,7 @@ class _Problem:
         """Slopes [K, N, P] of the fit by lateness, what is loose, and the rest; residuals [K, N], weights [K]."""
         left, turn = self.left(late_s)
         size = np.linalg.norm(left, axis=1)
-        usual = max(float(np.median(size)), np.finfo(np.float64).tiny)
+        usual = max(float(np.median(size)), 1e-9 * float(np.abs(self._b).max()), 1e-12)
         self._weights = 1 / (1 + (size / (STRAY * usual)) ** 2)
         self.scale = _size(left, self._weights)
         speed = -(self._slope(self.t_s - late_s) @ self._mix) @ turn.T
@@ -172,11 +220,11 @@ def _normal(slopes: Array, left: Array, weights: Array) -> tuple[Array, Array]:
     return np.einsum("kni,knj->ij", weighted, slopes), np.einsum("kni,kn->i", weighted, left)
 
 
-def _blocks(times_s: Array, slopes: Array, left: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Normal equations of each block: [B, P, P], [B, P], and its time [B]."""
+def _blocks(times_s: Array, slopes: Array, left: Array, weights: Array) -> tuple[Array, Array]:
+    """Normal equations of each block: [B, P, P], [B, P]."""
     of = np.floor((times_s - times_s[0]) / BLOCK_S).astype(int)
     parts = [_normal(slopes[of == k], left[of == k], weights[of == k]) for k in np.unique(of)]
-    return np.array([p[0] for p in parts]), np.array([p[1] for p in parts]), np.unique(of) * BLOCK_S
+    return np.array([p[0] for p in parts]), np.array([p[1] for p in parts])
 
 
 def _bootstrap(grams: Array, sides: Array, rng: np.random.Generator) -> float:
@@ -193,41 +241,26 @@ def _bootstrap(grams: Array, sides: Array, rng: np.random.Generator) -> float:
     return float(np.std(steps))
 
 
-def _coarse(problem: _Problem, where: str) -> float:
-    """The lateness on a grid with the least residual, if no other one that is not beside it is as good."""
-    grid_s = np.arange(EARLIEST_S, LATEST_S + COARSE_S / 2, COARSE_S)
-    costs = np.array([problem.cost(late_s) for late_s in grid_s])
-    at = int(np.argmin(costs))
-    valleys = np.flatnonzero((costs[1:-1] <= costs[:-2]) & (costs[1:-1] <= costs[2:])) + 1
-    best = problem.cost(problem.best(float(grid_s[at])))
-    for other in valleys[np.abs(valleys - at) > 2]:
-        found_s = problem.best(float(grid_s[other]))
-        if problem.cost(found_s) < AS_GOOD * best and abs(found_s - grid_s[at]) > 2 * COARSE_S:
-            raise SpecError(
-                f"{where}: the motion repeats itself, and fits {1e3 * grid_s[at]:.0f} ms as well as "
-                f"{1e3 * found_s:.0f} ms; move slower, or to and fro at several speeds"
-            )
-    return float(grid_s[at])
-
-
-def _refuse_ends(late_s: float, where: str, b: Track) -> None:
+def _refuse_ends(late_s: float, about: _About) -> None:
     if not EARLIEST_S + COARSE_S / 2 < late_s < LATEST_S - COARSE_S / 2:
         raise SpecError(
-            f"{where}: {b.what} would be {1e3 * late_s:.0f} ms late, looked for was {1e3 * EARLIEST_S:g} to "
-            f"{1e3 * LATEST_S:g} ms; are both stamped by one clock, and do they show the same motion?"
+            f"{about.where}: {about.b.what} would be {1e3 * late_s:.0f} ms late, looked for was {1e3 * EARLIEST_S:g} "
+            f"to {1e3 * LATEST_S:g} ms; are both stamped by one clock, and do they show the same motion?"
         )
 
 
-def _refuse_changes(grams: Array, sides: Array, seconds: Array, sigma_s: float, where: str, b: Track) -> None:
+def _refuse_changes(about: _About, late_s: float, rng: np.random.Generator) -> None:
     """Lateness by parts of the log: a clock that was set, or drifts, shows there."""
-    parts = np.array_split(np.arange(len(grams)), PARTS)
-    steps_s = np.array(
-        [np.linalg.lstsq(grams[part].sum(0), sides[part].sum(0), rcond=None)[0][0] for part in parts if len(part) >= 2]
-    )
-    bound_s = max(CHANGES_S, 6 * sigma_s * np.sqrt(PARTS))
-    if len(steps_s) == PARTS and np.ptp(steps_s) > bound_s:
-        words = ", ".join(f"{1e3 * step_s:+.1f}" for step_s in steps_s)
-        raise SpecError(
-            f"{where}: how late {b.what} is changes over its {seconds[-1]:.0f} s ({words} ms by quarters, bound "
-            f"{1e3 * bound_s:.1f} ms between two); a clock was set or drifts: synchronise the clocks (chrony, PTP)"
-        )
+    edges = np.linspace(0, len(about.b.t_s), PARTS + 1).astype(int).tolist()
+    if edges[1] < LEAST_OF_PART:
+        return
+    parts = [about.fit(slice(*pair), late_s, rng) for pair in itertools.pairwise(edges)]
+    for one, other in itertools.combinations(parts, 2):
+        apart_s, chance_s = abs(one.late_s - other.late_s), SURE * float(np.hypot(one.sigma_s, other.sigma_s))
+        if apart_s > max(CHANGES_S, chance_s):
+            words = ", ".join(f"{1e3 * part.late_s:.1f}" for part in parts)
+            raise SpecError(
+                f"{about.where}: how late {about.b.what} is changes over the log ({words} ms by thirds, bound "
+                f"{1e3 * max(CHANGES_S, chance_s):.1f} ms between two); a clock was set or drifts: synchronise the "
+                "clocks (chrony, PTP)"
+            )

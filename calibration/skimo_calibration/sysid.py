@@ -14,10 +14,10 @@ import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
-from skimo_core.domain.rig import Dynamics, Latency, Made, Payload
+from skimo_core.domain.rig import Dynamics, Made, Payload
 from skimo_core.domain.robot import RobotLimits
 
-from .estimates import CENTRE, DELAY, MASS, Estimate
+from .estimates import CENTRE, MASS, Estimate
 from .logs import PIECE_S, JointLog
 from .plant_fit import ArmDynamics, Links, PlantFit, fit_plant, torque_errors
 from .servo_fit import ServoFit, fit_servo
@@ -163,11 +163,12 @@ def split(pieces: Sequence[JointLog], share: float = HOLD_OUT_SHARE) -> tuple[li
     return fitted, held_out
 
 
-def as_rig(found: Identified, made: Made) -> tuple[Dynamics, Payload | None, Latency | None]:
-    """The entries that a rig file holds of it: friction and rotors, the payload, the command's delay.
+def as_rig(found: Identified, made: Made) -> tuple[Dynamics, Payload | None]:
+    """The entries that a rig file holds of it: friction and rotors, the payload.
 
-    What the logs don't tell is as the arm ships, its sigma as wide as the logs leave it; a payload or a delay that they
-    don't tell is left out.
+    What the logs don't tell is as the arm ships, its sigma as wide as the logs leave it; a payload that they don't tell
+    is left out. So is the delay: it is how far the arm lies behind the reference that it has, while a rig's `command` is
+    how long a command is on its way (`latency`).
     """
     dynamics, joints = found.arm.dynamics, len(found.arm.kp)
     sigma = np.array([e.sigma for e in found.plant.estimates[: 4 * joints]]).reshape(joints, 4)
@@ -191,11 +192,7 @@ def as_rig(found: Identified, made: Made) -> tuple[Dynamics, Payload | None, Lat
             sigma_m=float(np.linalg.norm(centre)),
             made=made,
         )
-    delay = by_kind.get(DELAY.name)
-    command = None
-    if delay is not None and delay.identifiable:
-        command = Latency(latency_s=delay.value, sigma_s=delay.sigma, made=made)
-    return of_joints, payload, command
+    return of_joints, payload
 
 
 def _errors(held_out: Sequence[JointLog], links: Links, limits: RobotLimits, arm: Arm, replay: Replay | None) -> Errors:

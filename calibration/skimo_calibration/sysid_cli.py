@@ -75,7 +75,7 @@ def sysid(
     rig: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Identify friction, rotors, payload, servo gains and command delay from joint logs.
+    """Identify friction, rotors, payload, servo gains and the delay behind the reference from joint logs.
 
     Args:
         log: CSV or MCAP files: t, q, dq, tau, and if known the reference.
@@ -85,7 +85,7 @@ def sysid(
         hand: whether the flange bore the Franka hand.
         payload: whether it may have borne anything else.
         topic: of the joints in an MCAP file that holds several.
-        rig: a rig file to write dynamics, payload and command delay into; made where there is none.
+        rig: a rig file to write dynamics and payload into; made where there is none.
         seed: of the bootstrap.
     """
     from .sysid_page import page_of
@@ -113,7 +113,7 @@ def sysid(
         written = page.write(out / "sysid.html")
         if rig is not None and page.passed:
             write_rig(rig, _with(old, found))
-            print(f"{rig}: dynamics, and what the logs tell of payload and command delay")
+            print(f"{rig}: dynamics, and what the logs tell of the payload")
     except OSError as error:
         raise SpecError(f"{error.filename or out} can't be written: {error.strerror}; choose another folder") from None
     print(written)
@@ -143,15 +143,15 @@ def _rig_at(path: Path | None, robot: str) -> Rig:
 
 
 def _with(old: Rig, found: Identified) -> Rig:
-    """The rig with what was found; what the logs don't tell of payload and delay stays."""
+    """The rig with what was found; what the logs don't tell of the payload stays."""
     made = Made(
         date=datetime.datetime.now(datetime.timezone.utc).date(),
         method="skimo calibrate sysid: inverse-dynamics regression, judged on what was held out",
         source=", ".join(name for name, _ in found.logs),
         digest=found.logs[0][1] if len(found.logs) == 1 else "",
     )
-    dynamics, payload, command = as_rig(found, made)
-    return replace(old, dynamics=dynamics, payload=payload or old.payload, command=command or old.command)
+    dynamics, payload = as_rig(found, made)
+    return replace(old, dynamics=dynamics, payload=payload or old.payload)
 
 
 def _centre(asked: tuple[float, ...], limits: RobotLimits) -> np.ndarray:

@@ -1,7 +1,7 @@
 """AprilTags of the family 36h11 in a picture: their corners, and where each stands before the camera.
 
-OpenCV's decoder finds them; our own `tag_edges` places their corners, three to ten times nearer than OpenCV's or the
-AprilTag library's own refinement (benchmarks/results/calibration/tags.md).
+OpenCV's decoder finds them; our own `tag_edges` places their corners, one and a half to four times nearer to the truth
+than the AprilTag library does, and five times or more than OpenCV (benchmarks/results/calibration/tags.md).
 
 A small square seen from afar has two poses that fit nearly as well, mirrored about the line of sight (T. Collins and A.
 Bartoli, "Infinitesimal plane-based pose estimation", IJCV 109, 2014: both are had in closed form). Where the second

@@ -89,7 +89,7 @@ def scene(
         surface_npy: instead, the surface as an array [M, 6] of points and outward normals in the furniture's frame, m.
         accept: write it although a criterion fails.
     """
-    told = load_rig(rig)
+    told = load_rig(rig.resolve())
     if depth:
         found, name = _by_depth(images, told, camera, furniture, _surface(cell, surface_npy)), furniture
     else:

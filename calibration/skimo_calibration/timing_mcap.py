@@ -51,7 +51,8 @@ def read_timing(path: Path, limits: RobotLimits, *, topic: str = "") -> ArmLog:
     topics = _topics(path)
     states = _one(path.name, topics, JOINTS, topic)
     if not states:
-        raise SpecError(f"{path.name}: holds no joint states; record sensor_msgs/JointState with what is sent")
+        where = f" on {topic}" if topic else ""
+        raise SpecError(f"{path.name}: holds no joint states{where}; record sensor_msgs/JointState with what is sent")
     begin_ns = states[0][0]
     references = [kind for kind in REFERENCES if any(found == kind for found, _ in topics)]
     reference = _one(path.name, topics, references[0], "") if references else []
@@ -122,7 +123,8 @@ def _track(file: str, what: str, entries: Sequence[Stamped], begin_ns: int, limi
 
 def _is_arm(message: Any, limits: RobotLimits) -> bool:
     names = getattr(message, "name", None)
-    return names is None or any(name.endswith(limits.joint_names[0].removeprefix(limits.prefix)) for name in names)
+    tails = [name.removeprefix(limits.prefix) for name in limits.joint_names]
+    return names is None or all(any(name.endswith(tail) for name in names) for tail in tails)
 
 
 def _positions(file: str, message: Any, limits: RobotLimits) -> Array:

@@ -1,8 +1,10 @@
-"""The kitchen's twin with tags on its moving parts: what a tracker file's cameras would see of it, and read from that.
+"""A twin's scene with tags on its moving parts: what a tracker file's cameras would see of it, and read from that.
 
     tracker = tracker_of(load_tracker("kitchen"), load_rig("kitchen_twin"), load_domain())
-    with TaggedKitchen(tracker.spec, tracker.views) as kitchen:
-        picture = kitchen.paint("left", q_rad, finger_m, objects)
+    with TaggedScene(tracker.spec, tracker.views, tracker.domain) as scene:
+        picture = scene.paint("left", q_rad, finger_m, objects)
+
+There is one scene that can be painted: the kitchen's.
 
 Tags sit where the file has them, so the file is tried and not only the tracker. `TaggedTwin` is a twin whose object
 states come through cameras and tracker instead of from the simulation's memory; everything else is the twin's own.
@@ -23,7 +25,7 @@ import numpy.typing as npt
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array, ObjectStates
-from skimo_core.domain.domain import load_domain
+from skimo_core.domain.domain import Domain
 
 from .scene import Places
 from .tag_edges import CELLS
@@ -39,6 +41,8 @@ TEXELS = 8
 """Of a cell."""
 BLACK, WHITE = 25, 215
 """Grey levels of ink and paper."""
+PAINTED = "kitchen"
+"""The twin whose scene this is."""
 ARM = 9
 """Positions of arm and fingers, before the objects'."""
 
@@ -50,17 +54,18 @@ def card(tag_id: int) -> npt.NDArray[np.uint8]:
     return np.where(fine, WHITE, BLACK).astype(np.uint8)
 
 
-class TaggedKitchen:
-    """Paints states of the kitchen, its parts tagged. Close it, or use it as a context manager.
+class TaggedScene:
+    """Paints states of a domain's scene, its parts tagged. Close it, or use it as a context manager.
 
     Args:
-        spec: the tracker file; its domain is the kitchen's.
+        spec: the tracker file.
         views: cameras to paint from, in the scene's frame (`Tracker.views`).
+        domain: whose twin is painted.
         places: tags on the furniture, besides.
         blur_px, noise, seed: of the pictures, as `SimulatedCamera` has them.
 
     Raises:
-        SpecError: parts that the kitchen doesn't have.
+        SpecError: the domain's twin has no scene that could be painted, or not these parts.
         SetupError: no GL library is there.
     """
 
@@ -68,6 +73,7 @@ class TaggedKitchen:
         self,
         spec: TrackerSpec,
         views: Mapping[str, Viewpoint],
+        domain: Domain,
         *,
         places: Places | None = None,
         blur_px: float = 0.6,
@@ -77,8 +83,12 @@ class TaggedKitchen:
         from skimo_sim.scenes.kitchen import build_kitchen
         from skimo_sim.scenes.physics import mujoco
 
-        domain = load_domain(spec.domain)
         spec.check_domain(domain)
+        if domain.twin != PAINTED:
+            raise SpecError(
+                f"the twin of domain {domain.name} ({domain.twin}) has no scene that can be painted; that of domain "
+                f"{PAINTED} has"
+            )
         self._objects = domain.observation.objects
         fixed = () if places is None else places.tags
         scene = build_kitchen(visual=True, dress=lambda scene: _attach_tags(scene, spec, self._objects, fixed))
@@ -108,7 +118,7 @@ class TaggedKitchen:
         from skimo_sim.scenes.physics import mujoco
 
         if camera not in self._cameras:
-            raise SpecError(f"no camera {camera!r} looks at the kitchen; there are {', '.join(self._cameras)}")
+            raise SpecError(f"no camera {camera!r} looks at the scene; there are {', '.join(self._cameras)}")
         state = np.concatenate([q_rad - self._zero_rad, finger_m, objects])
         if state.shape != (self._model.nq,) or not np.isfinite(state).all():
             raise SpecError(
@@ -127,7 +137,7 @@ class TaggedKitchen:
         for camera in set(self._cameras.values()):
             camera.close()
 
-    def __enter__(self) -> TaggedKitchen:
+    def __enter__(self) -> TaggedScene:
         return self
 
     def __exit__(
@@ -140,8 +150,8 @@ class TaggedTwin:
     """A twin whose objects are seen: `read_objects` paints its cameras' pictures and tracks the tags in them.
 
     Args:
-        twin: of the kitchen.
-        kitchen: paints it.
+        twin: whose scene it is.
+        scene: paints it.
         tracker: reads the pictures.
 
     Attributes:
@@ -149,8 +159,8 @@ class TaggedTwin:
         report: of the newest pictures; None before the first.
     """
 
-    def __init__(self, twin: SimulatedBackend, kitchen: TaggedKitchen, tracker: Tracker) -> None:
-        self.inside, self._kitchen, self._tracker = twin, kitchen, tracker
+    def __init__(self, twin: SimulatedBackend, scene: TaggedScene, tracker: Tracker) -> None:
+        self.inside, self._scene, self._tracker = twin, scene, tracker
         self.report: Report | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -162,7 +172,7 @@ class TaggedTwin:
         if self.report is not None and truth.stamp_s == self.report.states.stamp_s:
             return self.report.states
         for name in self._tracker.spec.cameras:
-            picture = self._kitchen.paint(name, robot.q_rad, robot.finger_m, truth.values)
+            picture = self._scene.paint(name, robot.q_rad, robot.finger_m, truth.values)
             stamp_s = truth.stamp_s + self._tracker.views[name].latency_s
             self.report = self._tracker.take(self._tracker.look(name, picture, stamp_s))
         assert self.report is not None
@@ -211,7 +221,7 @@ def _body_of(model: Any, part: Joint | Body, objects: tuple[str, ...]) -> int:
     at = ARM + objects.index(part.channel if isinstance(part, Joint) else part.channels[0])
     found = [joint for joint in range(model.njnt) if model.jnt_qposadr[joint] == at]
     if not found:
-        raise SpecError(f"tracker part {part.name!r} moves nothing of the kitchen's")
+        raise SpecError(f"tracker part {part.name!r} moves nothing of the scene's")
     return int(model.jnt_bodyid[found[0]])
 
 

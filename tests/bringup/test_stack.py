@@ -31,6 +31,7 @@ ARGUMENTS = [
     {"namespace": "left"},
     {"rig": "lab.yaml", "robot_serial": "295341", "rig_max_age_days": "30"},
     {"policy": "false"},
+    {"use_tracker": "true", "rig": "kitchen_twin"},
 ]
 ROBOTS = {
     "franka_ros2": ("jazzy", "launch/franka.launch.py"),

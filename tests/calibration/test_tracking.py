@@ -282,8 +282,8 @@ def test_the_command_tells_channels_of_recorded_pictures(
             (tmp_path / name).mkdir(exist_ok=True)
             cv2.imwrite(str(tmp_path / name / f"{10 + k * PERIOD_S:.3f}.png"), draw(bench.tags(), view, bench.rng))
     write_rig(tmp_path / "rig.yaml", rig_of(bench))
-    given = {"tracker": str(tmp_path / "tracker.yaml"), "rig": str(tmp_path / "rig.yaml")}
-    track(tmp_path, **given, out=tmp_path / "told.csv")
+    tracker, rig = str(tmp_path / "tracker.yaml"), str(tmp_path / "rig.yaml")
+    track(tmp_path, tracker=tracker, rig=rig, out=tmp_path / "told.csv")
     with open(tmp_path / "told.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["camera"] for row in rows] == ["left", "right", "left", "right"]
@@ -292,9 +292,9 @@ def test_the_command_tells_channels_of_recorded_pictures(
     assert "4 pictures, 0 complaints" in capsys.readouterr().out
     (tmp_path / "left" / "10.200.png").write_text("no picture")
     with pytest.raises(SpecError, match="holds no picture that can be read"):
-        track(tmp_path, **given)
+        track(tmp_path, tracker=tracker, rig=rig)
     with pytest.raises(SpecError, match="rate_hz is 0"):
-        track(tmp_path, **given, rate_hz=0.0)
+        track(tmp_path, tracker=tracker, rig=rig, rate_hz=0.0)
 
 
 def test_the_tracker_that_ships_is_its_scene_s() -> None:
@@ -324,7 +324,7 @@ def test_the_tracker_that_ships_is_its_scene_s() -> None:
 
 def test_the_kitchen_is_read_from_its_pictures() -> None:
     """Cameras, tags, tracker and the twin's own truth, in a state with most parts part of the way."""
-    from skimo_calibration.twin_tags import TaggedKitchen, TaggedTwin
+    from skimo_calibration.twin_tags import TaggedScene, TaggedTwin
     from skimo_sim.twin import Twin
 
     domain = load_domain()
@@ -337,7 +337,7 @@ def test_the_kitchen_is_read_from_its_pictures() -> None:
     for part in tracker.spec.coupled:
         state[9 + names.index(part.channel)] = part.factor * state[9 + names.index(part.to)]
     twin.set_state(state)
-    with TaggedKitchen(tracker.spec, tracker.views) as kitchen:
+    with TaggedScene(tracker.spec, tracker.views, domain) as kitchen:
         seen = TaggedTwin(twin, kitchen, tracker)
         told = seen.read_objects()
         assert seen.read_objects() is told  # not painted twice
@@ -347,6 +347,8 @@ def test_the_kitchen_is_read_from_its_pictures() -> None:
         units = np.array([domain.observation.units[domain.observation.names.index(name)] for name in names])
         bounds = np.select([units == "rad", units == "m"], [0.01, 0.003], 0.02)
         assert (np.abs(told.values - truth.values) < bounds).all()
+        with pytest.raises(SpecError, match="has no scene that can be painted"):
+            TaggedScene(tracker.spec, tracker.views, replace(domain, twin="kinematic"))
         with pytest.raises(SpecError, match="no camera 'roof'"):
             kitchen.paint("roof", np.zeros(7), np.zeros(2), truth.values)
         with pytest.raises(SpecError, match="holds 30 finite numbers"):

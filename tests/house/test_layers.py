@@ -1,4 +1,4 @@
-"""Dependencies go one way: core <- server <- learn, promote; core <- sim, bringup, calibration; core + msgs <- ros; all <- eval."""
+"""Dependencies go one way: core <- server <- learn, promote; core <- sim, bringup, calibration, ros; all <- eval."""
 
 from __future__ import annotations
 

@@ -119,7 +119,10 @@ def test_the_arm_goes_from_view_to_view_and_a_capture_that_was_stopped_is_gone_o
     assert not sights.aside and min(len(sight.corners.ids) for sight in sights.seen) > 20
 
 
-def test_no_picture_a_stop_and_poses_in_degrees_end_it_in_words(driver: CameraDriver, tmp_path: Path) -> None:
+def test_no_picture_a_stop_and_poses_in_degrees_end_it_in_words(
+    driver: CameraDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skimo_ros.capture.PICTURE_S", 2.0)
     near = poses(tmp_path / "near.yaml", HOME_RAD[None] + 0.02)
     with pytest.raises(SpecError, match="lies outside the joints' range; degrees"):
         degrees = poses(tmp_path / "degrees.yaml", np.degrees(HOME_RAD)[None])

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -255,11 +256,14 @@ def test_a_second_commander_of_one_arm_is_none_of_the_others(arms: Arms) -> None
     wait_until(lambda: not noticed(), "the left gate to be content again", START_S, poll_s=0.2)
 
 
+def tells_anew(arms: Arms, arm: str, told: GateReport) -> bool:
+    return arms.gate(arm) != told
+
+
 def test_each_arms_recordings_carry_its_namespace(arms: Arms) -> None:
     names = {arm: fly(arms, arm) for arm in ("left", "right")}
     for arm, name in names.items():
-        told = arms.gate(arm)
-        wait_until(lambda: arms.gate(arm) != told, f"{arm}'s gate to tell, as it does each second", ANSWER_S)
+        wait_until(partial(tells_anew, arms, arm, arms.gate(arm)), f"{arm}'s gate to tell, as each second", ANSWER_S)
         assert arms.operators[arm].trigger(Names.CANCEL)[0]
         path = arms.recordings / f"{name}.mcap"
         arms.processes.wait_for_log(f"{arm}-recorder_node", f"{name}.mcap: ")

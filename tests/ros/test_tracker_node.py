@@ -138,7 +138,9 @@ def test_channels_are_told_with_the_stamp_of_the_exposure(cell: Cell) -> None:
 def test_health_tells_rate_latency_and_what_is_hidden(cell: Cell) -> None:
     name = f"skimo{SPACE}: tracker"
     cell.send_until(lambda: cell.health() == "tracking", "good health")
-    assert 0.0 < float(cell.watcher.figures(name, "latency_s")[0]) < 1.0
+    latency_s = float(cell.watcher.figures(name, "latency_s")[0])
+    print(f"from stamp to publication {latency_s * 1e3:.0f} ms")
+    assert 0.0 < latency_s < 1.0
     assert float(cell.watcher.figures(name, "rate_hz")[0]) > 0.0
     assert cell.watcher.figures(name, "hidden")[0] == ""
 
@@ -184,7 +186,10 @@ def test_every_encoding_that_is_understood_gives_the_picture(encoding: str) -> N
 
 
 def test_a_camera_info_comes_back_as_it_was_told() -> None:
-    matrix, distortion = np.array([[620.0, 0.0, 323.0], [0.0, 621.0, 242.0], [0.0, 0.0, 1.0]]), np.arange(5) * 0.01
+    matrix, distortion = (
+        np.array([[620.0, 0.0, 323.0], [0.0, 621.0, 242.0], [0.0, 0.0, 1.0]]),
+        np.array([0.0, 0.01, 0.02, 0.03, 0.04]),
+    )
     message = convert.to_camera_info(640, 480, matrix, distortion, "left", 1.0)
     width, height, *told = convert.camera_info(message)
     assert (width, height) == (640, 480)
@@ -214,8 +219,7 @@ def test_what_cant_be_used_is_said_and_left_out(cell: Cell) -> None:
     finally:
         cell.pictures["right"] = cell.picture("right")
     assert f"published by /{cell.watcher.node.get_name()}" in cell.log()
-    cell.refused({}, ("ago, bound 0.5 s", "in the future, bound 0.05 s"), ages_s=(3.0, -3.0))
-    cell.refused({}, ("was exposed",), ages_s=(1e9, 1e9))  # as good as not stamped
+    cell.refused({}, ("ago, bound 0.5 s", "in the future, bound 0.05 s"), ages_s=(1e9, -3.0))  # as good as no stamp
     assert len(cell.states) == count
 
 
@@ -318,15 +322,14 @@ def test_the_twin_s_cameras_show_what_the_tracker_reads(processes: Processes, wa
     robot, truth = twin.read(), twin.read_objects()
     robot.q_rad[0] -= 1.6  # out of the cameras' way
     joints = node.create_publisher(JointState, f"{SPACE}/joint_states", STATE_QOS)
-    objects = node.create_publisher(ObjectStates, f"{SPACE}/twin/object_states", STATE_QOS)
+    objects = node.create_publisher(ObjectStates, f"{SPACE}/{Names.TWIN_OBJECTS}", STATE_QOS)
     states: list[ObjectStates] = []
     shown: list[Image] = []
     heard = [
         node.create_subscription(ObjectStates, f"{SPACE}/object_states", states.append, STATE_QOS),
         node.create_subscription(Image, f"{SPACE}/{Names.IMAGE.format('left')}", shown.append, STATE_QOS),
     ]
-    remap = ("-r", "object_states:=twin/object_states")
-    start_node(processes, "camera_node", *remap, "-p", "rig:=kitchen_twin", "-p", "image_rate_hz:=2.0")
+    start_node(processes, "camera_node", "-p", "rig:=kitchen_twin", "-p", "image_rate_hz:=2.0")
     start_node(processes, "tracker_node", "-p", "rig:=kitchen_twin", "-p", "max_image_age_s:=5.0")
 
     def whole() -> list[ObjectStates]:
@@ -336,7 +339,7 @@ def test_the_twin_s_cameras_show_what_the_tracker_reads(processes: Processes, wa
             convert.fill_joint_state(JointState(), dataclasses.replace(robot, stamp_s=stamp_s), arm, fingers)
         )
         objects.publish(convert.fill_object_states(ObjectStates(), dataclasses.replace(truth, stamp_s=stamp_s)))
-        return [message for message in states if not np.isnan(message.values).any()]
+        return [message for message in states if shown and not np.isnan(message.values).any()]
 
     try:
         told = wait_until(whole, "every channel", 90.0, lambda: processes.log("camera_node")[-1500:], poll_s=0.05)[-1]

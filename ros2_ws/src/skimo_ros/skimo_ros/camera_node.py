@@ -1,12 +1,12 @@
-"""Cameras of the twin: what it shows, as a real camera's driver publishes it. For the kitchen's twin alone.
+"""Cameras of the twin: what it shows, as a real camera's driver publishes it.
 
 Promises
   - camera/NAME/image_raw and camera/NAME/camera_info, best effort, for each camera of the rig that stands still; parts
     bear the tags of a tracker file.
   - An image shows the newest states that came: it is stamped when they were so, and the camera's latency (rig) later.
   - Without new states there are no images. A state that can't be painted (a channel is missing) is said, and skipped.
-It reads joint_states and object_states as any node does. With a tracker, the twin's own go elsewhere: start both with
-`-r object_states:=twin/object_states`. Painting takes a core some 0.2 s per image of 960 x 720 px without a GPU.
+It reads joint_states, and twin/object_states, where a twin tells its objects if others track them (`tracked`). Painting
+takes a core some 0.2 s per image of 960 x 720 px without a GPU.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class CameraNode(Node):
         # pictures of a simulation are made in this process only
         from skimo_calibration.tracker_file import load_tracker
         from skimo_calibration.tracking import tracker_of
-        from skimo_calibration.twin_tags import TaggedKitchen
+        from skimo_calibration.twin_tags import TaggedScene
 
         setup = set_up(values)
         self._adapter, self._objects_wanted = setup.adapter, setup.domain.observation.objects
         self._rig = load_rig(values["twin_rig"] or values["rig"])
         spec = load_tracker(values["tracker"] or setup.domain.name)
         self._views = tracker_of(spec, self._rig, setup.domain).views
-        self._kitchen = TaggedKitchen(
-            spec, self._views, blur_px=values["blur_px"], noise=values["image_noise"], seed=values["seed"]
+        self._scene = TaggedScene(
+            spec, self._views, setup.domain, blur_px=values["blur_px"], noise=values["image_noise"], seed=values["seed"]
         )
         self._complaints = Complaints(self.get_logger().warning)
         self._joints: deque[RobotState] = deque(maxlen=KEPT)
@@ -82,14 +82,14 @@ class CameraNode(Node):
 
     def close(self) -> None:
         """Release what draws."""
-        self._kitchen.close()
+        self._scene.close()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _publish_to(self) -> None:
         a = self._adapter
         self.create_subscription(JointState, a.joint_states, self._take_joints, POLLED_STATE_QOS)
-        self.create_subscription(ObjectStatesMsg, a.object_states, self._take_objects, STATE_QOS)
+        self.create_subscription(ObjectStatesMsg, Names.TWIN_OBJECTS, self._take_objects, STATE_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
         self._to = {
             name: (
@@ -134,7 +134,7 @@ class CameraNode(Node):
         for name, (images, infos) in self._to.items():
             view, frame = self._views[name], self._rig.cameras[name].frame
             lens, stamp_s = view.intrinsics, exposure_s + view.latency_s
-            picture = self._kitchen.paint(name, robot.q_rad, robot.finger_m, values)
+            picture = self._scene.paint(name, robot.q_rad, robot.finger_m, values)
             infos.publish(convert.to_camera_info(lens.width, lens.height, lens.matrix, lens.distortion, frame, stamp_s))
             images.publish(convert.to_image(picture, frame, stamp_s))
         self._images, self._why = self._images + 1, ""

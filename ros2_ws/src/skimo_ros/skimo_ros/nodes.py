@@ -98,6 +98,7 @@ class Names:
     TELEOP = "policy/teleop"
     TWIN_RESET = "twin/reset"
     USER_STOP = "twin/user_stop"
+    TWIN_OBJECTS = "twin/object_states"
 
 
 def only_one(node: Node) -> DomainLock:

@@ -8,8 +8,8 @@ Promises
     stamp, out of order, from the future, or exposed longer ago than `max_image_age_s`; a tag that is not where the file
     has it, is seen twice, or jumps.
   - Once a second its health goes to /diagnostics: images, what is hidden, how long from an image's stamp to its states.
-Lenses are the rig's; a camera whose lens it doesn't have is waited for on its camera info. With a twin, which tells its
-objects itself, start that with `-r object_states:=twin/object_states`: two who tell are said to be two.
+Lenses are the rig's; a camera whose lens it doesn't have is waited for on its camera info. A twin tells its objects
+itself, unless its parameter `tracked` is set: two who tell are said to be two.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class TrackerNode(Node):
         if others:
             wrong.append(
                 f"{', '.join(others)} publishes {self._states.topic_name!r} too; let the twin tell its own elsewhere "
-                "(-r object_states:=twin/object_states)"
+                "(tracked:=true)"
             )
         bound_s = self._domain.tracking.max_age_s
         age_s = float(np.mean(self._ages_s)) if self._ages_s else 0.0

@@ -52,6 +52,7 @@ PARAMETERS = (
     *SETUP,
     Parameter("twin", "", "who simulates: a twin that is installed, such as kinematic; empty: the domain's own"),
     Parameter("twin_rig", "", "what is true of the twin's cell: a rig file's path; empty: what `rig` says"),
+    Parameter("tracked", False, "a tracker tells the objects: the twin's own states go to twin/object_states"),
     Parameter("condition", "drawn", "what is different from the scene as it ships: a condition's name, or a file"),
     Parameter("task", "", "task whose initial state the twin starts in; empty: the domain's first"),
     Parameter("seed", 0, SEED_DRAWS, low=0, high=2**31),
@@ -196,7 +197,8 @@ class TwinNode(Node):
         a = self.adapter
         self._joint_states = self.create_publisher(JointState, a.joint_states, EVENT_QOS)
         self._robot_states = self.create_publisher(robot_state_type(a), a.robot_state, STATE_QOS)
-        self._object_states = self.create_publisher(ObjectStatesMsg, a.object_states, STATE_QOS)
+        objects = Names.TWIN_OBJECTS if self.values["tracked"] else a.object_states
+        self._object_states = self.create_publisher(ObjectStatesMsg, objects, STATE_QOS)
         self._description = self.create_publisher(String, Names.DESCRIPTION, LATEST_QOS)
         self._description.publish(String(data=robot_description(self.limits, a.joints, a.fingers)))
         self._clocks = self.create_publisher(Clock, Names.CLOCK, STATE_QOS) if self._clock_s.published else None
