@@ -1,6 +1,6 @@
 """How well the twin's arm explains a real arm's torques, and what its friction and rotors would be by that log.
 
-For a log of an arm in free motion (CSV, as skimo_calibration.log_csv reads it): the RMSE of measured torques less those
+For a log of an arm in free motion (CSV, as skimo_calibration reads it): the RMSE of measured torques less those
 of inverse dynamics, joint by joint, for the links alone, with the arm's parts added, and with what `panda.xml` had
 before (rotors of 0.2 and 0.1 kg m2, damping of 0.5 and 0.2 Nm s/rad, both assumed). Then fits to one half, judged on
 the other. No log is kept here. The one that the committed figures are from is published with C. Gaz et al., "Dynamic
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import tyro
 
-from skimo_calibration.logs import read_logs
-from skimo_calibration.plant_fit import COULOMB_WIDTH_RAD_S, ArmDynamics, fit_plant
-from skimo_calibration.signals import Signals, prepare
-from skimo_calibration.twin_arm import LinkModel, links_of, shipped_arm
+from skimo_calibration.dynamics.logs import read_logs
+from skimo_calibration.dynamics.plant_fit import COULOMB_WIDTH_RAD_S, ArmDynamics, fit_plant
+from skimo_calibration.dynamics.signals import Signals, prepare
+from skimo_calibration.twin.twin_arm import LinkModel, links_of, shipped_arm
 from skimo_core.contract.types import Array
 from skimo_core.domain.robot import load_limits
 from skimo_core.process.provenance import provenance

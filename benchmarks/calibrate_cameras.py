@@ -1,6 +1,6 @@
 """How well cameras and joints are calibrated: many twins, disturbed at random, from pictures to rig, against the truth.
 
-Each seed draws a cell (skimo_calibration.twin_cell): encoder offsets of 0.02 rad (standard deviation, at most 0.05),
+Each seed draws a cell (skimo_calibration.twin): encoder offsets of 0.02 rad (standard deviation, at most 0.05),
 camera and board 2 cm and 1.7 degrees off what is roughly known along and about each axis, a lens that bends, blur and
 noise. A capture is played and written as a real one, and calibrated as `skimo calibrate` does. Two arms: one that stops
 where it reads as a Panda does (0.1 mrad a joint), and a rough one (0.1 degrees).
@@ -28,12 +28,12 @@ import time  # noqa: E402
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 
-from skimo_calibration.capture import load_capture  # noqa: E402
-from skimo_calibration.consistency import closed_form  # noqa: E402
-from skimo_calibration.hand_eye import Lens, calibrate_hand_eye  # noqa: E402
-from skimo_calibration.intrinsics import calibrate_views  # noqa: E402
-from skimo_calibration.twin_cell import Disturbance, camera_error, disturbed_rig, play_capture  # noqa: E402
-from skimo_calibration.views import look_at  # noqa: E402
+from skimo_calibration.cameras.capture import load_capture  # noqa: E402
+from skimo_calibration.cameras.consistency import closed_form  # noqa: E402
+from skimo_calibration.cameras.hand_eye import Lens, calibrate_hand_eye  # noqa: E402
+from skimo_calibration.cameras.intrinsics import calibrate_views  # noqa: E402
+from skimo_calibration.cameras.views import look_at  # noqa: E402
+from skimo_calibration.twin.twin_cell import Disturbance, camera_error, disturbed_rig, play_capture  # noqa: E402
 from skimo_core.contract.errors import SpecError  # noqa: E402
 from skimo_core.process.provenance import provenance  # noqa: E402
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import tyro
 
-from skimo_calibration.latency import command_timing
 from skimo_calibration.rigid import flange_poses, turn
-from skimo_calibration.seen import camera_shift
-from skimo_calibration.timing import ArmLog, Sent, Track
+from skimo_calibration.timing.latency import command_timing
+from skimo_calibration.timing.seen import camera_shift
+from skimo_calibration.timing.timing import ArmLog, Sent, Track
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.types import Array
 from skimo_core.control.commander import Arm, Commander

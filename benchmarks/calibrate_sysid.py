@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from skimo_calibration import signals
-from skimo_calibration.excitation import ExcitationConfig, Motion, find_series
-from skimo_calibration.logs import JointLog, checked
-from skimo_calibration.plant_fit import fit_plant
-from skimo_calibration.signals import prepare
-from skimo_calibration.sysid import Arm, Identified, identify
-from skimo_calibration.twin_arm import LinkModel, Noise, drawn_arm, links_of, play, replay, shipped_arm
+from skimo_calibration.dynamics import signals
+from skimo_calibration.dynamics.excitation import ExcitationConfig, Motion, find_series
+from skimo_calibration.dynamics.logs import JointLog, checked
+from skimo_calibration.dynamics.plant_fit import fit_plant
+from skimo_calibration.dynamics.signals import prepare
+from skimo_calibration.dynamics.sysid import Arm, Identified, identify
+from skimo_calibration.twin.twin_arm import LinkModel, Noise, drawn_arm, links_of, play, replay, shipped_arm
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.robot import RobotLimits, load_limits

@@ -1,6 +1,6 @@
 """Tags measured: finders of corners against each other, the kitchen's channels against the twin's truth, furniture.
 
-Pictures are the twin's (skimo_calibration.twin_camera: lens, blur, noise), truth is the simulation's.
+Pictures are the twin's (skimo_calibration.twin.twin_camera: lens, blur, noise), truth is the simulation's.
 
     finders     one tag per picture at a random place and tilt: ours, OpenCV's refinements, and the AprilTag library
                 (pupil-apriltags, where it is installed; it counts pixels from their corner, so 0.5 is taken off)
@@ -28,16 +28,16 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
-from skimo_calibration.camera import Intrinsics
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.objects.scene import load_places, register, shot_of
+from skimo_calibration.objects.scene_depth import register_depth, scan_of, surface_of
+from skimo_calibration.objects.tags import SQUARE, Mount, find_tags, tag_pose, turned_rad
+from skimo_calibration.objects.tracker_file import TrackerSpec, load_tracker
+from skimo_calibration.objects.tracking import Tracker, tracker_of
+from skimo_calibration.objects.viewpoint import Viewpoint
 from skimo_calibration.rigid import turn
-from skimo_calibration.scene import load_places, register, shot_of
-from skimo_calibration.scene_depth import register_depth, scan_of, surface_of
-from skimo_calibration.tags import SQUARE, Mount, find_tags, tag_pose, turned_rad
-from skimo_calibration.tracker_file import TrackerSpec, load_tracker
-from skimo_calibration.tracking import Tracker, tracker_of
-from skimo_calibration.twin_camera import SimulatedCamera, attach_picture
-from skimo_calibration.twin_tags import TaggedScene, card
-from skimo_calibration.viewpoint import Viewpoint
+from skimo_calibration.twin.twin_camera import SimulatedCamera, attach_picture
+from skimo_calibration.twin.twin_tags import TaggedScene, card
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import Box, load_cell
 from skimo_core.domain.domain import load_domain

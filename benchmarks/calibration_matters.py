@@ -3,14 +3,13 @@
 Each seed draws what is wrong: every joint's encoder reads 0.05 rad too much or too little, both cameras stand some 2 cm
 and 1.7 degrees (along and about each axis) from where they are thought to be, pictures are stamped 60 ms late, and
 commands take effect 20 ms late. The shipped bundle then does the kitchen, its objects read from the pictures of two
-cameras by their tags (skimo_calibration.tracking), sub-tasks counted on the truth:
+cameras by their tags (skimo_calibration.objects.tracking), sub-tasks counted on the truth:
 
     truth         nothing is off, and the simulation tells where objects are
     tags          nothing is off; objects by tags: what tracking alone costs
     off           all of it off, and nobody has calibrated
     calibrated    the same after touches of known points (all seven joints) and a capture of the board in the hand for
-                  each camera (skimo_calibration.joints, hand_eye); latencies to 0.5 ms, which calibrate_latency.py
-                  finds
+                  each camera (skimo_calibration.cameras); latencies to 0.5 ms, which calibrate_latency.py finds
 
     python benchmarks/calibration_matters.py --seeds 8
 """
@@ -32,19 +31,19 @@ import time  # noqa: E402
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
 
-from skimo_calibration.capture import load_capture  # noqa: E402
-from skimo_calibration.hand_eye import Lens, calibrate_hand_eye  # noqa: E402
-from skimo_calibration.intrinsics import calibrate_views  # noqa: E402
-from skimo_calibration.joints import Touches, calibrate_joints  # noqa: E402
-from skimo_calibration.poses import ViewRanges, solve_ik  # noqa: E402
+from skimo_calibration.cameras.capture import load_capture  # noqa: E402
+from skimo_calibration.cameras.hand_eye import Lens, calibrate_hand_eye  # noqa: E402
+from skimo_calibration.cameras.intrinsics import calibrate_views  # noqa: E402
+from skimo_calibration.cameras.joints import Touches, calibrate_joints  # noqa: E402
+from skimo_calibration.cameras.poses import ViewRanges, solve_ik  # noqa: E402
+from skimo_calibration.cameras.views import look_at  # noqa: E402
+from skimo_calibration.objects.tracker_file import load_tracker  # noqa: E402
+from skimo_calibration.objects.tracking import tracker_of  # noqa: E402
+from skimo_calibration.objects.viewpoint import viewpoints  # noqa: E402
 from skimo_calibration.rig_entries import with_hand_eye  # noqa: E402
 from skimo_calibration.rigid import difference, moved, pose, turn  # noqa: E402
-from skimo_calibration.tracker_file import load_tracker  # noqa: E402
-from skimo_calibration.tracking import tracker_of  # noqa: E402
-from skimo_calibration.twin_cell import Disturbance, TwinRig, nominal_setup, play_capture  # noqa: E402
-from skimo_calibration.twin_tags import TaggedScene, TaggedTwin  # noqa: E402
-from skimo_calibration.viewpoint import viewpoints  # noqa: E402
-from skimo_calibration.views import look_at  # noqa: E402
+from skimo_calibration.twin.twin_cell import Disturbance, TwinRig, nominal_setup, play_capture  # noqa: E402
+from skimo_calibration.twin.twin_tags import TaggedScene, TaggedTwin  # noqa: E402
 from skimo_core.contract.types import Array  # noqa: E402
 from skimo_core.control.rigged import RiggedBackend, narrowed  # noqa: E402
 from skimo_core.domain.cell import load_cell  # noqa: E402

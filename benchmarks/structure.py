@@ -30,6 +30,7 @@ COLOURS = {
     "skimo_promote": "#88d27a",
     "skimo_sim": "#e45756",
     "skimo_eval": "#ffbf79",
+    "skimo_calibration": "#b8a9e0",
 }
 PACKAGES = tuple(COLOURS)
 

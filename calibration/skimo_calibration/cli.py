@@ -12,19 +12,19 @@ from skimo_core.contract.errors import SkimoError
 
 PROG = "skimo calibrate"
 STEPS: dict[str, str] = {
-    "board": "camera_cli:board",
-    "camera": "camera_cli:camera",
-    "hand-eye": "camera_cli:hand_eye",
-    "touch": "camera_cli:touch",
-    "views": "camera_cli:views",
-    "check": "check_cli:check",
-    "demo": "demo:demo",
-    "latency": "latency_cli:latency",
-    "excite": "sysid_cli:excite",
-    "sysid": "sysid_cli:sysid",
-    "tags": "tags_cli:tags",
-    "scene": "tags_cli:scene",
-    "track": "tags_cli:track",
+    "board": "cameras.camera_cli:board",
+    "camera": "cameras.camera_cli:camera",
+    "hand-eye": "cameras.camera_cli:hand_eye",
+    "touch": "cameras.camera_cli:touch",
+    "views": "cameras.camera_cli:views",
+    "check": "cameras.check_cli:check",
+    "demo": "twin.demo:demo",
+    "latency": "timing.latency_cli:latency",
+    "excite": "dynamics.sysid_cli:excite",
+    "sysid": "dynamics.sysid_cli:sysid",
+    "tags": "objects.tags_cli:tags",
+    "scene": "objects.tags_cli:scene",
+    "track": "objects.tags_cli:track",
 }
 """Subcommands: name -> "module:function" of this package; the function's docstring and annotations are its help."""
 GROUP = "skimo.calibrate"

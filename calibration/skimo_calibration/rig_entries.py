@@ -15,10 +15,10 @@ from skimo_core.contract.types import Array
 from skimo_core.domain.rig import Camera, JointOffsets, Lens, Made, Placement, Rig
 from skimo_core.domain.rig_file import load_rig
 
-from .camera import Intrinsics
-from .capture import Capture
-from .hand_eye import HandEye
-from .intrinsics import CameraFit
+from .cameras.camera import Intrinsics
+from .cameras.capture import Capture
+from .cameras.hand_eye import HandEye
+from .cameras.intrinsics import CameraFit
 
 
 def open_rig(path: Path, robot: str, serial: str = "") -> Rig:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from skimo_calibration.board import A4_BOARD, Board, draw, find
-from skimo_calibration.sheet import RULER_M, write_sheet
+from skimo_calibration.cameras.board import A4_BOARD, Board, draw, find
+from skimo_calibration.cameras.sheet import RULER_M, write_sheet
 from skimo_core.contract.errors import SpecError
 
 POINT_M = 0.0254 / 72

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from skimo_calibration.board import A4_BOARD, Picture, draw
-from skimo_calibration.camera import Intrinsics
-from skimo_calibration.capture import Capture, add_view, create_capture, load_capture, picture_path
+from skimo_calibration.cameras.board import A4_BOARD, Picture, draw
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.cameras.capture import Capture, add_view, create_capture, load_capture, picture_path
+from skimo_calibration.cameras.poses import plan_tour
 from skimo_calibration.cli import calibrate
-from skimo_calibration.poses import plan_tour
 from skimo_calibration.rigid import flange_poses, inverse
-from skimo_calibration.twin_cell import Disturbance, TwinRig, camera_error, disturbed_rig
+from skimo_calibration.twin.twin_cell import Disturbance, TwinRig, camera_error, disturbed_rig
 from skimo_core.contract.types import Array
 from skimo_core.domain.rig_file import load_rig
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from skimo_calibration.board import A4_BOARD, draw
-from skimo_calibration.capture import (
+from skimo_calibration.cameras.board import A4_BOARD, draw
+from skimo_calibration.cameras.capture import (
     Capture,
     add_view,
     create_capture,
@@ -24,7 +24,7 @@ from skimo_calibration.capture import (
     picture_path,
     read_picture,
 )
-from skimo_calibration.views import VIEWS_MIN, look_at, with_corners
+from skimo_calibration.cameras.views import VIEWS_MIN, look_at, with_corners
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.robot import load_limits
 

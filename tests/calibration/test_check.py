@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_calibration.capture import load_capture
-from skimo_calibration.check import CheckBounds, check_page, check_rig_on
-from skimo_calibration.check_cli import check
-from skimo_calibration.twin_cell import TwinRig, disturbed_rig, play_capture
-from skimo_calibration.views import Sights, look_at
+from skimo_calibration.cameras.capture import load_capture
+from skimo_calibration.cameras.check import CheckBounds, check_page, check_rig_on
+from skimo_calibration.cameras.check_cli import check
+from skimo_calibration.cameras.views import Sights, look_at
+from skimo_calibration.twin.twin_cell import TwinRig, disturbed_rig, play_capture
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.rig import Camera, JointOffsets, Lens, Made, Placement, Rig
 from skimo_core.domain.rig_file import load_rig, write_rig

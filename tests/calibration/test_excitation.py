@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skimo_calibration.excitation import ExcitationConfig, Motion, Series, condition_number, find_series, rehearse
-from skimo_calibration.twin_arm import Noise, drawn_arm, play, start_rad
+from skimo_calibration.dynamics.excitation import (
+    ExcitationConfig,
+    Motion,
+    Series,
+    condition_number,
+    find_series,
+    rehearse,
+)
+from skimo_calibration.twin.twin_arm import Noise, drawn_arm, play, start_rad
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Verdict
 from skimo_core.domain.cell import load_cell

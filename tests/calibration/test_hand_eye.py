@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from support.board_views import HEIGHT, WIDTH, Looks, looks
 
-from skimo_calibration import bundle, projection
-from skimo_calibration.board import A4_BOARD
-from skimo_calibration.bundle import Prior
-from skimo_calibration.consistency import closed_form
-from skimo_calibration.hand_eye import HandEye, HandEyeConfig, Lens, calibrate_hand_eye
-from skimo_calibration.intrinsics import board_poses, calibrate_camera
-from skimo_calibration.projection import Guess, seen_of
+from skimo_calibration.cameras import bundle, projection
+from skimo_calibration.cameras.board import A4_BOARD
+from skimo_calibration.cameras.bundle import Prior
+from skimo_calibration.cameras.consistency import closed_form
+from skimo_calibration.cameras.hand_eye import HandEye, HandEyeConfig, Lens, calibrate_hand_eye
+from skimo_calibration.cameras.intrinsics import board_poses, calibrate_camera
+from skimo_calibration.cameras.projection import Guess, seen_of
 from skimo_calibration.rigid import difference, flange_poses, inverse, moved
-from skimo_calibration.twin_cell import camera_error
+from skimo_calibration.twin.twin_cell import camera_error
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.robot import load_limits

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.board_views import HEIGHT, WIDTH, corners_at, looks
 
-from skimo_calibration.board import A4_BOARD, Corners
-from skimo_calibration.camera import Intrinsics, lens_slope, point_slope, project
-from skimo_calibration.capture import Capture, View
-from skimo_calibration.intrinsics import board_poses, calibrate_camera, calibrate_views
+from skimo_calibration.cameras.board import A4_BOARD, Corners
+from skimo_calibration.cameras.camera import Intrinsics, lens_slope, point_slope, project
+from skimo_calibration.cameras.capture import Capture, View
+from skimo_calibration.cameras.intrinsics import board_poses, calibrate_camera, calibrate_views
+from skimo_calibration.cameras.views import Sight, Sights
 from skimo_calibration.rigid import pose, turn
-from skimo_calibration.views import Sight, Sights
 from skimo_core.contract.errors import SpecError
 
 LENS = Intrinsics(

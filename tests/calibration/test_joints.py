@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from skimo_calibration.joints import ANYWHERE_M, Touches, calibrate_joints, load_touches
-from skimo_calibration.poses import solve_ik
+from skimo_calibration.cameras.joints import ANYWHERE_M, Touches, calibrate_joints, load_touches
+from skimo_calibration.cameras.poses import solve_ik
 from skimo_calibration.rigid import joints_and_flange, pose, turn
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array

@@ -14,12 +14,12 @@ import pytest
 from mcap_ros2.writer import Writer
 
 from skimo_calibration.cli import calibrate
-from skimo_calibration.driver_path import JOINS, DriverPath
-from skimo_calibration.latency import command_timing
-from skimo_calibration.seen import camera_shift, read_seen
-from skimo_calibration.shift import Shift, shift
-from skimo_calibration.timing import ArmLog, Sent, Track, check_sent, checked
-from skimo_calibration.timing_mcap import read_timing
+from skimo_calibration.timing.driver_path import JOINS, DriverPath
+from skimo_calibration.timing.latency import command_timing
+from skimo_calibration.timing.seen import camera_shift, read_seen
+from skimo_calibration.timing.shift import Shift, shift
+from skimo_calibration.timing.timing import ArmLog, Sent, Track, check_sent, checked
+from skimo_calibration.timing.timing_mcap import read_timing
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array, JointTrajectory
 from skimo_core.domain.rig import Camera, Latency, Made, Rig

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mcap_ros2.writer import Writer
 
-from skimo_calibration.log_csv import write_csv
-from skimo_calibration.logs import JointLog, checked, read_logs
+from skimo_calibration.dynamics.log_csv import write_csv
+from skimo_calibration.dynamics.logs import JointLog, checked, read_logs
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.robot import load_limits

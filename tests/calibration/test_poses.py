@@ -8,10 +8,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from skimo_calibration.consistency import check_spread
-from skimo_calibration.poses import Setup, Tour, ViewRanges, camera_from_board, plan_tour, solve_ik, visible_share
+from skimo_calibration.cameras.consistency import check_spread
+from skimo_calibration.cameras.poses import (
+    Setup,
+    Tour,
+    ViewRanges,
+    camera_from_board,
+    plan_tour,
+    solve_ik,
+    visible_share,
+)
 from skimo_calibration.rigid import flange_poses
-from skimo_calibration.twin_cell import RANGES, nominal_setup
+from skimo_calibration.twin.twin_cell import RANGES, nominal_setup
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.cell import Box, Plane
 from skimo_core.domain.robot import load_limits

@@ -12,13 +12,22 @@ import pytest
 from support.depth_views import depth_of
 from support.tag_views import camera_at, draw, sightings
 
-from skimo_calibration.camera import Intrinsics
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.objects.scene import (
+    Places,
+    Registration,
+    Shot,
+    load_places,
+    page_of,
+    placement,
+    register,
+    shot_of,
+)
+from skimo_calibration.objects.scene_depth import Scan, Surface, register_depth, scan_of, surface, surface_of
+from skimo_calibration.objects.tag_fit import Doubt
+from skimo_calibration.objects.tags import Mount, turned_rad
+from skimo_calibration.objects.tags_cli import scene
 from skimo_calibration.rigid import turn
-from skimo_calibration.scene import Places, Registration, Shot, load_places, page_of, placement, register, shot_of
-from skimo_calibration.scene_depth import Scan, Surface, register_depth, scan_of, surface, surface_of
-from skimo_calibration.tag_fit import Doubt
-from skimo_calibration.tags import Mount, turned_rad
-from skimo_calibration.tags_cli import scene
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import Box, load_cell

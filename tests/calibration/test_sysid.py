@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from skimo_calibration.cli import calibrate
-from skimo_calibration.estimates import FRICTION, Estimate, collinear, estimate
-from skimo_calibration.excitation import ExcitationConfig, Motion, Series, find_series
-from skimo_calibration.flange_load import inertia_about_centre, load_regressor, parameters
-from skimo_calibration.log_csv import write_csv
-from skimo_calibration.logs import JointLog, checked
-from skimo_calibration.plant_fit import ArmDynamics, fit_plant
-from skimo_calibration.regress import Prior, Rows, solve
-from skimo_calibration.servo_fit import fit_servo
-from skimo_calibration.signals import prepare
-from skimo_calibration.sysid import Arm, Identified, as_rig, identify, split
-from skimo_calibration.sysid_page import page_of
-from skimo_calibration.twin_arm import LinkModel, Noise, drawn_arm, links_of, play, replay, shipped_arm
+from skimo_calibration.dynamics.estimates import FRICTION, Estimate, collinear, estimate
+from skimo_calibration.dynamics.excitation import ExcitationConfig, Motion, Series, find_series
+from skimo_calibration.dynamics.flange_load import inertia_about_centre, load_regressor, parameters
+from skimo_calibration.dynamics.log_csv import write_csv
+from skimo_calibration.dynamics.logs import JointLog, checked
+from skimo_calibration.dynamics.plant_fit import ArmDynamics, fit_plant
+from skimo_calibration.dynamics.regress import Prior, Rows, solve
+from skimo_calibration.dynamics.servo_fit import fit_servo
+from skimo_calibration.dynamics.signals import prepare
+from skimo_calibration.dynamics.sysid import Arm, Identified, as_rig, identify, split
+from skimo_calibration.dynamics.sysid_page import page_of
+from skimo_calibration.twin.twin_arm import LinkModel, Noise, drawn_arm, links_of, play, replay, shipped_arm
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import load_cell

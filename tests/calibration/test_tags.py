@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from support.tag_views import AHEAD, FACING, LENS, draw, random_tag
 
-from skimo_calibration.camera import Intrinsics
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.objects.tag_edges import refine
+from skimo_calibration.objects.tag_sheet import Card, write_tags
+from skimo_calibration.objects.tags import IDS, Mount, TagPose, code, find_tags, grey_of, resolve, tag_pose, turned_rad
+from skimo_calibration.objects.tags_cli import tags as print_tags
 from skimo_calibration.rigid import turn
-from skimo_calibration.tag_edges import refine
-from skimo_calibration.tag_sheet import Card, write_tags
-from skimo_calibration.tags import IDS, Mount, TagPose, code, find_tags, grey_of, resolve, tag_pose, turned_rad
-from skimo_calibration.tags_cli import tags as print_tags
 from skimo_core.contract.errors import SpecError
 
 VIEWS = 24

@@ -12,9 +12,9 @@ import pytest
 from support.tag_views import draw
 from support.tag_workbench import LATENCY_S, TRACKER, Workbench, cameras, files, rig_of, sign_free
 
-from skimo_calibration.tags_cli import track
-from skimo_calibration.tracker_file import load_tracker
-from skimo_calibration.tracking import CONFIRM, Report, Tracker, tracker_of
+from skimo_calibration.objects.tags_cli import track
+from skimo_calibration.objects.tracker_file import load_tracker
+from skimo_calibration.objects.tracking import CONFIRM, Report, Tracker, tracker_of
 from skimo_core.contract.errors import MissingError, SpecError
 from skimo_core.contract.types import RobotState
 from skimo_core.control.observe import Observer
@@ -324,7 +324,7 @@ def test_the_tracker_that_ships_is_its_scene_s() -> None:
 
 def test_the_kitchen_is_read_from_its_pictures() -> None:
     """Cameras, tags, tracker and the twin's own truth, in a state with most parts part of the way."""
-    from skimo_calibration.twin_tags import TaggedScene, TaggedTwin
+    from skimo_calibration.twin.twin_tags import TaggedScene, TaggedTwin
     from skimo_sim.twin import Twin
 
     domain = load_domain()

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skimo_calibration.board import A4_BOARD, draw, find
-from skimo_calibration.camera import Intrinsics
-from skimo_calibration.capture import load_capture
-from skimo_calibration.hand_eye import HandEyeConfig, Lens, calibrate_hand_eye
-from skimo_calibration.intrinsics import calibrate_views
+from skimo_calibration.cameras.board import A4_BOARD, draw, find
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.cameras.capture import load_capture
+from skimo_calibration.cameras.hand_eye import HandEyeConfig, Lens, calibrate_hand_eye
+from skimo_calibration.cameras.intrinsics import calibrate_views
+from skimo_calibration.cameras.views import look_at
 from skimo_calibration.rigid import pose, turn
-from skimo_calibration.twin_camera import SimulatedCamera, attach_picture
-from skimo_calibration.twin_cell import camera_error, disturbed_rig, play_capture
-from skimo_calibration.views import look_at
+from skimo_calibration.twin.twin_camera import SimulatedCamera, attach_picture
+from skimo_calibration.twin.twin_cell import camera_error, disturbed_rig, play_capture
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 

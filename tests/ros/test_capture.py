@@ -15,9 +15,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from ros.ros_harness import ANSWER_S, Processes, wait_until
 from sensor_msgs.msg import Image, JointState
 
-from skimo_calibration.capture import load_capture
-from skimo_calibration.twin_cell import TwinCell, TwinRig, disturbed_rig
-from skimo_calibration.views import look_at
+from skimo_calibration.cameras.capture import load_capture
+from skimo_calibration.cameras.views import look_at
+from skimo_calibration.twin.twin_cell import TwinCell, TwinRig, disturbed_rig
 from skimo_core.contract.errors import BackendError, SetupError, SpecError
 from skimo_core.contract.types import RobotMode
 from skimo_core.domain.robot import load_limits
@@ -98,8 +98,8 @@ def poses(path: Path, rows: np.ndarray) -> Path:
 
 def above_the_board(count: int) -> np.ndarray:
     """Joint positions from which a wrist camera sees the board."""
-    from skimo_calibration.poses import plan_tour
-    from skimo_calibration.twin_cell import nominal_setup
+    from skimo_calibration.cameras.poses import plan_tour
+    from skimo_calibration.twin.twin_cell import nominal_setup
 
     return plan_tour(nominal_setup("flange"), count, np.random.default_rng(1), start_q_rad=HOME_RAD).q_rad
 

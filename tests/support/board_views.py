@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skimo_calibration.board import A4_BOARD, CORNERS_MIN, Corners
-from skimo_calibration.camera import Intrinsics
-from skimo_calibration.poses import plan_tour
+from skimo_calibration.cameras.board import A4_BOARD, CORNERS_MIN, Corners
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.cameras.poses import plan_tour
 from skimo_calibration.rigid import flange_poses, inverse
-from skimo_calibration.twin_cell import RANGES, Disturbance, TwinRig, disturbed_rig
+from skimo_calibration.twin.twin_cell import RANGES, Disturbance, TwinRig, disturbed_rig
 from skimo_core.contract.types import Array
 
 WIDTH, HEIGHT = 640, 480

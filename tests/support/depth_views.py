@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skimo_calibration.viewpoint import Viewpoint
+from skimo_calibration.objects.viewpoint import Viewpoint
 from skimo_core.contract.types import Array
 from skimo_core.domain.cell import Box
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from skimo_calibration.camera import Intrinsics
+from skimo_calibration.cameras.camera import Intrinsics
+from skimo_calibration.objects.tag_fit import Seen, seen_by
+from skimo_calibration.objects.tags import Mount, Sighting, code
+from skimo_calibration.objects.viewpoint import Viewpoint
 from skimo_calibration.rigid import turn
-from skimo_calibration.tag_fit import Seen, seen_by
-from skimo_calibration.tags import Mount, Sighting, code
-from skimo_calibration.viewpoint import Viewpoint
 from skimo_core.contract.types import Array
 
 LENS = Intrinsics(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from support.tag_views import camera_at, sightings
 
+from skimo_calibration.objects.tags import Mount
+from skimo_calibration.objects.tracker_file import TrackerSpec, load_tracker
+from skimo_calibration.objects.tracking import Look, Tracker
+from skimo_calibration.objects.viewpoint import Viewpoint
 from skimo_calibration.rigid import turn
-from skimo_calibration.tags import Mount
-from skimo_calibration.tracker_file import TrackerSpec, load_tracker
-from skimo_calibration.tracking import Look, Tracker
-from skimo_calibration.viewpoint import Viewpoint
 from skimo_core.contract.types import Array
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.rig import Camera, Latency, Lens, Made, Placement, Rig

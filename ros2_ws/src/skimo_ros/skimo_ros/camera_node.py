@@ -59,9 +59,9 @@ class CameraNode(Node):
         values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         # pictures of a simulation are made in this process only
-        from skimo_calibration.tracker_file import load_tracker
-        from skimo_calibration.tracking import tracker_of
-        from skimo_calibration.twin_tags import TaggedScene
+        from skimo_calibration.objects.tracker_file import load_tracker
+        from skimo_calibration.objects.tracking import tracker_of
+        from skimo_calibration.twin.twin_tags import TaggedScene
 
         setup = set_up(values)
         self._adapter, self._objects_wanted = setup.adapter, setup.domain.observation.objects

@@ -40,8 +40,8 @@ from .operator import end_ros, init_ros
 from .robots import Setup, set_up
 
 if TYPE_CHECKING:
-    from skimo_calibration.board import Board
-    from skimo_calibration.capture import Capture
+    from skimo_calibration.cameras.board import Board
+    from skimo_calibration.cameras.capture import Capture
 
 MAX_VIEWS = 200
 SETTLE_S = 0.4
@@ -130,8 +130,8 @@ def capture(args: tyro.conf.OmitArgPrefixes[CaptureArgs]) -> None:
 
 def _begin(args: CaptureArgs, setup: Setup) -> Capture:
     """The capture of that folder, or a new one."""
-    from skimo_calibration.board import A4_BOARD, read_board
-    from skimo_calibration.capture import HEAD, Capture, create_capture, load_capture
+    from skimo_calibration.cameras.board import A4_BOARD, read_board
+    from skimo_calibration.cameras.capture import HEAD, Capture, create_capture, load_capture
 
     if (args.out / HEAD).exists():
         begun = load_capture(args.out)
@@ -187,9 +187,9 @@ def _from_file(path: Path, limits: RobotLimits) -> list[Array]:
 
 
 def _planned(args: CaptureArgs, setup: Setup, board: Board, here_rad: Array) -> list[Array]:
-    from skimo_calibration.camera import Intrinsics
-    from skimo_calibration.poses import Setup as Rough
-    from skimo_calibration.poses import plan_tour
+    from skimo_calibration.cameras.camera import Intrinsics
+    from skimo_calibration.cameras.poses import Setup as Rough
+    from skimo_calibration.cameras.poses import plan_tour
     from skimo_calibration.rigid import pose, turn
 
     known = setup.rig.cameras.get(args.camera)
@@ -273,7 +273,7 @@ class Photographer:
         Raises:
             SetupError: no picture comes. SpecError: it can't be read.
         """
-        from skimo_calibration.capture import add_view
+        from skimo_calibration.cameras.capture import add_view
 
         message = self._picture(self._arm.now_s() + SETTLE_S + self._late_s)
         state, offset_rad = self._arm.read(), self._rig.offset_rad

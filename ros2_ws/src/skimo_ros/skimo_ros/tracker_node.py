@@ -72,8 +72,8 @@ class TrackerNode(Node):
         values = declare(self, PARAMETERS)
         self._only_one = only_one(self)
         # no other node of the stack looks at pictures
-        from skimo_calibration.tracker_file import load_tracker
-        from skimo_calibration.viewpoint import check_cameras, lens_of
+        from skimo_calibration.objects.tracker_file import load_tracker
+        from skimo_calibration.objects.viewpoint import check_cameras, lens_of
 
         setup = set_up(values)
         self._domain, self._rig, self._max_age_s = setup.domain, setup.rig, values["max_image_age_s"]
@@ -146,7 +146,7 @@ class TrackerNode(Node):
     def _take_info(self, name: str, message: CameraInfo) -> None:
         """Take over a lens that the rig doesn't have; say so where it has another one."""
         width, height, matrix, distortion = convert.camera_info(message)
-        from skimo_calibration.camera import Intrinsics as Lens
+        from skimo_calibration.cameras.camera import Intrinsics as Lens
 
         (fx, _, cx), (_, fy, cy), _ = matrix.tolist()
         told = Lens(width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=distortion)
@@ -165,7 +165,7 @@ class TrackerNode(Node):
 
     def _make_tracker(self) -> Tracker | None:
         """The tracker, once every lens is known."""
-        from skimo_calibration.tracking import tracker_of
+        from skimo_calibration.objects.tracking import tracker_of
 
         lenses = {camera.name: camera.lens for camera in self._cameras.values() if camera.lens is not None}
         if len(lenses) < len(self._cameras):

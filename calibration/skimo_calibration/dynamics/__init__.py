@@ -1,0 +1,1 @@
+"""Friction, rotors, payload, servos: from joint logs."""

@@ -1,0 +1,1 @@
+"""How late states, commands and pictures are."""
