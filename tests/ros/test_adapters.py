@@ -13,6 +13,7 @@ from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_ros.adapters import ANY, adapter_names, interface, load_adapter, recovery_type, robot_state_type
+from skimo_ros.parameters import SETUP
 from skimo_ros.robots import check_bundle_robot, limits_of, set_up
 
 SHIPPED = ("franka_ros2", "multipanda", "twin")
@@ -155,7 +156,7 @@ def test_the_twin_takes_the_names_of_whatever_robot_it_is() -> None:
     fr3, twin = load_limits("fr3"), load_adapter("twin")
     assert twin.of(fr3).joints == fr3.joint_names and twin.of(fr3).fingers == fr3.finger_names
     assert twin.of(fr3, "left_fr3").joints[0] == "left_fr3_joint1" and twin.of(fr3).base_frame == "fr3_link0"
-    values = {"driver": "twin", "arm": "", "domain": "kitchen", "robot": ""}
+    values = {parameter.name: parameter.default for parameter in SETUP}
     assert set_up(values).limits.name == "panda"
     assert set_up({**values, "arm": "left"}).adapter.fingers == ("left_finger_joint1", "left_finger_joint2")
 

@@ -24,6 +24,7 @@ from skimo_core.contract.types import Verdict
 from skimo_core.control import reports
 from skimo_core.control.loop import Step, StepKind
 from skimo_core.control.reports import EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.rig_file import load_rig
 from skimo_core.episodes.episode import Episode
 from skimo_core.episodes.labelling import add_label
 from skimo_core.episodes.labels import Label
@@ -95,7 +96,7 @@ def recorder(
 ) -> Iterator[tuple[Player, Path]]:
     """One recorder for all; the test that kills it comes last and leaves another one."""
     folder = tmp_path_factory.mktemp("recordings")
-    processes.node("recorder_node", directory=folder, min_free_mib=1.0)
+    processes.node("recorder_node", directory=folder, min_free_mib=1.0, rig="example")
     player = Player(watcher)
     wait_until(lambda: player.said and player.heard(), "the recorder to listen")
     yield player, folder
@@ -143,7 +144,7 @@ def test_an_episode_is_recorded_whole_and_public_tools_read_it(recorder: tuple[P
     wait_until(complete, "the file to be ended", ANSWER_S)
     episode = read_episode(path)
     assert episode.meta.seed == 3 and episode.meta.bundle_id == "b" and episode.observations[7, 0] == 7.0
-    assert episode.meta.explore == 0.3
+    assert episode.meta.explore == 0.3 and episode.meta.rig == load_rig("example").named
     with path.open("rb") as stream:
         reader = make_reader(stream, decoder_factories=[DecoderFactory()])
         topics = [decoded[1].topic for decoded in reader.iter_decoded_messages()]
