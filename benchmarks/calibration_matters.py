@@ -8,6 +8,7 @@ cameras by their tags (skimo_calibration.objects.tracking), sub-tasks counted on
     truth         nothing is off, and the simulation tells where objects are
     tags          nothing is off; objects by tags: what tracking alone costs
     off           all of it off, and nobody has calibrated
+    known         all of it off, and exactly known
     calibrated    the same after touches of known points (all seven joints) and a capture of the board in the hand for
                   each camera (skimo_calibration.cameras); latencies to 0.5 ms, which calibrate_latency.py finds
 
@@ -59,7 +60,7 @@ from skimo_server.bundle import resolve_bundle  # noqa: E402
 from skimo_sim.twins import make_twin  # noqa: E402
 
 OUT = Path(__file__).parent / "results" / "calibration"
-SETTINGS = ("truth", "tags", "off", "calibrated")
+SETTINGS = ("truth", "tags", "off", "known", "calibrated")
 OFFSET_RAD, SHIFT_M, TURN_RAD = 0.05, 0.02, 0.03
 CAMERA_S, COMMAND_S, FOUND_S = 0.06, 0.02, 0.0005
 HIDDEN_S, MAX_AGE_S = 10.0, 0.2
@@ -181,11 +182,14 @@ def _touches(true: Rig, rng: np.random.Generator) -> Touches:
 def fly(setting: str, seed: int, policy: Any) -> dict[str, Any]:
     """One episode."""
     domain, limits, began_s = load_domain(), load_limits(), time.monotonic()
-    off = setting in ("off", "calibrated")
+    off = setting in ("off", "known", "calibrated")
     true = drawn(seed) if off else None
     rig, errors = load_rig(""), {}
     if setting == "off":
         rig = assumed()
+    elif setting == "known":
+        assert true is not None
+        rig = true
     elif setting == "calibrated":
         assert true is not None
         rig, errors = calibrated(true, seed)
