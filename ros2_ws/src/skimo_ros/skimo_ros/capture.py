@@ -198,7 +198,6 @@ def _planned(args: CaptureArgs, setup: Setup, board: Board, here_rad: Array) -> 
             f"rig {args.rig or '(none)'} doesn't say roughly where camera {args.camera!r} sits and what its lens is, "
             "which planned poses need: type that in (rigs/example.yaml shows how), or give --poses FILE, or --by-hand"
         )
-    (fx, fy), (cx, cy), lens = known.lens.focal_px, known.lens.centre_px, known.lens
     width_m, height_m = board.size_m
     usual_m = LYING_M if args.mount == "flange" else (-width_m / 2, height_m / 2, HELD_M)
     at_m = np.array(usual_m if args.board_at is None else args.board_at)
@@ -206,9 +205,7 @@ def _planned(args: CaptureArgs, setup: Setup, board: Board, here_rad: Array) -> 
         limits=setup.limits,
         cell=load_cell(args.cell or setup.domain.cell),
         mount=args.mount,
-        intrinsics=Intrinsics(
-            width=lens.width, height=lens.height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=lens.distortion
-        ),
+        intrinsics=Intrinsics.of(known.lens),
         camera=pose(known.pose.rotation, known.pose.position_m),
         board=board,
         board_pose=pose(turn(np.array(args.board_turn)), at_m),
@@ -253,6 +250,7 @@ class Photographer:
         Raises:
             BackendError: the gate stopped the arm, or it didn't arrive.
         """
+        self._arm.take_charge()  # takes its time with the first way, which must not have begun by then
         path = Travel(self._limits, self._arm.read().reference_q_rad, goal_rad, start_s=self._arm.now_s(), share=share)
         while (now_s := self._arm.now_s()) < path.end_s:
             self._arm.write(JointCommand(trajectory=piece(path, now_s, self._limits)))
