@@ -170,3 +170,14 @@ def test_the_arm_behind_it_is_told_its_encoders_angles(arm: RiggedBackend) -> No
 
 def test_objects_are_of_when_the_slowest_camera_saw_them(arm: RiggedBackend) -> None:
     assert arm.read_objects().stamp_s == pytest.approx(arm.now_s() - 0.05)
+
+
+def test_where_nothing_was_measured_an_arm_may_have_any_number_of_joints() -> None:
+    six = replace(PANDA, q_min_rad=PANDA.q_min_rad[:6], q_max_rad=PANDA.q_max_rad[:6])
+    assert (narrowed(six, BARE).q_min_rad == six.q_min_rad).all() and (narrowed(six, BARE).q_max_rad < 4).all()
+    q_rad = np.arange(6.0)
+    state = RobotState(stamp_s=1.0, q_rad=q_rad, dq_rad_s=0 * q_rad, tau_nm=0 * q_rad, finger_m=np.zeros(0))
+    assert (corrected(state, BARE).q_rad == q_rad).all()
+    times_s, points = np.array([0.1]), q_rad[None]
+    path = JointTrajectory(start_s=0.0, times_s=times_s, q_rad=points, dq_rad_s=0 * points, ddq_rad_s2=0 * points)
+    assert (told(path, BARE).q_rad == points).all() and (meant(path, BARE).q_rad == points).all()

@@ -13,6 +13,7 @@ import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
+from skimo_core.domain.rig import Lens
 
 COEFFICIENTS = 5
 LENS = 4 + COEFFICIENTS
@@ -53,6 +54,12 @@ class Intrinsics:
                 f"a camera's picture ({self.width} x {self.height} px) and focal lengths ({self.fx:g}, {self.fy:g} px) "
                 "must be above 0"
             )
+
+    @classmethod
+    def of(cls, lens: Lens) -> Intrinsics:
+        """Those of a rig's lens."""
+        (fx, fy), (cx, cy) = lens.focal_px.tolist(), lens.centre_px.tolist()
+        return cls(width=lens.width, height=lens.height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=lens.distortion)
 
     @property
     def matrix(self) -> Array:

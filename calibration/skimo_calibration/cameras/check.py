@@ -9,7 +9,7 @@ rad.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -82,7 +82,7 @@ def check_rig_on(rig: Rig, sights: Sights) -> Checked:
             f"{sights.width} x {sights.height}; take them in the mode that was calibrated"
         )
     q_rad = sights.q_rad - rig.offset_rad
-    intrinsics = _intrinsics(lens)
+    intrinsics = Intrinsics.of(lens)
     camera = pose(placed.rotation, placed.position_m)
     seen = seen_of(capture.board, sights.corners, q_rad, capture.mount)
     poses = board_poses(intrinsics, capture.board, sights.corners)
@@ -94,7 +94,7 @@ def check_rig_on(rig: Rig, sights: Sights) -> Checked:
         noise_rad=np.zeros_like(q_rad),
     )
     board = _fitted(limits, seen, guess)
-    error_px = np.linalg.norm(predict(limits, seen, _with_board(guess, board)) - seen.pixels, axis=-1)
+    error_px = np.linalg.norm(predict(limits, seen, replace(guess, board=board)) - seen.pixels, axis=-1)
     squares, counts = ((error_px * seen.weight) ** 2).sum(axis=1), seen.weight.sum(axis=1)
     per_px_m = poses[:, 2, 3] / lens.focal_px.mean()
     return Checked(
@@ -157,13 +157,6 @@ def _known(rig: Rig, capture: Capture) -> tuple[Lens, Placement]:
     return camera.lens, camera.pose
 
 
-def _intrinsics(lens: Lens) -> Intrinsics:
-    (fx, fy), (cx, cy) = lens.focal_px, lens.centre_px
-    return Intrinsics(
-        width=lens.width, height=lens.height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=np.array(lens.distortion)
-    )
-
-
 def _place(limits: RobotLimits, mount: str, q_rad: Array, camera: Array, camera_from_board: Array) -> Array:
     """[4, 4] roughly where the board is: the middle of what the views say."""
     flange = flange_poses(limits, q_rad)
@@ -171,17 +164,11 @@ def _place(limits: RobotLimits, mount: str, q_rad: Array, camera: Array, camera_
     return pose(mean_rotation(each[:, :3, :3]), np.median(each[:, :3, 3], axis=0))
 
 
-def _with_board(guess: Guess, board: Array) -> Guess:
-    return Guess(
-        camera=guess.camera, board=board, offset_rad=guess.offset_rad, lens=guess.lens, noise_rad=guess.noise_rad
-    )
-
-
 def _fitted(limits: RobotLimits, seen: Seen, guess: Guess) -> Array:
     """[4, 4] the board's place under which the corners are predicted best."""
 
     def apart(twist: Array) -> Array:
-        predicted = predict(limits, seen, _with_board(guess, moved(guess.board, twist)))
+        predicted = predict(limits, seen, replace(guess, board=moved(guess.board, twist)))
         return ((predicted - seen.pixels) * seen.weight[..., None]).ravel()
 
     found = least_squares(apart, np.zeros(6), loss="soft_l1", f_scale=BEYOND_PX, x_scale=1e-3)

@@ -110,7 +110,7 @@ def solve(rows: Rows, prior: Prior, rng: np.random.Generator | None) -> Solution
     half = NORMAL_95 * sigma
     if rng is not None:
         y = (rows.y - rows.x @ prior.value) * weight
-        half = np.maximum(half, _bootstrap(x, y, rows.block, rng) * prior.sigma)
+        half = np.maximum(half, half_widths(x, y, rows.block, rng, _drawn) * prior.sigma)
     return Solution(
         value=value,
         sigma=half / NORMAL_95,
@@ -149,14 +149,30 @@ def _noise(rows: Rows, value: Array, groups: int) -> Array:
     return np.sqrt(np.maximum(square, 1e-18))
 
 
-def _bootstrap(x: Array, y: Array, block: npt.NDArray[np.int64], rng: np.random.Generator) -> Array:
-    """[P] half of the 95 % interval's width over resampled blocks; x and y in multiples of the prior's sigma."""
+def _drawn(normal: Array, side: Array) -> Array:
+    """The fit that a prior draws to 0; unknowns in multiples of its sigma."""
+    return np.asarray(np.linalg.solve(normal + np.eye(len(side)), side), np.float64)
+
+
+def half_widths(
+    x: Array,
+    y: Array,
+    block: npt.NDArray[Any],
+    rng: np.random.Generator,
+    solved: Callable[[Array, Array], Array],
+) -> Array:
+    """[P] half of the 95 % intervals' widths of a least-squares fit over resampled blocks.
+
+    Args:
+        x, y: [K, P] and [K] of the fit, and the block [K] that each row is of.
+        solved: from the normal equations' matrix [P, P] and side [P] to the fit [P].
+    """
     kinds = np.unique(block)
     normals = np.array([x[block == b].T @ x[block == b] for b in kinds])
     sides = np.array([x[block == b].T @ y[block == b] for b in kinds])
     found = np.empty((RESAMPLES, x.shape[1]))
     for k in range(RESAMPLES):
         times = np.bincount(rng.integers(len(kinds), size=len(kinds)), minlength=len(kinds)).astype(np.float64)
-        found[k] = np.linalg.solve(np.tensordot(times, normals, 1) + np.eye(x.shape[1]), times @ sides)
+        found[k] = solved(np.tensordot(times, normals, 1), times @ sides)
     low, high = np.percentile(found, [2.5, 97.5], axis=0)
     return (high - low) / 2

@@ -25,7 +25,7 @@ from skimo_core.domain.robot import RobotLimits
 from .estimates import DELAY, KP, KV, Estimate, estimate
 from .flange_load import load_regressor
 from .plant_fit import COULOMB_WIDTH_RAD_S, Links
-from .regress import BLOCK_S, NORMAL_95, RESAMPLES, least
+from .regress import BLOCK_S, NORMAL_95, half_widths, least
 from .signals import Signals
 
 LATE_MAX_S, LATE_COARSE_S, LATE_FINE_S = 0.12, 0.004, 2e-5
@@ -165,7 +165,7 @@ def _gains(
         gains[:, j] = found[:2]
         if rng is not None:
             spread = noise * np.sqrt(np.diag(np.linalg.pinv(foreseen.T @ foreseen)))
-            half[:, j] = np.maximum(NORMAL_95 * spread, _resampled(foreseen, y[:, j], blocks, rng))[:2]
+            half[:, j] = np.maximum(NORMAL_95 * spread, half_widths(foreseen, y[:, j], blocks, rng, _least))[:2]
     return gains, half
 
 
@@ -178,17 +178,9 @@ def _blocks(parts: Sequence[_Terms]) -> Array:
     return np.concatenate(blocks)
 
 
-def _resampled(x: Array, y: Array, block: Array, rng: np.random.Generator) -> Array:
-    """[P] half of the 95 % intervals' widths of a least-squares fit over resampled blocks."""
-    kinds = np.unique(block)
-    normals = np.array([x[block == b].T @ x[block == b] for b in kinds])
-    sides = np.array([x[block == b].T @ y[block == b] for b in kinds])
-    found = np.empty((RESAMPLES, x.shape[1]))
-    for k in range(RESAMPLES):
-        times = np.bincount(rng.integers(len(kinds), size=len(kinds)), minlength=len(kinds)).astype(np.float64)
-        found[k] = np.linalg.pinv(np.tensordot(times, normals, 1)) @ (times @ sides)
-    low, high = np.percentile(found, [2.5, 97.5], axis=0)
-    return (high - low) / 2
+def _least(normal: Array, side: Array) -> Array:
+    """The least-squares fit, whatever can't be told at 0."""
+    return np.linalg.pinv(normal) @ side
 
 
 def _delay_width(parts: Sequence[_Terms], late_s: float, lag_s: float, kp: Array, rng: np.random.Generator) -> float:
@@ -204,5 +196,5 @@ def _delay_width(parts: Sequence[_Terms], late_s: float, lag_s: float, kp: Array
         rows.append(shift / noise)
         sides.append(left / noise)
     column, side, block = np.concatenate(rows)[:, None], np.concatenate(sides), np.tile(_blocks(parts), x.shape[1])
-    half_s = max(NORMAL_95 / float(np.linalg.norm(column)), float(_resampled(column, side, block, rng)[0]))
+    half_s = max(NORMAL_95 / float(np.linalg.norm(column)), float(half_widths(column, side, block, rng, _least)[0]))
     return half_s + UNSURE_VISCOUS_NM_S / float(np.median(np.abs(kp)))

@@ -37,8 +37,7 @@ def lens_of(camera: Camera, name: str, rig: str) -> Intrinsics:
     lens = camera.lens
     if lens is None:
         raise SpecError(f"rig {rig}: camera {name!r} has no lens; calibrate it (skimo calibrate camera)")
-    (fx, fy), (cx, cy) = lens.focal_px.tolist(), lens.centre_px.tolist()
-    return Intrinsics(width=lens.width, height=lens.height, fx=fx, fy=fy, cx=cx, cy=cy, distortion=lens.distortion)
+    return Intrinsics.of(lens)
 
 
 def check_cameras(rig: Rig, names: Iterable[str]) -> None:

@@ -24,12 +24,13 @@ from skimo_core.domain.rig import Latency, Made, Rig
 from skimo_core.domain.rig_file import write_rig
 
 from ..cameras.board import Picture, find
+from ..cameras.camera import Intrinsics
 from ..cameras.camera_pages import Bounds, camera_page, hand_eye_page
 from ..cameras.capture import load_capture
 from ..cameras.check import VIEWS_MIN, CheckBounds, check_page, check_rig_on, outcome
 from ..cameras.hand_eye import Lens, calibrate_hand_eye
 from ..cameras.intrinsics import board_poses, calibrate_views
-from ..cameras.views import look_at
+from ..cameras.views import Sights, look_at
 from ..dynamics.excitation import ExcitationConfig, Motion, find_series
 from ..dynamics.logs import checked
 from ..dynamics.sysid import Arm, Identified, as_rig, identify
@@ -76,8 +77,8 @@ def demo(out: tyro.conf.Positional[Path] = Path("calibration_demo"), *, seed: in
     truth = Truth(cell=disturbed_rig("flange", seed), arm=drawn_arm(rng), camera_s=float(rng.uniform(*LATENCY_S)))
     index = Page("A twin, calibrated", f"seed {seed}; everything below was drawn, hidden, and found by its sensors")
     rig = Rig(name=f"twin-{seed}", robot="panda")
-    rig, board = _cameras_and_joints(rig, truth, out, seed, views, index)
-    rig = _camera_time(rig, truth, board, out, seed, index)
+    rig, board, middle_rad = _cameras_and_joints(rig, truth, out, seed, views, index)
+    rig = _camera_time(rig, truth, board, middle_rad, seed, index)
     rig = _dynamics(rig, truth, seed, out, index)
     rig = _checked(rig, truth, seed, out, index)
     write_rig(out / "rig.yaml", rig)
@@ -90,15 +91,22 @@ def demo(out: tyro.conf.Positional[Path] = Path("calibration_demo"), *, seed: in
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _cameras_and_joints(rig: Rig, truth: Truth, out: Path, seed: int, views: int, index: Page) -> tuple[Rig, Array]:
-    """From a capture of the board: lens, camera's pose, joint offsets; and the board's place [4, 4] at the base."""
+def _cameras_and_joints(
+    rig: Rig, truth: Truth, out: Path, seed: int, views: int, index: Page
+) -> tuple[Rig, Array, Array]:
+    """From a capture of the board: lens, camera's pose, joint offsets.
+
+    Returns:
+        The rig; the board's place [4, 4] at the base; the joints [7] of the view with the board in the middle.
+    """
     print(f"capture: {views} views of the board", flush=True)
     cell, limits = truth.cell, truth.cell.setup.limits
     play_capture(cell, out / "capture", views, seed, date=_today())
     capture = load_capture(out / "capture")
     print("camera and hand-eye", flush=True)
     rng = np.random.default_rng([seed, 8])
-    fitted, sights = calibrate_views(look_at(capture), rng)
+    seen = look_at(capture)
+    fitted, sights = calibrate_views(seen, rng)
     camera_page(sights, fitted, Bounds()).write(out / "camera.html")
     lens = Lens(fitted=fitted, same_views=True)
     found = calibrate_hand_eye(limits, capture.board, sights.corners, sights.q_rad, cell.setup.mount, lens, rng)
@@ -131,22 +139,21 @@ def _cameras_and_joints(rig: Rig, truth: Truth, out: Path, seed: int, views: int
     ]
     index.table(("off the truth", "before", "after"), rows, "Before: as roughly known, encoders taken at their word.")
     rig = with_camera(rig, capture, fitted)
-    return with_hand_eye(rig, capture, found, fitted.holdout_px), found.board
+    return with_hand_eye(rig, capture, found, fitted.holdout_px), found.board, _middle_view(seen)
 
 
-def _camera_time(rig: Rig, truth: Truth, board: Array, out: Path, seed: int, index: Page) -> Rig:
+def _camera_time(rig: Rig, truth: Truth, board: Array, middle_rad: Array, seed: int, index: Page) -> Rig:
     """How late the camera stamps: the board seen from a swaying arm, against where its joints were."""
     print(f"latency of the camera: {FRAMES} pictures of a swaying arm", flush=True)
     cell, limits, camera = truth.cell, truth.cell.setup.limits, rig.cameras[CAMERA]
     assert camera.lens is not None and camera.pose is not None
-    states, film = _film(cell, truth.camera_s, _middle_view(out / "capture"), seed)
+    states, film = _film(cell, truth.camera_s, middle_rad, seed)
     stamps_s, corners = [], []
     for stamp_s, picture in film:
         with suppress(SpecError):  # too little of the board in it
             corners.append(find(picture, cell.setup.board))
             stamps_s.append(stamp_s)
-    lens = np.concatenate([camera.lens.focal_px, camera.lens.centre_px, camera.lens.distortion])
-    camera_from_board = board_poses(cell.setup.intrinsics.with_lens(lens), cell.setup.board, corners)
+    camera_from_board = board_poses(Intrinsics.of(camera.lens), cell.setup.board, corners)
     true = replace(states, values=states.values - rig.offset_rad)
     seen = Track(what="the film", t_s=np.array(stamps_s), values=camera_from_board[:, :3, 3])
     late = camera_shift(true, seen, limits, "flange", board[:3, 3], np.random.default_rng([seed, 9]))
@@ -234,9 +241,8 @@ def _checked(rig: Rig, truth: Truth, seed: int, out: Path, index: Page) -> Rig:
 # --- what the twin shows ----------------------------------------------------------------------------------------------
 
 
-def _middle_view(folder: Path) -> Array:
+def _middle_view(sights: Sights) -> Array:
     """[7] the joints, as read, of the view that has the board nearest to the picture's middle."""
-    sights = look_at(load_capture(folder))
     middle = np.array([sights.width, sights.height]) / 2
     apart = [float(np.linalg.norm(sight.corners.pixels.mean(axis=0) - middle)) for sight in sights.seen]
     return sights.seen[int(np.argmin(apart))].view.q_rad

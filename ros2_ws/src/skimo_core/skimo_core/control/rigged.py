@@ -22,9 +22,14 @@ from .actuate import TRANSIT_MAX_S, ActuatorConfig
 from .trajectory import ARRIVAL_S
 
 
+def _offset_rad(rig: Rig) -> Array | float:
+    """What the encoders are off; 0 where nobody measured it, of however many joints."""
+    return 0.0 if rig.joints is None else rig.joints.offset_rad
+
+
 def corrected(state: RobotState, rig: Rig) -> RobotState:
     """What a driver told, with true angles and the time at which they were measured."""
-    offset_rad, desired = rig.offset_rad, state.desired_q_rad
+    offset_rad, desired = _offset_rad(rig), state.desired_q_rad
     return replace(
         state,
         stamp_s=state.stamp_s - rig.state_s,
@@ -36,17 +41,17 @@ def corrected(state: RobotState, rig: Rig) -> RobotState:
 
 def told(trajectory: JointTrajectory, rig: Rig) -> JointTrajectory:
     """A trajectory of true angles as the driver must be told it."""
-    return replace(trajectory, q_rad=trajectory.q_rad + rig.offset_rad)
+    return replace(trajectory, q_rad=trajectory.q_rad + _offset_rad(rig))
 
 
 def meant(trajectory: JointTrajectory, rig: Rig) -> JointTrajectory:
     """The trajectory of true angles that a driver was told: the inverse of `told`."""
-    return replace(trajectory, q_rad=trajectory.q_rad - rig.offset_rad)
+    return replace(trajectory, q_rad=trajectory.q_rad - _offset_rad(rig))
 
 
 def narrowed(limits: RobotLimits, rig: Rig) -> RobotLimits:
     """Limits on true angles that keep both the joints and what their encoders read within the robot's range."""
-    offset_rad = rig.offset_rad
+    offset_rad = np.asarray(_offset_rad(rig))
     return replace(
         limits,
         q_min_rad=limits.q_min_rad + np.maximum(-offset_rad, 0.0),
@@ -120,7 +125,7 @@ class RiggedBackend:
 
     def desired(self) -> tuple[Array, Array]:
         q_rad, dq_rad_s = self.inside.desired()
-        return q_rad - self.rig.offset_rad, dq_rad_s
+        return q_rad - _offset_rad(self.rig), dq_rad_s
 
     @property
     def path_at_rest(self) -> bool:
