@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"  # where libzmq asks who may come in (rfc.zeromq.org/spec/27)
 HIGH_WATER_MARK = 64
+NO_KEY = "it showed no key that is on the list"
 _SHORT_BODY = 255
 _BODY_OVERHEAD = 8 + 8 + 16 + 1  # "\x07MESSAGE", nonce, authenticator, flags of a CurveZMQ MESSAGE
 
@@ -222,7 +223,7 @@ class CurveDoor:
             return
         room = self._limits.message_bytes - relay.ahead
         if inner & ~zmq.POLLOUT and not relay.to_outer and not _read(relay.inner, relay.to_outer, CHUNK_BYTES):
-            self._drop(relay, "" if relay.client else "it showed no key that is on the list")
+            self._drop(relay, "" if relay.client else NO_KEY)
             return
         alive = True
         if outer & ~zmq.POLLOUT and not relay.to_inner and room > 0:
@@ -230,8 +231,8 @@ class CurveDoor:
             relay.ahead += len(relay.to_inner)
         if alive and _write(relay.inner, relay.to_inner) and _write(relay.outer, relay.to_outer):
             self._account(relay)
-        else:
-            self._drop(relay, "")
+        else:  # a client without keys may leave before libzmq turns it away
+            self._drop(relay, "" if relay.client else NO_KEY)
 
     def _account(self, relay: Relay) -> None:
         """Sets what is waited for next: nothing more of a peer that is too far ahead."""

@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from rclpy.node import Node
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus
 from skimo_msgs.srv import ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
+from support.waiting import START_S, wait_until
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.contract.errors import BackendError
@@ -32,25 +31,7 @@ from skimo_ros.backend import RosBackend
 from skimo_ros.guarded import GuardedExecutor
 from skimo_ros.nodes import EVENT_QOS, LATEST_QOS, Names
 
-START_S = 60.0
 ANSWER_S = 10.0
-POLL_S = 0.01
-
-
-def wait_until(
-    condition: Callable[[], Any],
-    what: str,
-    timeout_s: float = START_S,
-    shows: Callable[[], object] = lambda: "",
-    *,
-    poll_s: float = POLL_S,
-) -> Any:
-    """Return the condition's first true value; on failure tell what `shows` returns."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}; {shows()}"
-        threading.Event().wait(poll_s)
-    return value
 
 
 def nobody_publishes(watcher: Watcher, topic: str, *, but: int = 0) -> None:

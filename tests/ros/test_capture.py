@@ -12,8 +12,9 @@ import rclpy
 import yaml
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from ros.ros_harness import ANSWER_S, Processes, wait_until
+from ros.ros_harness import ANSWER_S, Processes
 from sensor_msgs.msg import Image, JointState
+from support.waiting import wait_until
 
 from skimo_calibration.cameras.capture import load_capture
 from skimo_calibration.cameras.views import look_at

@@ -16,8 +16,9 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from ros.ros_harness import START_S, Processes
+from ros.ros_harness import Processes
 from sensor_msgs.msg import JointState
+from support.waiting import START_S
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.types import JOINTS, JointTrajectory

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mcap.reader import make_reader
-from ros.ros_harness import wait_until
+from support.waiting import wait_until
 
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.recording import read_meta

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.context import Context
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher, clear_gate
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
+from support.waiting import START_S, wait_until
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits

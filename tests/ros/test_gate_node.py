@@ -12,9 +12,10 @@ import pytest
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, nobody_publishes, send_home, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher, clear_gate, nobody_publishes, send_home
 from sensor_msgs.msg import JointState
 from skimo_msgs.srv import ResetGate
+from support.waiting import START_S, wait_until
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 
 from skimo_core.contract.errors import BackendError

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ros.ros_harness import START_S, wait_until
 from ros.whole_stack import WholeStack
 from skimo_msgs.msg import EpisodeStep
+from support.waiting import START_S, wait_until
 
 pytestmark = [pytest.mark.ros, pytest.mark.alone]
 

@@ -18,7 +18,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from mcap.reader import make_reader
 from rclpy.context import Context
-from ros.ros_harness import ANSWER_S, START_S, Processes, wait_until
+from ros.ros_harness import ANSWER_S, Processes
+from support.waiting import START_S, wait_until
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.contract.errors import SetupError

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros.ros_harness import START_S, Watcher, wait_until
+from ros.ros_harness import Watcher
 from ros.whole_stack import WholeStack
+from support.waiting import START_S, wait_until
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits

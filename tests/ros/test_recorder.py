@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
-from ros.ros_harness import ANSWER_S, Processes, Watcher, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import EpisodeEvent, EpisodeStep, PlanStatus, RecorderStatus
+from support.waiting import wait_until
 
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.contract.types import Verdict

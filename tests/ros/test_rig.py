@@ -13,8 +13,9 @@ import rclpy
 from contracts.backend import BackendContract
 from contracts.backend import Rig as UnderTest
 from rclpy.context import Context
-from ros.ros_harness import ANSWER_S, START_S, Processes, let_pass, send_home, wait_until
+from ros.ros_harness import ANSWER_S, Processes, let_pass, send_home
 from sensor_msgs.msg import JointState
+from support.waiting import START_S, wait_until
 from trajectory_msgs.msg import JointTrajectory
 
 from skimo_core.domain.rig import Check, JointOffsets, Made, Rig

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ros.ros_harness import START_S, Processes
+from ros.ros_harness import Processes
 from support.policy_server import running
+from support.waiting import START_S
 
 from skimo_core.contract.specs import Named
 from skimo_core.domain.domain import load_domain

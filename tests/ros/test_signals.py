@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ros.ros_harness import START_S, wait_until
+from support.waiting import START_S, wait_until
 
 POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 READY = {"twin_node": "ready under the names", "gate_node": "gate ready"}

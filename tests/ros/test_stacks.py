@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 import rclpy
 from rclpy.context import Context
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import HandStatus
 from std_srvs.srv import Trigger
+from support.waiting import START_S, wait_until
 
 from skimo_core.contract.types import GripperCommand
 from skimo_core.process.isolation import free_domain, free_port

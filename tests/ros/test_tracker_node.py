@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rclpy.publisher import Publisher
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from skimo_msgs.msg import ObjectStates
 from support.tag_views import draw
 from support.tag_workbench import LATENCY_S, TRACKER, Workbench, rig_of, sign_free
+from support.waiting import START_S, wait_until
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import load_domain

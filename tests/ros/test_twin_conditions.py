@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import rclpy
 from rclpy.context import Context
-from ros.ros_harness import START_S, Processes, wait_until
+from ros.ros_harness import Processes
 from sensor_msgs.msg import JointState
+from support.waiting import START_S, wait_until
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.isolation import free_domain

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ros.ros_harness import START_S, Processes
+from ros.ros_harness import Processes
+from support.waiting import START_S
 
 pytestmark = pytest.mark.ros
 FAILING = """

@@ -16,9 +16,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
-from ros.ros_harness import ANSWER_S, START_S, Processes, Watcher, clear_gate, let_pass, send_home, wait_until
+from ros.ros_harness import ANSWER_S, Processes, Watcher, clear_gate, let_pass, send_home
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from support.waiting import START_S, wait_until
 
 from skimo_core.contract.errors import BackendError
 from skimo_core.contract.types import JOINTS, RobotMode

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ros.fuzz import Attack, Fuzzer
-from ros.ros_harness import ANSWER_S, START_S, wait_until
+from ros.ros_harness import ANSWER_S
 from ros.sound import sound_messages
 from ros.whole_stack import NODES, WholeStack, logs
+from support.waiting import START_S, wait_until
 
 from skimo_core.contract.types import Verdict
 from skimo_ros.adapters import load_adapter

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import rclpy
 from rclpy.context import Context
-from ros.ros_harness import START_S, Processes, Watcher, wait_until
+from ros.ros_harness import Processes, Watcher
+from support.waiting import START_S, wait_until
 
 from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_ros.nodes import Names

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zmq
 from support.policy_server import WAIT_S, running
+from support.waiting import wait_until
 
 from skimo_core.contract.errors import DeadlineError, UnreachableError
 from skimo_core.contract.policy import FloatArray, Goals
@@ -74,7 +75,8 @@ def test_no_key_is_told_so_and_logged(closed: Closed, tmp_path: Path, caplog: py
         client.connect(WAIT_S)
     with closed.client(tmp_path / "none") as client, pytest.raises(UnreachableError):
         client.connect(WAIT_S)
-    assert any("showed no key" in record.message for record in caplog.records if record.levelno == logging.WARNING)
+    wait_until(lambda: "showed no key" in caplog.text, "the server's word", WAIT_S)
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
 def test_another_server_than_the_trusted_one_is_not_spoken_to(closed: Closed) -> None:
