@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skimo_core.contract.errors import BundleError, StoreError
+from skimo_core.process.whole import new_folder, remove_folder
 from skimo_server.bundle import Bundle, Manifest, load_bundle, read_bundle
 
 from .ledger import Entry, Ledger, unix_s, utc_now
@@ -206,7 +206,7 @@ class Store:
         gone = [bundle_id for bundle_id in idle[: max(0, len(idle) - keep)] if bundle_id not in needed]
         for bundle_id in gone:
             self.ledger.append(PRUNED, bundle_id, f"not among the {keep} newest that nobody needs")
-            shutil.rmtree(self.path(bundle_id))
+            remove_folder(self.path(bundle_id))
         return gone
 
     def reigns(self) -> list[Reign]:
@@ -243,16 +243,11 @@ class Store:
 
     def _copy(self, source: Path, target: Path, bundle_id: str) -> None:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".coming-", dir=target.parent))
-            try:
+            with new_folder(target) as coming:
                 for file in sorted(source.iterdir()):  # it was loaded: plain files
-                    shutil.copy2(file, temporary)
-                if (came := load_bundle(temporary).manifest.bundle_id) != bundle_id:
+                    shutil.copy2(file, coming)
+                if (came := load_bundle(coming).manifest.bundle_id) != bundle_id:
                     raise StoreError(f"{source.name} changed from {bundle_id[:12]} to {came[:12]} while it was copied")
-                os.replace(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
         except OSError as error:
             raise StoreError(
                 f"{source.name} can't be copied to the store: {error}; nothing was added: make room, and again"

@@ -18,11 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -34,6 +31,7 @@ import numpy.typing as npt
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.policy import Calibration, PolicySpec
 from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
+from skimo_core.process.whole import new_folder
 
 from .graphs import MAX_GRAPH_BYTES, canonical_graph
 from .kinds import SKIMO, check_agent
@@ -309,16 +307,10 @@ def _write_folder(folder: Path, blobs: Mapping[str, bytes], bundle_id: str) -> N
         if load_bundle(folder).manifest.bundle_id == bundle_id:
             return
         raise BundleError(f"{folder.name}: holds another bundle, and bundles are immutable; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
-    try:
+    with new_folder(folder) as new:
         for name, blob in blobs.items():
-            (temporary / name).write_bytes(blob)
-        temporary.chmod(0o755)
-        load_bundle(temporary)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (new / name).write_bytes(blob)
+        load_bundle(new)
 
 
 def _read_folder(folder: Path, wanted: set[str]) -> dict[str, bytes]:

@@ -16,7 +16,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from skimo_core.contract.errors import SpecError
-from skimo_core.domain import rig_file
 from skimo_core.domain.rig import (
     BARE,
     Camera,
@@ -322,7 +321,7 @@ def test_a_file_is_replaced_in_whole(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "replace"])
 def test_a_failure_in_the_middle_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -333,7 +332,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rig_file.os, step, fail)
+    monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="No space left"):
         write_rig(path, replace(EXAMPLE, name="other"))
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["rig.yaml"]

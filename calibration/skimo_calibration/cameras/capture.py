@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +30,7 @@ from skimo_core.contract.types import Array
 from skimo_core.domain.rig import MOUNTS
 from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.tables import Table, read_yaml
+from skimo_core.process.whole import write_whole
 
 from .board import Board, Picture, read_board
 
@@ -132,7 +131,7 @@ def create_capture(capture: Capture) -> Capture:
         raise SpecError(f"{capture.folder} holds something already; give a folder that doesn't exist yet")
     (capture.folder / VIEWS).mkdir(parents=True, exist_ok=True)
     begun = replace(capture, views=())
-    _write(capture.folder / HEAD, _text(_head_data(begun)).encode())
+    write_whole(capture.folder / HEAD, _text(_head_data(begun)).encode())
     return begun
 
 
@@ -155,7 +154,7 @@ def add_view(
         q_after_rad=q_after_rad,
     )
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _write(picture_path(capture, view.name), cv2.imencode(".png", pixels)[1].tobytes())
+    write_whole(picture_path(capture, view.name), cv2.imencode(".png", pixels)[1].tobytes())
     return _with_view(capture, view)
 
 
@@ -170,7 +169,7 @@ def keep_view(capture: Capture, name: str) -> Capture:
 
 
 def _with_view(capture: Capture, view: View) -> Capture:
-    _write(capture.folder / VIEWS / f"{view.name}.yaml", _text(_view_data(capture, view)).encode())
+    write_whole(capture.folder / VIEWS / f"{view.name}.yaml", _text(_view_data(capture, view)).encode())
     others = [other for other in capture.views if other.name != view.name]
     return replace(capture, views=tuple(sorted([*others, view], key=lambda view: view.name)))
 
@@ -202,19 +201,6 @@ def _view_data(capture: Capture, view: View) -> dict[str, Any]:
 
 def _text(data: dict[str, Any]) -> str:
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file in whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ A value beyond what is possible is refused as a mistake of units.
 from __future__ import annotations
 
 import datetime
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +15,7 @@ import yaml
 
 from ..contract.errors import SpecError
 from ..contract.types import JOINTS, Array
+from ..process.whole import write_whole
 from . import library
 from .rig import (
     BARE,
@@ -117,17 +116,7 @@ def write_rig(path: Path, rig: Rig) -> None:
     """
     words = HEAD + yaml.dump(as_data(rig), Dumper=_Plain, sort_keys=False, default_flow_style=None, width=120)
     parse_rig(words, f"rig {path.name}")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(words)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, words.encode())
 
 
 class _Plain(yaml.SafeDumper):

@@ -4,8 +4,7 @@ Promises
   - An episode's id, whatever it holds, becomes a file name of at most STEM_BYTES bytes of plain ASCII, another one for
     another id; the id itself stands in the file's metadata.
   - What is made here is for its owner alone (files 0600, folders 0700) unless its group is let in (0640, 0750).
-  - A file that exists is never overwritten by `create`; `replacing` and `write_atomic` replace it whole or leave it as
-    it was.
+  - A file that exists is never overwritten by `create`; `write_atomic` replaces it whole or leaves it as it was.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from ..contract.errors import EpisodeError, SetupError
+from ..process.whole import write_whole
 
 STEM_BYTES = 120
 HASH_DIGITS = 12
@@ -74,26 +72,9 @@ def create_free(folder: Path, stem: str, *, group: bool = False) -> tuple[Path, 
     raise EpisodeError(f"{folder} holds {MAX_SAME_NAME} recordings named {stem}; give episodes other ids, or move some")
 
 
-@contextlib.contextmanager
-def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A new file of that mode, which takes the path's place if the body ends well, and else is gone."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
 def write_atomic(path: Path, data: bytes, *, group: bool = False) -> None:
     """Replace the file's content; at every moment it is either what it was or what it will be."""
-    with replacing(path, file_mode(group=group)) as file:
-        file.write(data)
+    write_whole(path, data, file_mode(group=group))
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from ..contract.errors import EpisodeError
-from .files import replacing
+from ..process.whole import replacing
 from .labels import LABEL, Label, done_by
 from .locks import lock
 from .recording import read_judgements

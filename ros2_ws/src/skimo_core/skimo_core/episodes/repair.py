@@ -19,7 +19,7 @@ from mcap.records import Metadata
 from mcap.writer import MCAP0_MAGIC
 
 from ..contract.errors import EpisodeError
-from .files import replacing
+from ..process.whole import replacing
 from .locks import lock
 from .recording import METADATA, OUTCOME
 from .rewrite import copy

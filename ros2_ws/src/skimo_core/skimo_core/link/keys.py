@@ -24,6 +24,7 @@ import zmq
 from zmq.utils import z85
 
 from ..contract.errors import SetupError
+from ..process.whole import write_whole
 
 SERVER_SECRET, CLIENT_SECRET = "server_secret", "client_secret"
 TRUSTED_SERVER, ALLOWED_CLIENTS = "trusted_server", "allowed_clients"
@@ -193,11 +194,7 @@ class AllowList:
 
 def _replace(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(new, path)
+        write_whole(path, text.encode("ascii"), 0o600)
     except OSError as error:
         raise SetupError(f"can't write {path}: {error.strerror}") from None
