@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from skimo_core.contract.errors import SpecError, StoreError
 from skimo_core.episodes.locks import held
 from skimo_server.bundle import Bundle, Manifest
+from skimo_server.follow import PROMOTION_LOCK
 
 from .canary import CanaryConfig, watch_canary
 from .driven import Recordings
@@ -49,7 +50,8 @@ from .store import (
 from .trial import TrialConfig, fly
 from .verdict import Verdict
 
-LOCK = "promote.lock"
+LOCK_WAIT_S = 0.2
+"""A server that looks whether a promotion is at work holds its lock for a moment."""
 REMEDIES = {
     FITS: "learn on from the incumbent, or give it a store of its own (--store)",
     SANE: "look at its data and its normalisation, and learn on from the incumbent",
@@ -109,7 +111,7 @@ class Promotion:
             StoreError: another promotion is at work, the store is damaged, or the incumbent changed meanwhile.
             SetupError: the twin can't fly, or no robot drives. SpecError: the canary has no recordings to go by.
         """
-        with held(self._store.folder / LOCK, 0.0, "another promotion"):
+        with held(self._store.folder / PROMOTION_LOCK, LOCK_WAIT_S, "another promotion"):
             self._store.point()
             candidate = self._store.find(candidate_id)
             bundle_id, now = candidate.manifest.bundle_id, self._store.incumbent()

@@ -20,9 +20,10 @@ from typing import NoReturn
 from skimo_core.contract.errors import BundleError, SetupError, StoreError
 from skimo_core.episodes.locks import held
 from skimo_server.bundle import MANIFEST, Manifest, read_bundle
+from skimo_server.follow import PROMOTION_LOCK
 
 from .pace import Pace, Say
-from .promotion import LOCK, Promotion, withdraw_stale
+from .promotion import LOCK_WAIT_S, Promotion, withdraw_stale
 from .store import ADDED, CANARIED, CANARY, CONFIRMED, FITS, SANE, SHADOWED, SIMULATED, SUPERSEDED, Store
 from .watchdog import Watchdog
 
@@ -160,7 +161,7 @@ class Watch:
 
     def _tidy(self) -> None:
         """After a kill: the link follows the ledger, and nothing but a canary that goes on has a link."""
-        with held(self._store.folder / LOCK, 0.0, "another promotion"):
+        with held(self._store.folder / PROMOTION_LOCK, LOCK_WAIT_S, "another promotion"):
             self._store.point()
             begun, _ = self._waiting()
             its = self._store.linked(CANARY)

@@ -10,6 +10,8 @@ Promises
     link or that bundle's manifest has changed. A refused canary leaves the incumbent driving.
   - A canary whose link is gone makes no more plans: what the followed link points to drives, and the incumbent of
     before until that is loaded. Where it is the canary's own bundle, by then the incumbent, it goes on at full speed.
+  - A canary drives only while somebody judges it: where the lock of promotions beside the link is nobody's for
+    `ORPHAN_S`, as after a kill, its link counts as gone, until a promotion goes on.
   - Everything happens in a thread of its own; actions and plans are answered meanwhile.
   - A second swap waits until the bundle before the current one has been left alone for as long as a skill lasts, so
     that no skill loses its bundle; but no longer than `WAIT_S`, whatever a client asks.
@@ -23,11 +25,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from skimo_core.contract.errors import BundleError, SkimoError
+from skimo_core.episodes.locks import being_written
 
 from .bundle import MANIFEST
 from .served import Served
@@ -37,6 +40,10 @@ log = logging.getLogger(__name__)
 
 CANARY = "canary"
 CANARY_SPEED = 0.5
+PROMOTION_LOCK = "promote.lock"
+"""Held by a promotion as long as it runs."""
+ORPHAN_S = 30.0
+"""So long a canary's promotion may be away: killed, it goes on where it was when it is run again."""
 LOOK_S = 0.5
 WAIT_S = 10.0
 POLL_S = 0.05
@@ -99,6 +106,7 @@ class Follower:
         self._incumbent = session.kept[0]
         self._loaded = {seen: self._incumbent}
         self._refused: dict[Target, str] = {}
+        self._judged_s = clock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="skimo-follower", daemon=True)
 
@@ -113,7 +121,7 @@ class Follower:
 
     def look(self) -> None:
         """Looks once, and swaps if there is something new and sound."""
-        links = Links.of(self._link)
+        links = self._links()
         if links == self._seen:
             return
         self._seen = links
@@ -124,6 +132,16 @@ class Follower:
             if target not in self._refused and self._take(target, links):
                 break
         self._session.refused_bundle = "; ".join(self._refused.values())
+
+    def _links(self) -> Links:
+        """Where the links point; a canary that nobody judges any more is left out."""
+        links = Links.of(self._link)
+        lock = self._link.with_name(PROMOTION_LOCK)
+        if links.canary is None or not lock.exists() or being_written(lock):
+            self._judged_s = self._clock()
+        elif self._clock() - self._judged_s > ORPHAN_S:
+            return replace(links, canary=None)
+        return links
 
     def _take(self, target: Target, links: Links) -> bool:
         """Lets a target drive; says whether the choice is made, which it isn't where the target is refused."""
@@ -157,7 +175,7 @@ class Follower:
             raise BundleError(f"its {unfit}; start another server with it, or export one for this robot and scene")
         else:
             self._await_settled()
-            if Links.of(self._link) != links:
+            if self._links() != links:
                 new.close()
                 return None
         self._loaded[target] = new

@@ -16,11 +16,12 @@ from support.policy_server import WAIT_S, Asking, GatedModel
 
 from skimo_core.contract.policy import FloatArray, Goals
 from skimo_core.contract.specs import Named
+from skimo_core.episodes.locks import held
 from skimo_core.link import protocol, wire
 from skimo_core.link.protocol import PlanQuery
 from skimo_core.link.wire import Message
+from skimo_server.follow import ORPHAN_S, PROMOTION_LOCK, Follower, Target
 from skimo_server.follow import WAIT_S as FOLLOWER_WAIT_S
-from skimo_server.follow import Follower, Target
 from skimo_server.inprocess import InProcessPolicy
 from skimo_server.plan_queue import PlanJob
 from skimo_server.planner import Planner
@@ -339,6 +340,27 @@ def test_a_canary_drives_slowly_and_what_drove_before_comes_back_without_being_l
     assert (reply.fields["bundle"], reply.fields["speed"]) == (following.first_id, 1.0)
     assert (following.health["canary"], following.loads) == ("", 1)
     assert f"now serves bundle {now[:12]} instead of {following.first_id[:12]}, at 0.5 of full speed" in caplog.messages
+
+
+def test_a_canary_that_nobody_judges_any_more_stops_driving_until_its_promotion_goes_on(
+    following: Following, other_folder: Path
+) -> None:
+    lock = following.link.with_name(PROMOTION_LOCK)
+    with held(lock, 0.0, "another promotion"):
+        following.put_canary(other_folder)
+        now = following.session.spec.bundle_id
+        following.now_s += 10.0 * ORPHAN_S
+        following.follower.look()
+        assert following.health["canary"] == now != following.first_id
+    following.now_s += 0.9 * ORPHAN_S  # a promotion that was killed and is run again in time
+    following.follower.look()
+    assert following.health["canary"] == now
+    following.now_s += 0.2 * ORPHAN_S
+    following.follower.look()
+    assert (following.health["canary"], following.session.spec.bundle_id) == ("", following.first_id)
+    with held(lock, 0.2, "another promotion"):
+        following.follower.look()
+        assert following.health["canary"] == following.session.spec.bundle_id == now
 
 
 def test_a_canary_that_becomes_the_incumbent_goes_on_at_full_speed_with_nothing_loaded_or_swapped(
