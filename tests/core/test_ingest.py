@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,11 @@ from skimo_core.contract.errors import EpisodeError, SpecError
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.cache import EpisodeCache, load_folder
-from skimo_core.episodes.cli import ingest
 from skimo_core.episodes.episode import EpisodeMeta
 from skimo_core.episodes.fit import why_jumping, why_unlike
-from skimo_core.episodes.hdf5 import Imported, read_hdf5
-from skimo_core.episodes.layout import PLAIN, find_layouts, known_layouts, parse_layout
+from skimo_core.ingest.cli import ingest
+from skimo_core.ingest.mapping_file import PLAIN, find_mappings, known_mappings, parse_mapping
+from skimo_core.ingest.pipeline import Imported, read
 
 ZERO_RAD = np.array([0, 0, 0, 0, 0, np.pi / 2, np.pi / 4])
 """Franka's angles where the source arm's are 0."""
@@ -77,17 +78,22 @@ def ingested(path: Path, *options: str) -> EpisodeCache:
     return load_folder(path.parent / "out")[0]
 
 
-@pytest.mark.parametrize("width", [30, 60])
-@pytest.mark.parametrize("timeouts", [True, False])
+def words_of(found: Imported) -> list[str]:
+    """What was left out, in words."""
+    return [str(dropped) for dropped in found.dropped]
+
+
 def test_d4rl_files_come_out_in_the_domains_channels(
-    tmp_path: Path, width: int, timeouts: bool, domain: Domain, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, domain: Domain, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    observations = d4rl_file(tmp_path / "kitchen.hdf5", width=width, timeouts=timeouts)
+    observations = d4rl_file(tmp_path / "kitchen.hdf5", timeouts=False)
     cache = ingested(tmp_path / "kitchen.hdf5")
     said = capsys.readouterr().out
     assert "ingested 2 episodes 48 steps digest " in said
     assert "panda_joint6 by +1.5708 rad, panda_joint7 by +0.785398 rad" in said
-    assert "1 meant 2 rad/s there and means 1.5 rad/s here" in said and f"{width} columns in layout d4rl" in said
+    assert "1 meant 2 rad/s there and means 1.5 rad/s here" in said
+    assert "mapping d4rl: 30 channels from observations (60 columns, of which 0..29)" in said
+    assert "licence CC-BY-4.0 (by the mapping)" in said
     assert cache.lengths.tolist() == [29, 19]  # the state after the last action was not stored
     found = cache.episode(1).observations
     np.testing.assert_array_equal(found[:, 7:], observations[30:, 7:30])
@@ -100,19 +106,31 @@ def test_d4rl_files_come_out_in_the_domains_channels(
             domain.action.rate_hz,
         )
         assert not why_unlike(meta, domain, load_limits(domain.robot))
+        assert meta.origin.name.startswith("d4rl kitchen.hdf5: ") and len(meta.origin.digest) == 64
+        assert meta.mapping == find_mappings("d4rl", domain)[0].named and meta.licence == "CC-BY-4.0"
+
+
+def test_d4rl_files_without_goals_come_out_alike(tmp_path: Path, domain: Domain) -> None:
+    observations = d4rl_file(tmp_path / "kitchen.hdf5", width=30)
+    found = read(tmp_path / "kitchen.hdf5", domain=domain).episodes
+    assert [episode.steps for episode in found] == [29, 19]
+    np.testing.assert_array_equal(found[1].observations[:, 7:], observations[30:, 7:30])
+    np.testing.assert_allclose(found[1].observations[:, :7], panda_motion(20, 1), atol=1e-6)
 
 
 def test_the_joints_lie_in_the_pandas_range_only_after_the_conversion(tmp_path: Path, domain: Domain) -> None:
     d4rl_file(tmp_path / "kitchen.hdf5", steps=(300,))
     limits = load_limits(domain.robot)
 
-    def within(layout: str) -> bool:
-        q_rad = read_hdf5(tmp_path / "kitchen.hdf5", domain=domain, layout=layout).episodes[0].observations[:, :7]
+    def within(mapping: str) -> bool:
+        q_rad = read(tmp_path / "kitchen.hdf5", domain=domain, mapping=mapping).episodes[0].observations[:, :7]
         return bool((q_rad >= limits.q_min_rad).all() and (q_rad <= limits.q_max_rad).all())
 
     assert within("")
     change(tmp_path / "kitchen.hdf5", "observations", lambda rows: rows[:, :30])
-    assert within("d4rl") and not within(PLAIN)
+    assert within("d4rl")
+    words = refused(tmp_path / "kitchen.hdf5", domain, mapping=PLAIN, licence="CC0-1.0")
+    assert "panda_joint6 is -1.4" in words and "but panda reaches -0.0175 to 3.752 rad; look at its unit, sign" in words
 
 
 def minari_file(path: Path, count: int = 12, width: int = 59) -> np.ndarray:
@@ -129,17 +147,17 @@ def minari_file(path: Path, count: int = 12, width: int = 59) -> np.ndarray:
 
 def test_minari_files_are_read_in_order(tmp_path: Path, domain: Domain) -> None:
     observations = minari_file(tmp_path / "main_data.hdf5")
-    found = read_hdf5(tmp_path / "main_data.hdf5", domain=domain)
-    assert not found.errors and [e.meta.episode_id for e in found.episodes] == [f"episode_{i}" for i in range(12)]
+    found = read(tmp_path / "main_data.hdf5", domain=domain)
+    assert not found.dropped and [e.meta.episode_id for e in found.episodes] == [f"episode_{i}" for i in range(12)]
     expected = np.concatenate([observations[2][:, :9], observations[2][:, 18:39]], axis=1)
     expected[:, :7] += ZERO_RAD
     np.testing.assert_allclose(found.episodes[2].observations, expected, rtol=1e-5, atol=1e-6)
-    assert "59 columns in layout minari, of which 0..8, 18..38 are kept" in found.notes[0]
+    assert "observations/observation (59 columns, of which 0..8, 18..38)" in found.notes[0]
 
 
 def refused(path: Path, domain: Domain, **options: Any) -> str:
     with pytest.raises(EpisodeError) as caught:
-        read_hdf5(path, domain=domain, **options)
+        read(path, domain=domain, **options)
     return str(caught.value)
 
 
@@ -147,9 +165,11 @@ def refused(path: Path, domain: Domain, **options: Any) -> str:
 def test_another_width_is_refused_with_the_bound(tmp_path: Path, width: int, actions: int, domain: Domain) -> None:
     d4rl_file(tmp_path / "kitchen.hdf5", width=width, actions=actions)
     words = refused(tmp_path / "kitchen.hdf5", domain)
-    assert words.startswith("kitchen.hdf5: episode 0: ") and "--domain" in words
-    wanted = f"actions has width {actions}" if actions != 9 else f"observations has {width} columns"
-    assert wanted in words and f"{9 if actions != 9 else 30}" in words
+    assert words.startswith("kitchen.hdf5: session 0: no mapping of domain 'kitchen' (30 channels, 9 actions) fits")
+    assert "--domain" in words and "--mapping" in words
+    field, got, known = ("actions", actions, "9") if actions != 9 else ("observations", width, "30 or 60")
+    assert f"mapping d4rl: {field} has {got} columns, the mapping wants {known}" in words
+    assert "mapping minari: observations has" in words and "mapping plain: " in words
 
 
 def test_an_action_out_of_bounds_is_named_by_row_and_value(tmp_path: Path, domain: Domain) -> None:
@@ -160,10 +180,10 @@ def test_an_action_out_of_bounds_is_named_by_row_and_value(tmp_path: Path, domai
     assert words.startswith(
         "kitchen.hdf5: episode 1: actions step 5: panda_joint4.velocity is 11.9, must lie in -1 to 1"
     )
-    found = read_hdf5(path, domain=domain, skip_damaged=True)
-    assert len(found.episodes) == 1 and found.errors[0].startswith("kitchen.hdf5: episode 1: ")
+    found = read(path, domain=domain, skip_damaged=True)
+    assert len(found.episodes) == 1 and words_of(found)[0].startswith("kitchen.hdf5: episode 1: actions step 5")
     change(path, "actions", lambda a: a.__setitem__((35, 3), 1 + 5e-6))
-    assert len(read_hdf5(path, domain=domain).episodes) == 2
+    assert len(read(path, domain=domain).episodes) == 2
 
 
 def test_a_file_without_any_end_is_refused_unless_it_is_said_to_be_one_episode(tmp_path: Path, domain: Domain) -> None:
@@ -180,7 +200,7 @@ def test_rows_that_no_arm_could_follow_are_named(tmp_path: Path, domain: Domain)
     d4rl_file(path)
     change(path, "timeouts", lambda ends: ends.__setitem__(29, False))  # two episodes taken for one
     words = refused(path, domain)
-    assert "episode 0: observations step 29 to 30: panda_joint" in words
+    assert "episode 0: field observations rows 29 to 30: panda_joint" in words and "jump: split" in words
     assert "rad in 0.08 s, at most 0.5" in words and "3 times what panda can" in words
 
 
@@ -200,9 +220,11 @@ def test_a_damaged_episode_is_named_and_the_rest_still_loads(tmp_path: Path, dom
     d4rl_file(path)
     change(path, "observations", lambda rows: rows.__setitem__((35, 12), np.nan))
     words = refused(path, domain)
-    assert words.startswith("kitchen.hdf5: episode 1: observations holds a non-finite number at step 5")
-    found = read_hdf5(path, domain=domain, skip_damaged=True)
-    assert len(found.episodes) == 1 and "episode 1" in found.errors[0]
+    assert words.startswith(
+        "kitchen.hdf5: episode 1: field observations row 35: column 12 is nan, must be finite (1 of 20"
+    )
+    found = read(path, domain=domain, skip_damaged=True)
+    assert len(found.episodes) == 1 and "episode 1" in words_of(found)[0]
 
 
 def test_a_minari_episode_without_a_field_is_named_and_the_rest_still_loads(tmp_path: Path, domain: Domain) -> None:
@@ -211,9 +233,9 @@ def test_a_minari_episode_without_a_field_is_named_and_the_rest_still_loads(tmp_
     with h5py.File(path, "r+") as file:
         del file["episode_1/actions"]
         file["episode_3"] = np.zeros(3)
-    assert refused(path, domain).startswith("main_data.hdf5: episode episode_1: field actions is missing")
-    found = read_hdf5(path, domain=domain, skip_damaged=True)
-    assert [e.meta.episode_id for e in found.episodes] == ["episode_0", "episode_2"] and len(found.errors) == 2
+    assert refused(path, domain).startswith("main_data.hdf5: session episode_1: field actions is missing")
+    found = read(path, domain=domain, skip_damaged=True)
+    assert [e.meta.episode_id for e in found.episodes] == ["episode_0", "episode_2"] and len(found.dropped) == 2
 
 
 @pytest.mark.parametrize("name", ["episode_x", "episode_", "episode_1b"])
@@ -225,13 +247,20 @@ def test_a_group_of_another_name_is_refused_in_words(tmp_path: Path, name: str, 
     assert f"main_data.hdf5: group {name!r} is not named episode_<number>" in refused(path, domain)
 
 
-@pytest.mark.parametrize("field", ["actions", "terminals"])
-def test_a_missing_field_or_a_cut_file_is_named(tmp_path: Path, field: str, domain: Domain) -> None:
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (["actions"], "field actions is missing"),
+        (["terminals", "timeouts"], "no end of an episode is marked in 50 rows"),
+    ],
+)
+def test_a_missing_field_or_a_cut_file_is_named(tmp_path: Path, fields: list[str], words: str, domain: Domain) -> None:
     path = tmp_path / "kitchen.hdf5"
     d4rl_file(path)
     with h5py.File(path, "r+") as file:
-        del file[field]
-    assert f"kitchen.hdf5: field {field} is missing" in refused(path, domain)
+        for field in fields:
+            del file[field]
+    assert refused(path, domain).startswith("kitchen.hdf5: ") and words in refused(path, domain)
     path.write_bytes(path.read_bytes()[:1000])
     assert "is it cut short?" in refused(path, domain)
 
@@ -241,8 +270,8 @@ def test_fields_that_are_no_numbers_or_of_another_length_are_named(tmp_path: Pat
         ("timeouts", lambda ends: ends[:-1], "observations 50, timeouts 49"),
         ("timeouts", lambda ends: np.stack([ends, ends], 1), "observations 50, timeouts 100"),
         ("actions", lambda a: a[:-1], "observations 50, actions 49"),
-        ("observations", lambda rows: rows[:, 0], r"observations is float32 (30,), must be a matrix"),
-        ("terminals", lambda ends: "none", "field terminals is object"),
+        ("observations", lambda rows: rows[:, 0], r"observations is float32 (50,), must be a matrix"),
+        ("terminals", lambda ends: "none", "field terminals holds texts"),
     ):
         path = tmp_path / "kitchen.hdf5"
         d4rl_file(path)
@@ -252,8 +281,8 @@ def test_fields_that_are_no_numbers_or_of_another_length_are_named(tmp_path: Pat
 
 def test_a_row_that_is_too_short_for_an_episode_is_said_to_be_left_out(tmp_path: Path, domain: Domain) -> None:
     d4rl_file(tmp_path / "kitchen.hdf5", steps=(30, 1, 20))
-    found = read_hdf5(tmp_path / "kitchen.hdf5", domain=domain)
-    assert len(found.episodes) == 2 and any("row 30 is an episode of its own" in note for note in found.notes)
+    found = read(tmp_path / "kitchen.hdf5", domain=domain)
+    assert len(found.episodes) == 2 and "row 30 is an episode of its own" in words_of(found)[0]
 
 
 def test_what_can_t_be_ingested_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,17 +292,21 @@ def test_what_can_t_be_ingested_is_said(tmp_path: Path, capsys: pytest.CaptureFi
         writer.start(profile="ros2", library="x")
         writer.finish()
     (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
     good, out = str(tmp_path / "kitchen.hdf5"), str(tmp_path / "out")
     for options, words in (
         (["--source", str(tmp_path / "none.hdf5"), "--out", out], "there is no such file"),
-        (["--source", str(tmp_path), "--out", out], "is a folder"),
-        (["--source", str(tmp_path / "bag.mcap"), "--out", out], "is an MCAP file, and `skimo ingest` reads HDF5 only"),
+        (["--source", good], "no --out is named"),
+        (["--out", out, "--source"], "--source names nothing"),
+        (["--source", str(tmp_path / "empty"), "--out", out], "is an empty folder"),
+        (["--source", str(tmp_path / "bag.mcap"), "--out", out], "bag.mcap: holds nothing that is a number over time"),
         (["--source", good, "--out", str(tmp_path / "file")], "is a file; recordings go to a folder"),
         (["--source", good, "--out", str(tmp_path / "file" / "out")], "choose another folder"),
         (["--source", good, "--out", str(tmp_path)], "is not empty"),
         (["--source", good, "--out", out, "--domain", "garden"], "no domain 'garden'"),
-        (["--source", good, "--out", out, "--layout", "rlds"], "no layout 'rlds'; there are d4rl, minari, plain"),
-        (["--source", good, "--out", out, "--layout", "minari"], "observations has 60 columns"),
+        (["--source", good, "--out", out, "--mapping", "rlds"], "no mapping 'rlds'; there are d4rl, minari, plain"),
+        (["--source", good, "--out", out, "--mapping", "minari"], "observations has 60 columns"),
+        (["--source", good, "--out", out, "--format", "minari"], "holds no episodes"),
     ):
         assert ingest(options) == 1
         said = capsys.readouterr().err
@@ -281,56 +314,68 @@ def test_what_can_t_be_ingested_is_said(tmp_path: Path, capsys: pytest.CaptureFi
     assert not Path(out).exists()
 
 
-# --- layouts --------------------------------------------------------------------------------------------------------
+# --- mappings of the kitchen ----------------------------------------------------------------------------------------
 
 
-LAYOUT = """
+MAPPING = """
 name: mocap
 domain: kitchen
-observations:
-  - {width: 45, keep: [[0, 8], [15, 35]]}
-joint_offset_rad: [0, 0, 0, 0, 0, 0, 1]
-velocity_scale_rad_s: 1.5
+licence: CC0-1.0
+rate_hz: 12.5
+widths: {observations: 45}
+channels:
+  panda_joint1..panda_joint7: {field: observations, columns: 0..6, unit: rad, offset: [0, 0, 0, 0, 0, 1.5707963, 1]}
+  panda_finger_joint1..kettle.qz: {field: observations, columns: [7..8, 15..35], unit: same}
+actions:
+  arm: {kind: given, field: actions, columns: 0..6, unit: "1", one_means_rad_s: 1.5}
+  hand: {kind: given, field: actions, columns: 7..8, unit: "1"}
 """
 
 
-def test_a_labs_own_layout_is_a_file(tmp_path: Path, domain: Domain) -> None:
-    (tmp_path / "mocap.yaml").write_text(LAYOUT)
-    d4rl_file(tmp_path / "kitchen.hdf5", width=45)
-    found: Imported = read_hdf5(tmp_path / "kitchen.hdf5", domain=domain, layout=str(tmp_path / "mocap.yaml"))
-    np.testing.assert_allclose(
-        found.episodes[0].observations[:, 6], panda_motion(30)[:, 6] - np.pi / 4 + 1, rtol=1e-5, atol=1e-6
-    )
-    assert "1 meant" not in found.notes[0]
+def test_a_labs_own_mapping_is_a_file(tmp_path: Path, domain: Domain) -> None:
+    (tmp_path / "mocap.yaml").write_text(MAPPING)
+    observations = d4rl_file(tmp_path / "kitchen.hdf5", width=45)
+    found = read(tmp_path / "kitchen.hdf5", domain=domain, mapping=tmp_path / "mocap.yaml")
+    rows = found.episodes[0].observations
+    np.testing.assert_allclose(rows[:, 6], panda_motion(30)[:, 6] - np.pi / 4 + 1, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(rows[:, 9:], observations[:30, 15:36])
+    assert "1 meant" not in found.notes[0] and found.licence == "CC0-1.0"
+    with pytest.raises(
+        SpecError, match=r"mapping mocap .* is of domain 'kitchen', not 'workbench'; name that --domain"
+    ):
+        parse_mapping(MAPPING, "mocap.yaml", replace(domain, name="workbench"))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[15, 35]", "[15, 45]", "within 0 to 44"),
-        ("[15, 35]", "[35, 15]", "within 0 to 44"),
-        ("[[0, 8], [15, 35]]", "[]", "keep is empty"),
-        ("[[0, 8], [15, 35]]", "[[0, 2]]", "fewer columns"),
-        ("width: 45", "width: 0", "width must be a whole number"),
+        ("15..35", "25..45", "no column 45; it has 45: 0, 1"),
+        ("15..35", "35..15", "columns must hold names, indices from 0 or FIRST..LAST, has '35..15'"),
+        ("[7..8, 15..35]", "[]", "columns names 0 columns, 23 are wanted"),
+        ("[7..8, 15..35]", "0..2", "columns names 3 columns, 23 are wanted"),
+        ("{observations: 45}", "{observations: 0}", "whole numbers above 0"),
         ("name: mocap", "nam: mocap", "no 'name'"),
-        ("velocity_scale_rad_s: 1.5", "velocity_scale_rad_s: -1", "above 0"),
-        ("velocity_scale_rad_s: 1.5", "velocity_scale_rad_s: 1.5\nmore: 1", "unknown key 'more'"),
+        ("one_means_rad_s: 1.5", "one_means_rad_s: -1", "above 0"),
+        ("one_means_rad_s: 1.5", "one_means_rad_s: 1.5, more: 1", "unknown key 'more'"),
+        ("rate_hz: 12.5", "rate_hz: 12.5\nrats: 1", "unknown key 'rats'"),
+        ("offset: [0, 0, 0, 0, 0, 1.5707963, 1]", "offset: [0, 1]", "offset must hold 7 finite numbers"),
     ],
 )
-def test_a_malformed_layout_is_refused_by_key(old: str, new: str, words: str) -> None:
-    assert old in LAYOUT
-    with pytest.raises(SpecError, match=rf"mocap\.yaml.*{words}"):
-        parse_layout(LAYOUT.replace(old, new), "mocap.yaml")
+def test_a_malformed_mapping_is_refused_by_key(tmp_path: Path, domain: Domain, old: str, new: str, words: str) -> None:
+    assert old in MAPPING
+    d4rl_file(tmp_path / "kitchen.hdf5", width=45)
+    (tmp_path / "mocap.yaml").write_text(MAPPING.replace(old, new))
+    with pytest.raises((SpecError, EpisodeError)) as caught:
+        read(tmp_path / "kitchen.hdf5", domain=domain, mapping=tmp_path / "mocap.yaml")
+    assert "mocap" in str(caught.value) and words in str(caught.value)
 
 
-def test_a_layout_is_of_one_domain_and_arm(tmp_path: Path, domain: Domain) -> None:
-    assert {layout.name for layout in known_layouts()} == {"d4rl", "minari"}
-    assert [layout.name for layout in find_layouts("", replace(domain, name="workbench"))] == [PLAIN]
-    with pytest.raises(SpecError, match="layout d4rl is of domain 'kitchen', not 'workbench'"):
-        find_layouts("d4rl", replace(domain, name="workbench"))
-    (tmp_path / "six.yaml").write_text(LAYOUT.replace("[0, 0, 0, 0, 0, 0, 1]", "[0, 0, 0, 0, 0, 1]"))
-    with pytest.raises(SpecError, match=r"has 6 numbers.*7 joints"):
-        find_layouts(str(tmp_path / "six.yaml"), domain)
+def test_a_mapping_is_of_one_domain(domain: Domain) -> None:
+    assert known_mappings() == ("d4rl", "minari", PLAIN)
+    assert [mapping.name for mapping in find_mappings("", domain)] == ["d4rl", "minari", PLAIN]
+    assert [mapping.name for mapping in find_mappings("", replace(domain, name="workbench"))] == [PLAIN]
+    with pytest.raises(SpecError, match=r"mapping d4rl .* is of domain 'kitchen', not 'workbench'"):
+        find_mappings("d4rl", replace(domain, name="workbench"))
 
 
 # --- what a recording says of itself --------------------------------------------------------------------------------
@@ -354,3 +399,13 @@ def test_a_recording_of_something_else_is_told_apart(field: str, value: Any, wor
     if isinstance(value, tuple) and len(value) == 2:
         value = replace(limits.named, name=value[0], digest=value[1])
     assert words in why_unlike(replace(meta, **{field: value}), domain, limits)
+
+
+def test_recordings_from_before_imports_named_their_source_are_still_read() -> None:
+    meta = EpisodeMeta(episode_id="e", source="import", licence="MIT")
+    data = json.loads(meta.to_json())
+    assert EpisodeMeta.from_json(json.dumps(data)) == meta
+    old = {key: value for key, value in data.items() if key not in ("origin", "mapping", "licence")}
+    assert EpisodeMeta.from_json(json.dumps(old)) == replace(meta, licence="")
+    with pytest.raises(EpisodeError, match="field 'licence' is '3'"):
+        EpisodeMeta.from_json(json.dumps({**data, "licence": 3}))

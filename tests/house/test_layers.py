@@ -79,11 +79,13 @@ def test_no_import_goes_against_the_layers(package: str) -> None:
 CORE = {
     "contract": set(),
     "process": {"contract"},
-    "domain": {"contract"},
-    "episodes": {"contract", "domain"},
+    "domain": {"contract", "process"},
+    "episodes": {"contract", "process", "domain"},
     "link": {"contract", "process"},
     "control": {"contract", "domain"},
     "safety": {"contract", "domain", "control", "process"},
+    "ingest": {"contract", "domain", "control", "episodes"},
+    "setup": {"contract", "process", "domain", "episodes", "link", "ingest"},
 }
 """What each room of core may need."""
 

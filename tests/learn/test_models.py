@@ -203,6 +203,22 @@ def test_what_stood_still_in_the_data_can_be_predicted_to_move() -> None:
     assert torch.allclose(predicted, moved[:, 3], atol=0.02)
 
 
+def test_a_channel_that_never_moved_divides_nothing() -> None:
+    torch.manual_seed(0)
+    model = SkillModel(replace(SMALL, normalise=True))
+    observations, *rest = batch()
+    observations[..., [3, 12]] = 0.7
+    rows = observations.reshape(-1, 30)
+    model.fit_normalisation(rows)
+    seen = model.normalise(observations)
+    assert float(model.std_O.min()) == pytest.approx(SMALL.std_floor) and torch.isfinite(seen).all()
+    config = LossConfig(decoder_loss="mse")
+    loss, parts = skimo_loss(model, model.encoder, config, seen, *rest, noise_O=torch.zeros(30), generator=None)
+    loss.backward()
+    assert all(torch.isfinite(value).all() for value in parts.values())
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def test_settings_out_of_bounds_are_refused() -> None:
     with pytest.raises(SpecError, match="rho"):
         LossConfig(rho=0.0)

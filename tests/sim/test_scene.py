@@ -14,8 +14,8 @@ from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.domain.shapes import links_of
-from skimo_core.episodes.hdf5 import read_hdf5
-from skimo_core.episodes.layout import known_layouts
+from skimo_core.ingest.mapping_file import PLAIN, find_mappings
+from skimo_core.ingest.pipeline import read
 from skimo_core.safety.collision import Collision, segment_distances
 from skimo_sim.scenes.kitchen import PANDA_START_Q_RAD, PAPERS_START_Q_RAD, SHOULDER_M, Scene, build_kitchen
 
@@ -61,8 +61,9 @@ def test_ingested_joints_put_our_hand_where_the_shipped_arms_was(ours: Scene, sh
     with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
         file["observations"], file["actions"] = rows, np.zeros((40, 9))
         file["terminals"] = np.arange(40) == 39
-    (episode,) = read_hdf5(tmp_path / "d4rl.hdf5", domain=domain).episodes
-    assert all((layout.joint_offset_rad == shipped.arm.zero_rad).all() for layout in known_layouts())
+    (episode,) = read(tmp_path / "d4rl.hdf5", domain=domain).episodes
+    arms = [mapping.channels[0].taken for mapping in find_mappings("", domain) if mapping.name != PLAIN]
+    assert len(arms) == 2 and all(arm is not None and arm.offset == tuple(shipped.arm.zero_rad) for arm in arms)
     for row, observation in zip(rows, episode.observations):
         data.qpos[:] = row
         mujoco.mj_kinematics(shipped.model, data)

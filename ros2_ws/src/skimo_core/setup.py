@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "."},
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.yaml"]},
+    package_data={NAME: ["py.typed", "**/*.yaml", "setup/templates/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),
@@ -36,17 +36,25 @@ setup(
         "zstandard>=0.22",
         "tyro>=0.9",
     ],
-    extras_require={"hdf5": ["h5py>=3.10"], "test": ["pytest"]},
+    extras_require={
+        "hdf5": ["h5py>=3.10"],
+        "ingest": ["h5py>=3.10", "pyarrow>=14", "matplotlib>=3.6"],
+        "test": ["pytest"],
+    },
     entry_points={
         "console_scripts": ["skimo = skimo_core.cli:main"],
         "skimo.commands": [
             "soak = skimo_core.safety.cli:soak",
             "keys = skimo_core.link.keys_cli:keys",
             "urdf = skimo_core.domain.urdf:urdf",
-            "ingest = skimo_core.episodes.cli:ingest",
+            "ingest = skimo_core.ingest.cli:ingest",
             "repair = skimo_core.episodes.cli:repair",
             "label = skimo_core.episodes.cli:label",
+            "replay = skimo_core.episodes.replay_cli:replay",
+            "doctor = skimo_core.setup.doctor:doctor",
+            "new-domain = skimo_core.setup.new_domain:new_domain",
         ],
+        "skimo.doctor": ["core = skimo_core.setup.checks:CHECKS"],
     },
     zip_safe=False,
 )

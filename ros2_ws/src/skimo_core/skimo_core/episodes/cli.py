@@ -1,6 +1,4 @@
-"""`skimo ingest`: other people's data sets as our recordings; `skimo repair`: cut recordings made whole; `skimo label`:
-what an operator says of them.
-"""
+"""`skimo repair`: cut recordings made whole; `skimo label`: what an operator says of them."""
 
 from __future__ import annotations
 
@@ -12,50 +10,12 @@ from typing import Literal
 
 import tyro
 
-from ..contract.errors import EpisodeError, SkimoError
-from ..domain.domain import DEFAULT, load_domain
-from .cache import from_episodes
-from .files import file_stem, make_folder
-from .hdf5 import read_hdf5
+from ..contract.errors import EpisodeError
 from .labelling import add_label
 from .labels import Label, done_at, done_by, judged, parse_subtask, subtasks, told
-from .recording import read_judgements, recordings, write_episode
+from .recording import read_judgements, recordings
 from .repair import repair as repair_file
 from .stream import MIB, ReadLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestArgs:
-    """Convert an HDF5 file in D4RL's or Minari's form to recordings.
-
-    Attributes:
-        source: the HDF5 file.
-        out: folder for the recordings; must be empty or new.
-        domain: whose channels, actions and rate the data has: a name, or a file.
-        layout: which columns are which channels: d4rl, minari, plain (as they are), or a file; where none is named, the
-            one that has the file's width.
-        one_episode: the file marks no episode's end because it is one episode.
-        skip_damaged: leave out damaged episodes and list them, instead of stopping at the first.
-    """
-
-    source: Path
-    out: Path
-    domain: str = DEFAULT
-    layout: str = ""
-    one_episode: bool = False
-    skip_damaged: bool = False
-
-
-def ingest(argv: list[str]) -> int:
-    """Convert HDF5 files in D4RL's or Minari's form to recordings."""
-    args = tyro.cli(IngestArgs, args=argv, prog="skimo ingest")
-    try:
-        steps, digest, count = _ingest(args)
-    except SkimoError as error:
-        print(f"skimo ingest: {error}", file=sys.stderr)
-        return 1
-    print(f"ingested {count} episodes {steps} steps digest {digest}")
-    return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,39 +137,3 @@ def _what_counts(path: Path) -> str:
 
 def _success(success: bool | None) -> str:
     return {None: "success not known", True: "success", False: "no success"}[success]
-
-
-def _ingest(args: IngestArgs) -> tuple[int, str, int]:
-    domain = load_domain(args.domain)
-    _check_out(args.out)
-    found = read_hdf5(
-        args.source,
-        domain=domain,
-        layout=args.layout,
-        one_episode=args.one_episode,
-        skip_damaged=args.skip_damaged,
-    )
-    for error in found.errors:
-        print(f"left out: {error}", file=sys.stderr)
-    cache = from_episodes(found.episodes, args.source.name)
-    for note in found.notes:
-        print(note)
-    try:
-        make_folder(args.out)
-        for index, episode in enumerate(found.episodes):
-            meta = replace(episode.meta, episode_id=f"{args.source.stem}-{index:05d}")
-            write_episode(args.out / f"{file_stem(meta.episode_id)}.mcap", replace(episode, meta=meta))
-    except OSError as error:
-        raise EpisodeError(f"{args.out}: {error.strerror or error}; choose another folder") from None
-    print(f"domain {domain.named} robot {cache.metas[0].robot}")
-    return int(cache.lengths.sum()), cache.digest, len(found.episodes)
-
-
-def _check_out(out: Path) -> None:
-    try:
-        if out.exists() and not out.is_dir():
-            raise EpisodeError(f"{out} is a file; recordings go to a folder, choose another --out")
-        if out.exists() and any(out.iterdir()):
-            raise EpisodeError(f"{out} is not empty; recordings are never overwritten, choose another folder")
-    except OSError as error:
-        raise EpisodeError(f"{out}: {error.strerror or error}; choose another folder") from None

@@ -30,7 +30,7 @@ MAY_HOLD = {
 }
 DEFINITION_BYTES = 64 * 1024
 DECODE_ERRORS = (McapError, ValueError, IndexError, struct.error, OverflowError)
-_REMEDY = "it was recorded by another program, and `skimo ingest` reads HDF5 only for now; leave it out"
+_REMEDY = "it was recorded by another program; make it one of ours with `skimo ingest`, or leave it out"
 _PLAIN = re.compile(r"^(bool|byte|u?int(8|16|32|64)|float(32|64)|string)(\[\])?$")
 _PARTS = {
     "std_msgs/Header": {"stamp": "builtin_interfaces/Time", "frame_id": "string"},

@@ -24,7 +24,7 @@ INTERVENE = "intervene"
 KINDS = ("prepare", "act", "missed", "hold", "done", INTERVENE)
 """What may be decided for a control step: the values of `control.loop.StepKind` (a test holds the two together), and
 that a person acted in the policy's place."""
-NAMED = ("domain", "robot", "cell", "rig")
+NAMED = ("domain", "robot", "cell", "rig", "origin", "mapping")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,9 @@ class EpisodeMeta:
         source: "play" (scripted), "teleop", "policy" or "import".
         task: what was done or attempted; names of sub-tasks joined by commas, as `Domain.task` reads them.
         domain, robot, cell, rig: names of what it was made in, as far as known, each with its digest.
+        origin, mapping: of an import: format and name of what it was made from, with the digest of its bytes, and what
+            said which of its fields are which channels.
+        licence: of an import, in the words of whoever states it.
         rate_hz: control steps per second.
         seed: of the run, where it had one.
         bundle_id: of the policy at the start, where one acted.
@@ -54,6 +57,9 @@ class EpisodeMeta:
     robot: Named = UNKNOWN
     cell: Named = UNKNOWN
     rig: Named = UNKNOWN
+    origin: Named = UNKNOWN
+    mapping: Named = UNKNOWN
+    licence: str = ""
     rate_hz: float = 12.5
     seed: int | None = None
     bundle_id: str = ""
@@ -111,6 +117,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "source": _text,
     "task": _text,
     **dict.fromkeys(NAMED, _named),
+    "licence": _text,
     "rate_hz": lambda value: _number(value) and value > 0,
     "seed": lambda value: value is None or _whole(value),
     "bundle_id": _text,

@@ -134,7 +134,7 @@ def write_episode(path: Path, episode: Episode) -> None:
             )
 
 
-def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None = None) -> Episode:
+def read_episode(path: Path | str, *, salvage: bool = False, limits: ReadLimits | None = None) -> Episode:
     """Read a recording.
 
     Args:
@@ -149,6 +149,7 @@ def read_episode(path: Path, *, salvage: bool = False, limits: ReadLimits | None
     Raises:
         EpisodeError: the file is missing, no MCAP, cut short, altered, too large, or its steps do not fit together.
     """
+    path = Path(path)
     episode, labels = read_judgements(path, salvage=salvage, limits=limits)
     try:
         return judged(episode, labels[-1]) if labels else episode
@@ -201,8 +202,7 @@ def recordings(folder: Path) -> list[Path]:
 
 
 _NO_META = (
-    f"holds no metadata record {METADATA!r}: it is no skimo recording, and `skimo ingest` reads HDF5 only for now; "
-    "leave it out"
+    f"holds no metadata record {METADATA!r}: it is no skimo recording; make it one with `skimo ingest`, or leave it out"
 )
 
 
