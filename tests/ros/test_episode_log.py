@@ -163,3 +163,15 @@ def test_messages_that_never_came_stand_in_the_reason(log: EpisodeLog) -> None:
     log.note_missed("/joint_states", 2)
     assert "7 of /joint_states" in log.report().reason
     log.close()
+
+
+def test_what_others_go_before_is_kept_up_to_its_bound_and_while_the_disk_keeps_up(log: EpisodeLog, said: Said) -> None:
+    log.begin(META, 0.0)
+    for k in range(8):
+        log.put_extra(sample(k, size=1000), most_bytes=5000)
+    log.put(sample(100))
+    assert "3 messages of /t are left out (beyond 0 MiB of them)" in log.report().reason
+    log.end({"complete": "true"}, None)
+    poll_until(log, lambda: said.has("info", "wrote"))
+    (path,) = Path(log._folder.path).glob("*.mcap")
+    assert messages(path) == [0, 1, 2, 3, 4, 100]

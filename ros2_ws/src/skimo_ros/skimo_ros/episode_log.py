@@ -19,7 +19,7 @@ from pathlib import Path
 
 from skimo_core.contract.errors import EpisodeError
 from skimo_core.episodes.episode import EpisodeMeta
-from skimo_core.episodes.files import file_stem, why_unusable
+from skimo_core.episodes.files import MEBIBYTE, file_stem, why_unusable
 from skimo_core.episodes.recording import read_meta
 
 from .recording import Channel, Recording, Sample
@@ -52,6 +52,8 @@ class _Tally:
     saved: int = 0
     dropped: int = 0
     lost_steps: int = 0
+    extra_bytes: int = 0
+    extra_left_out: int = 0
     missed: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -104,6 +106,19 @@ class EpisodeLog:
         elif self._meta is not None:
             self._tally.dropped += 1
 
+    def put_extra(self, sample: Sample, most_bytes: int) -> None:
+        """Record a message that others go before: only while the disk keeps up, and so many bytes of an episode."""
+        if self._recording is None:
+            return
+        tally, full = self._tally, self._tally.extra_bytes + len(sample.data) > most_bytes
+        if full or self._recording.pending > self._folder.capacity // 2:
+            tally.extra_left_out += 1
+            why = f"beyond {most_bytes / MEBIBYTE:.0f} MiB of them" if full else "the disk is slow"
+            tally.reasons["extra"] = f"{tally.extra_left_out} messages of {sample.topic} are left out ({why})"
+            return
+        tally.extra_bytes += len(sample.data)
+        self._recording.put(sample)
+
     def poll(self, now_s: float) -> None:
         """Look after the files: failures, next parts, files that have ended, the folder between episodes."""
         recording, meta = self._recording, self._meta
@@ -134,6 +149,8 @@ class EpisodeLog:
             self._say("error", f"the end of episode {_short(meta)} is not recorded: {tally.reasons.get('failure', '')}")
         else:
             counts = {"lost_steps": str(tally.lost_steps), "not_recorded": str(tally.dropped)}
+            if tally.extra_left_out:
+                counts["extra_left_out"] = str(tally.extra_left_out)
             recording.finish({**outcome, **counts, "never_came": json.dumps(tally.missed)})
             self._ending.append((recording, meta, tally))
         self._meta = self._recording = None

@@ -8,6 +8,8 @@ Promises
     end, learns of the running episode from skimo/plan_status and records the rest as the next part.
   - Recording never slows the graph: messages are not decoded (control steps alone are, for their numbers), and a slow
     disk costs the oldest of them, counted.
+  - With `keep_robot_state` it holds the driver's own robot state as well, at the driver's rate, up to a bound in MiB;
+    where the disk is slow, this goes before all else.
   - Whatever is not recorded is said at once: in the log, in skimo/recorder (latched) and in /diagnostics. A folder that
     can't take recordings ends the node at its start, unless an episode runs: then it tries again and says so.
 """
@@ -34,10 +36,11 @@ from skimo_core.contract.errors import SetupError, SkimoError
 from skimo_core.control.reports import EpisodeNews, PolicyReport
 from skimo_core.domain.cell import load_cell
 from skimo_core.episodes.episode import EpisodeMeta
+from skimo_core.episodes.files import MEBIBYTE
 from skimo_core.episodes.repair import repair, unended
 
 from . import conversions as convert
-from .adapters import Adapter
+from .adapters import Adapter, robot_state_type
 from .definitions import full_definition, type_name
 from .ending import AFTER_POLICY
 from .episode_log import EpisodeLog, Folder, earlier_part
@@ -55,6 +58,10 @@ PARAMETERS = (
     Parameter("group_readable", False, "whether the folder's group may read recordings (else their owner alone)"),
     Parameter("min_free_mib", 200.0, "free space below which nothing is recorded, MiB", low=0.0, high=1e9),
     Parameter("mend", True, "mend recordings in the folder that have no end, at start"),
+    Parameter(
+        "keep_robot_state", False, "keep the driver's own robot state too, for skimo calibrate latency and sysid"
+    ),
+    Parameter("robot_state_max_mib", 256.0, "most of it in an episode's file, MiB", low=1.0, high=800.0),
 )
 DRAIN_S = 0.1
 ADOPT_S = 0.3
@@ -113,6 +120,10 @@ class RecorderNode(Node):
             rig=setup.rig.named,
         )
         topics = recorded_topics(setup.adapter)
+        self._extra = ""
+        if values["keep_robot_state"]:
+            topics[setup.adapter.robot_state] = (robot_state_type(setup.adapter), STATE_QUEUE_QOS)
+            self._extra = self.resolve_topic_name(setup.adapter.robot_state)
         resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         channels = tuple(
             Channel(topic=resolved[topic], kind=type_name(kind), definition=full_definition(type_name(kind)))
@@ -230,7 +241,10 @@ class RecorderNode(Node):
                 return
             if not self._log.note_step(number):
                 return
-        self._log.put(sample)
+        if sample.topic == self._extra:
+            self._log.put_extra(sample, round(self._values["robot_state_max_mib"] * MEBIBYTE))
+        else:
+            self._log.put(sample)
 
     def _take_event(self, sample: Sample, now: float) -> None:
         news = convert.from_episode_event(decode(EpisodeEvent, sample.data))
