@@ -11,6 +11,7 @@ Standard library and PyYAML only, Python 3.10 or later.
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -29,8 +30,19 @@ class Refused(ValueError):
 
 
 def read_stack(path):
-    """Returns the description as it stands in the file."""
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    """Returns the description as it stands in the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        Refused: it is no YAML, lacks a key, or holds a value of another kind than is wanted there.
+    """
+    try:
+        stack = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"it is no YAML: {' '.join(str(error).split())}") from None
+    if faults := list(_malformed(stack)):
+        raise Refused("; ".join(faults))
+    return stack
 
 
 def values_of(stack, given, *, here, python, environment):
@@ -58,6 +70,8 @@ def values_of(stack, given, *, here, python, environment):
     for name, argument in arguments.items():
         if argument["type"] == "endpoint" and values.get(name) == LOCAL:
             values[name] += namespace_of(values)
+        if argument["type"] == "domain" and values.get(name) == "" and argument["of"] in values:
+            values[name] = _domain_of(values[argument["of"]]) or argument["otherwise"]
     if not faults:
         faults = [
             *_unreached(arguments, values),
@@ -108,7 +122,8 @@ def parameters_of(process, values, arguments):
 def described(argument):
     """Returns an argument's help, with what is allowed."""
     choices = argument.get("choices", YES_NO if argument["type"] == "yes_no" else ())
-    return argument["help"] + (f" (one of {', '.join(choices)})" if choices else "")
+    more = ", or a file" if "or_file" in argument else ""
+    return argument["help"] + (f" (one of {', '.join(choices)}{more})" if choices else "")
 
 
 # --- types of arguments: text in, text out, ValueError where it does not fit ----------------------------------------
@@ -124,9 +139,14 @@ def _text(text, argument, stack, environment):
 
 def _choice(text, argument, stack, environment):
     choices = argument.get("choices", YES_NO)
-    if text not in choices:
+    if text in choices:
+        return text
+    if "or_file" not in argument:
         raise ValueError(f"want one of {', '.join(choices)}")
-    return text
+    path = _path(text)
+    if ("/" not in text and not text.endswith((".yaml", ".yml"))) or not path.is_file():
+        raise ValueError(f"want one of {', '.join(choices)}, or a file's path (with a /, or ending in .yaml)")
+    return str(path)
 
 
 def _whole_number(text, argument, stack, environment):
@@ -230,6 +250,7 @@ def _program(text, argument, stack, environment):
 TYPES = {
     "text": _text,
     "endpoint": _text,
+    "domain": _text,
     "namespace": _namespace,
     "yes_no": _choice,
     "choice": _choice,
@@ -243,7 +264,80 @@ TYPES = {
 }
 
 
+# --- the description itself -------------------------------------------------------------------------------------------
+
+ON_EXIT = ("stop", "respawn", "finish")
+KINDS = {"node": ("package", "executable"), "command": (), "driver": ("package", "launch_file", "arguments")}
+
+
+def _malformed(stack):
+    """Yields what a description lacks, or holds and must not."""
+    if not isinstance(stack, dict):
+        yield f"it must be a table with arguments, environment and processes, is {stack!r:.60}"
+        return
+    for key, kind in (("arguments", dict), ("environment", dict), ("processes", list)):
+        if not isinstance(stack.get(key), kind):
+            yield f"{key} must be a {'table' if kind is dict else 'list'}, is {stack.get(key)!r:.60}"
+            return
+    for name, argument in stack["arguments"].items():
+        yield from _malformed_argument(name, argument)
+    for name, value in stack["environment"].items():
+        if not isinstance(value, str):
+            yield f"environment: {name} is {value!r:.60}, must be text; write it in quotes"
+    for place, process in enumerate(stack["processes"], 1):
+        yield from _malformed_process(place, process, stack["arguments"])
+
+
+def _malformed_argument(name, argument):
+    if not isinstance(argument, dict) or not {"default", "type", "help"} <= set(argument):
+        yield f"arguments: {name} must have default, type and help, is {argument!r:.80}"
+    elif not isinstance(argument["default"], str):
+        yield f"arguments: {name}: default is {argument['default']!r}, must be text; write it in quotes"
+    elif argument["type"] not in TYPES:
+        yield f"arguments: {name}: type is {argument['type']!r}, must be one of {', '.join(TYPES)}"
+
+
+def _malformed_process(place, process, arguments):
+    if not isinstance(process, dict) or not isinstance(process.get("name"), str):
+        yield f"process {place} must be a table with a name, is {process!r:.60}"
+        return
+    where, kinds = f"process {process['name']}", [kind for kind in KINDS if kind in process]
+    if len(kinds) != 1:
+        yield f"{where} must have one of {', '.join(KINDS)}, has {' and '.join(kinds) or 'none'}"
+        return
+    inside = process[kinds[0]]
+    if kinds[0] == "command":
+        if not isinstance(inside, list) or not inside or not all(isinstance(word, str) for word in inside):
+            yield f"{where}: command must be a list of words, is {inside!r:.60}; write numbers in quotes"
+    elif not isinstance(inside, dict) or not set(KINDS[kinds[0]]) <= set(inside):
+        yield f"{where}: {kinds[0]} must have {', '.join(KINDS[kinds[0]])}, is {inside!r:.60}"
+    if kinds[0] == "node" and not isinstance(process.get("parameters"), list):
+        yield f"{where}: parameters must be a list of files and tables, is {process.get('parameters')!r:.60}"
+    if process.get("on_exit") not in ON_EXIT:
+        yield f"{where}: on_exit is {process.get('on_exit')!r}, must be one of {', '.join(ON_EXIT)}"
+    for name, value in process.get("when", {}).items():
+        if name not in arguments or not isinstance(value, str):
+            yield f"{where}: when {name} is {value!r}: want an argument's name, and text in quotes"
+
+
 # --- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _domain_of(bundle):
+    """The domain of a bundle: the file that it carries, else the name in its manifest; one that ships is named for it.
+
+    Empty: it names none, being older than domains are.
+    """
+    if os.sep not in bundle:
+        return bundle
+    carried = Path(bundle) / "domain.yaml"
+    if carried.is_file():
+        return str(carried)
+    try:
+        name = json.loads((Path(bundle) / "manifest.json").read_text(encoding="utf-8"))["domain"]["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _path(text):
@@ -257,9 +351,13 @@ def _unknown(name, arguments):
 
 
 def _holds(rule, values):
-    """Whether all of `when` and none of `unless` has these values."""
-    return all(values[name] == value for name, value in rule["when"].items()) and not any(
-        values[name] == value for name, value in rule.get("unless", {}).items()
+    """Whether all of `when` and none of `unless` has these values, of which a list names several."""
+
+    def has(name, wanted):
+        return values[name] in (wanted if isinstance(wanted, list) else [wanted])
+
+    return all(has(*item) for item in rule["when"].items()) and not any(
+        has(*item) for item in rule.get("unless", {}).items()
     )
 
 

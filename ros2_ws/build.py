@@ -1,4 +1,4 @@
-"""Builds the interface packages (skimo_msgs, franka_msgs) into a Python environment that holds ROS 2 from PyPI.
+"""Builds the interface packages (skimo_msgs, franka_msgs, tf2_msgs) into a Python environment that holds ROS 2 from PyPI.
 
     .venv/bin/python ros2_ws/build.py [--force] [--quiet] [--tests]
 
@@ -28,7 +28,7 @@ from importlib import metadata
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent / "src"
-PACKAGES = ("skimo_msgs", "franka_msgs")
+PACKAGES = ("skimo_msgs", "franka_msgs", "tf2_msgs")
 SHAPES = {"multipanda_shape": SOURCES.parents[1] / "tests" / "support" / "multipanda_shape"}
 """Stand-ins for other stacks' packages of a name that we have too; each is installed under `shape_prefix`."""
 COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}

@@ -3,6 +3,7 @@
     manifest.json        what it is, how it was made, the SHA-256 of every file
     encode.onnx ...      its networks, those of its kind (`kinds.py`)
     parity.npz           recorded inputs and what the networks answered to them at the export (`parity.py`)
+    domain.yaml ...      of a domain that doesn't ship, with its own robot and cell (`skimo_core.domain.packed`)
 
 Promises
   - Its id is a SHA-256 over the manifest's body, which holds the hash of every file: one changed byte is another id.
@@ -31,6 +32,9 @@ import numpy.typing as npt
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.policy import Calibration, PolicySpec
 from skimo_core.contract.specs import UNKNOWN, ActionSpec, Named, ObservationSpec, SkillSpec
+from skimo_core.domain.domain import DEFAULT
+from skimo_core.domain.packed import DOMAIN_FILE, MAX_FILE_BYTES, check_packed
+from skimo_core.domain.packed import FILES as DOMAIN_FILES
 from skimo_core.process.whole import new_folder
 
 from .graphs import MAX_GRAPH_BYTES, canonical_graph
@@ -44,6 +48,7 @@ MANIFEST = "manifest.json"
 FORMAT_2_GRAPHS = ("decode", "dynamics", "encode", "goal_value", "prior", "skill_encoder", "skill_policy")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
+BOUNDS = {PARITY_FILE: MAX_PARITY_BYTES, **dict.fromkeys(DOMAIN_FILES, MAX_FILE_BYTES)}
 MAX_SIZE = 4096  # of O, A, H, Z and D
 MAX_RANGE = 1e6  # of a channel's values, in its unit
 SHIPPED = Path(__file__).resolve().parent / "bundles"
@@ -152,11 +157,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle in memory: its manifest, the bytes of its graphs by name (without ".onnx") and of parity.npz."""
+    """A bundle in memory: its manifest, the bytes of its graphs by name (without ".onnx"), of parity.npz, and of its
+    domain's files by name."""
 
     manifest: Manifest
     graphs: Mapping[str, bytes]
     parity: bytes = b""
+    domain_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -179,6 +186,7 @@ def write_bundle(
     ranges: Mapping[str, Sequence[float]] | None = None,
     commit: str = "",
     parent_id: str | None = None,
+    domain_files: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Writes a bundle and verifies it; the folder appears complete or not at all.
 
@@ -187,6 +195,7 @@ def write_bundle(
         graphs: ONNX bytes by name, those of its kind; stored in canonical form.
         recorded: inputs and reference outputs by name, as in `parity.py`.
         recipe, parity: plain JSON values.
+        domain_files: `skimo_core.domain.packed.pack` of its domain.
 
     Raises:
         BundleError: a graph or the manifest would be refused on loading, or the folder holds something else.
@@ -194,6 +203,7 @@ def write_bundle(
     check_agent(kind, sorted(graphs), {})
     blobs = {f"{name}.onnx": canonical_graph(data) for name, data in graphs.items()}
     blobs[PARITY_FILE] = pack(recorded)
+    blobs |= domain_files or {}
     manifest = Manifest(
         bundle_id="",
         kind=kind,
@@ -229,7 +239,8 @@ def rewrite_bundle(old: Bundle, folder: Path | str, **changes: Any) -> Manifest:
     """
     same = {f.name: getattr(old.manifest, f.name) for f in fields(Manifest) if f.name not in _GIVEN}
     recorded = None if "recorded" in changes else unpack(old.parity, old.manifest.sizes, old.manifest.graphs)
-    arguments = {"recorded": recorded, **same, "parent_id": old.manifest.bundle_id, **changes}
+    kept = {"domain_files": old.domain_files, "parent_id": old.manifest.bundle_id}
+    arguments = {"recorded": recorded, **same, **kept, **changes}
     return write_bundle(folder, graphs=old.graphs, **arguments)
 
 
@@ -270,8 +281,28 @@ def read_bundle(folder: Path | str, *, formats: tuple[int, ...] = (FORMAT_VERSIO
                 "the file was changed after it was exported: copy or export the bundle again"
             )
     parity = blobs.pop(PARITY_FILE)
+    domain_files = {name: blobs.pop(name) for name in DOMAIN_FILES if name in blobs}
+    try:
+        check_packed(domain_files, manifest.domain)
+    except SpecError as error:
+        raise BundleError(f"{error}; copy or export the bundle again") from None
     graphs = {name.removesuffix(".onnx"): blob for name, blob in blobs.items()}
-    return Bundle(manifest=manifest, graphs=graphs, parity=parity)
+    return Bundle(manifest=manifest, graphs=graphs, parity=parity, domain_files=domain_files)
+
+
+def domain_of(name_or_path: str) -> str:
+    """What `load_domain` takes for a bundle's domain: the path of the file that it carries, else the domain's name.
+
+    One that names none is older than domains are, and its domain the default one.
+
+    Raises:
+        BundleError: no such bundle, or one that is damaged.
+    """
+    folder = resolve_bundle(name_or_path)
+    manifest = read_bundle(folder).manifest
+    if DOMAIN_FILE in manifest.files:
+        return str(folder / DOMAIN_FILE)
+    return manifest.domain.name or DEFAULT
 
 
 def resolve_bundle(name_or_path: str) -> Path:
@@ -322,7 +353,7 @@ def _read_folder(folder: Path, wanted: set[str]) -> dict[str, bytes]:
         raise BundleError(f"{extra[0]}: is no part of a bundle; remove it, or export the bundle again")
     blobs: dict[str, bytes] = {}
     for name in sorted(wanted):
-        blobs[name] = _read_file(folder, name, MAX_PARITY_BYTES if name == PARITY_FILE else MAX_GRAPH_BYTES)
+        blobs[name] = _read_file(folder, name, BOUNDS.get(name, MAX_GRAPH_BYTES))
         if (total := sum(map(len, blobs.values()))) > MAX_BUNDLE_BYTES:
             raise BundleError(f"bundle: {total} bytes, at most {MAX_BUNDLE_BYTES}; export smaller networks")
     return blobs
@@ -413,8 +444,8 @@ def _check_body(raw: dict[str, Any]) -> None:
         raise BundleError(f"{MANIFEST}: {error}") from None
     files = raw["files"]
     wanted = [*(f"{name}.onnx" for name in raw["graphs"]), PARITY_FILE]
-    if not isinstance(files, dict) or set(files) != set(wanted):
-        raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(wanted)}")
+    if not isinstance(files, dict) or set(files) - set(DOMAIN_FILES) != set(wanted):
+        raise BundleError(f"{MANIFEST}: 'files' must name exactly {sorted(wanted)}, and may name a domain's")
     for name, digest in files.items():
         if not isinstance(digest, str) or not _HEX64.fullmatch(digest):
             raise BundleError(f"{MANIFEST}: hash of {name} is not 64 hexadecimal digits; export the bundle again")

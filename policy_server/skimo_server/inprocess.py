@@ -77,6 +77,9 @@ class InProcessPolicy:
             raise PolicyError(f"the model gave no usable action ({error})") from None
 
 
-def open_policy(bundle: Path | str, settings: Mapping[str, object] | None = None) -> InProcessPolicy:
+def open_policy(
+    bundle: Path | str, settings: Mapping[str, object] | None = None, *, workers: int = 1
+) -> InProcessPolicy:
     """A bundle's policy with planner settings by name on top of the bundle's own; see `InProcessPolicy.load`."""
-    return InProcessPolicy.load(str(bundle), settings=[f"{name}={value}" for name, value in (settings or {}).items()])
+    pairs = [f"{name}={value}" for name, value in (settings or {}).items()]
+    return InProcessPolicy.load(str(bundle), settings=pairs, workers=workers)

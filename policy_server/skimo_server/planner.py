@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skimo_core.contract.errors import PolicyError, SpecError
-from skimo_core.contract.policy import Calibration, Goals, Plan
+from skimo_core.contract.policy import Calibration, Foreseen, Goals, Plan
 from skimo_core.contract.specs import ArraySpec
 
 from .imagination import Candidates, Imagination, concatenate
@@ -104,8 +104,12 @@ class Planner:
         seed: int,
         warm_start_PZ: FloatArray | None = None,
         deadline_s: float = math.inf,
+        candidates: int = 0,
     ) -> Plan:
         """Plans from an observation towards the goals; see `skimo_core.contract.policy.SkillPolicy.plan`.
+
+        Args:
+            candidates: how many of the last round's elites the plan is to tell of, the best first.
 
         Raises:
             SpecError: no goal, a negative seed, or a warm start of the wrong shape.
@@ -118,7 +122,8 @@ class Planner:
         chosen = found.chosen
         with stages("predict"):
             predicted_PO = self.model.decode(chosen.latents_NPD[0])
-            success = self._success(found, goals)
+            seen_EPO = self._foreseen(found.elites)
+            success = self._success(found.weights_E, seen_EPO, goals)
         carry_PZ = found.mean_PZ if self.config.warm_start == "mean" else chosen.skills_NPZ[0]
         return Plan(
             skills_PZ=chosen.skills_NPZ[0].copy(),
@@ -128,6 +133,7 @@ class Planner:
             success_probability=success,
             bundle_id=self._bundle_id,
             calibration=Calibration.of(self.config.calibration) if self.config.calibration else None,
+            candidates=_told(found.weights_E, seen_EPO, candidates) if candidates else None,
             timings_ms=stages.milliseconds(),
         )
 
@@ -279,12 +285,21 @@ class Planner:
             moved = imagine.evaluate(skills_NPZ=imagine.clip(plan_1PZ))
         return moved if moved.finite() else chosen
 
-    def _success(self, found: Search, goals: Goals) -> float:
+    def _foreseen(self, elites: Candidates) -> FloatArray:
+        """Observations [E, P, O] after each skill of each elite."""
+        E, P, D = elites.latents_NPD.shape
+        return self.model.decode(elites.latents_NPD.reshape(E * P, D)).reshape(E, P, -1)
+
+    def _success(self, weights_E: npt.NDArray[np.float64], seen_EPO: FloatArray, goals: Goals) -> float:
         """Weight of the elites that complete the first open sub-task in prediction."""
-        E, P, D = found.elites.latents_NPD.shape
-        observations_BO = self.model.decode(found.elites.latents_NPD.reshape(E * P, D))
-        done_EP = completions(observations_BO.reshape(E, P, -1), goals, self.config.threshold_scale)
-        return float(np.clip(found.weights_E @ (done_EP[:, -1] > 0), 0.0, 1.0))
+        done_EP = completions(seen_EPO, goals, self.config.threshold_scale)
+        return float(np.clip(weights_E @ (done_EP[:, -1] > 0), 0.0, 1.0))
+
+
+def _told(weights_E: npt.NDArray[np.float64], seen_EPO: FloatArray, count: int) -> Foreseen:
+    """The best of the elites whose predictions are finite: what is only looked at must not cost a plan."""
+    finite = np.flatnonzero(np.isfinite(seen_EPO).all(axis=(1, 2)))[:count]
+    return Foreseen(weights_E=weights_E[finite].astype(np.float32), predicted_EPO=seen_EPO[finite].copy())
 
 
 def _weights(rows: int) -> npt.NDArray[np.float64]:

@@ -62,6 +62,7 @@ class Served:
                 seed=query.seed,
                 warm_start_PZ=query.warm_start_PZ,
                 deadline_s=deadline_s,
+                candidates=query.candidates,
             )
             return replace(plan, speed=self.speed)
 

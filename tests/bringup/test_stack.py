@@ -32,6 +32,7 @@ ARGUMENTS = [
     {"rig": "lab.yaml", "robot_serial": "295341", "rig_max_age_days": "30"},
     {"policy": "false"},
     {"use_tracker": "true", "rig": "kitchen_twin"},
+    {"use_tf": "true"},
 ]
 ROBOTS = {
     "franka_ros2": ("jazzy", "launch/franka.launch.py"),

@@ -10,7 +10,7 @@ import yaml
 
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.contract.specs import Named
-from skimo_core.domain.domain import load_domain
+from skimo_core.domain.domain import Tracking, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_ros.adapters import ANY, adapter_names, interface, load_adapter, recovery_type, robot_state_type
 from skimo_ros.parameters import SETUP
@@ -161,6 +161,12 @@ def test_the_twin_takes_the_names_of_whatever_robot_it_is() -> None:
     assert set_up({**values, "arm": "left"}).adapter.fingers == ("left_finger_joint1", "left_finger_joint2")
 
 
+def test_a_domain_without_an_arm_is_refused_with_where_it_runs() -> None:
+    values = {"domain": "maze", "driver": "twin", "arm": "panda", "robot": "", "rig": ""}
+    with pytest.raises(SpecError, match="maze has no arm, and these nodes command one; run it in process: skimo eval"):
+        set_up(values)
+
+
 def test_a_bundle_made_within_other_limits_is_refused_and_one_that_does_not_say_is_warned_of() -> None:
     panda = load_limits("panda")
     assert check_bundle_robot("b" * 64, panda.named, panda) == ""
@@ -190,3 +196,11 @@ def test_the_controller_files_fit_the_adapters_and_their_distribution() -> None:
         assert given["command_interfaces"] == ["position"] and given["interpolation_method"] == "splines"
         assert {word for word in words.values() if given.get(word)} == {words[distribution]}
         assert given["allow_nonzero_velocity_at_trajectory_end"] is False
+
+
+def test_a_tracker_may_be_later_and_see_less_than_the_domain_s_twin() -> None:
+    values = {"domain": "kitchen", "driver": "twin", "arm": "", "robot": "", "rig": ""}
+    plain = set_up(values).domain.tracking
+    assert set_up({**values, "objects_max_age_s": 0.0, "objects_hidden_s": 0.0}).domain.tracking == plain
+    asked = set_up({**values, "objects_max_age_s": 0.2, "objects_hidden_s": 1.0}).domain.tracking
+    assert asked == Tracking(max_age_s=0.2, hidden_s=1.0) != plain

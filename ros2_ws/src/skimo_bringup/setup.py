@@ -31,6 +31,7 @@ setup(
     extras_require={"test": ["pytest"]},
     entry_points={
         "skimo.commands": ["up = skimo_bringup.up:up"],
+        "skimo.doctor": ["bringup = skimo_bringup.doctor:CHECKS"],
     },
     zip_safe=False,
 )

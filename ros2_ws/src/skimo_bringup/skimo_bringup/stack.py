@@ -108,8 +108,10 @@ def load_stack(path: Path) -> Stack:
     reader = _reader(path.resolve().parent)
     try:
         data = reader.read_stack(path)
-    except (OSError, ValueError) as error:
-        raise SetupError(f"cannot read the stack's description {path}: {error}") from None
+    except OSError as error:
+        raise SetupError(f"cannot read the stack's description {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise SetupError(f"cannot take the stack's description {path}: {error}") from None
     return Stack(folder=path.resolve().parent, data=data, reader=reader)
 
 

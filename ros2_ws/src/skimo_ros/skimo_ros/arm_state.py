@@ -46,11 +46,12 @@ class ArmState:
         mode: the newest that the robot told.
         skew: how far the driver's clock lies from ours.
         senders: who sends this arm's joint states.
-        mode_topic: the subscription to the robot's own state.
+        mode_topic: the subscription to the robot's own state; None where the driver tells none, and its mode then
+            counts as fit, as old as the joint states.
     """
 
     def __init__(self, node: Node, adapter: Adapter, rig: Rig = BARE, *, objects: bool = True) -> None:
-        self.mode = RobotMode.UNKNOWN
+        self.mode = RobotMode.UNKNOWN if adapter.tells_state else RobotMode.IDLE
         self.skew = SkewWatch()
         self.senders = SenderWatch()
         self._node, self._adapter, self._rig = node, adapter, rig
@@ -62,13 +63,16 @@ class ArmState:
         self._complaints = Complaints(node.get_logger().warning)
         self._group = PolledGroup()
         self._joint_topic = self._subscribe(JointState, adapter.joint_states)
-        self.mode_topic = self._subscribe(robot_state_type(adapter), adapter.robot_state)
+        self.mode_topic = (
+            self._subscribe(robot_state_type(adapter), adapter.robot_state) if adapter.tells_state else None
+        )
         self._object_topic = self._subscribe(ObjectStatesMsg, adapter.object_states) if objects else None
 
     def robot(self) -> RobotState:
         """The newest robot state, as the rig corrects it; raises MissingError while none has come."""
         self._take_joint_states()
-        self._take(self.mode_topic, self._take_mode)
+        if self.mode_topic is not None:
+            self._take(self.mode_topic, self._take_mode)
         if self._robot is None:
             raise MissingError(
                 f"no joint states on {self._adapter.joint_states!r} yet; is the driver (or twin) running?"

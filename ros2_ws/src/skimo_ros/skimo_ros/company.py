@@ -59,7 +59,7 @@ class Company:
         self._name = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
         self._settled_s = clock() + settle_s
         self._commands = subscribe_polled(node, TrajectoryMsg, adapter.command, ANY_SENDER_QOS, PolledGroup(), raw=True)
-        self._single = (*inputs, state.mode_topic)
+        self._single = inputs if state.mode_topic is None else (*inputs, state.mode_topic)
         self._ours: deque[bytes] = deque(maxlen=REMEMBERED)
         self._counts: tuple[int, ...] = ()
         self._looked_s = -LOOK_S

@@ -19,11 +19,20 @@ import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, HandStatus, PlanStatus, RecorderStatus
+from skimo_msgs.msg import (
+    EpisodeEvent,
+    EpisodeStep,
+    GateEvent,
+    HandStatus,
+    PlanCandidates,
+    PlanStatus,
+    RecorderStatus,
+)
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
@@ -32,6 +41,7 @@ from trajectory_msgs.msg import JointTrajectory as TrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.contract.policy import Foreseen
 from skimo_core.contract.specs import ActionSpec
 from skimo_core.contract.types import (
     Array,
@@ -43,6 +53,7 @@ from skimo_core.contract.types import (
     Verdict,
 )
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from skimo_core.domain.pose import Pose
 from skimo_core.safety.gate import Decision
 
 from .hand import HandReport, HandState
@@ -62,6 +73,7 @@ MAX_POINTS = 2000
 MAX_TEXT = 1000
 """Characters of a name, a task or a reason that is taken from a message."""
 MAX_REASONS = 32
+MAX_FORESEEN = 1_000_000
 MAX_EPISODE_ID = 128
 """Characters of an id that an episode may be started with; one that is told may be longer, and is recorded."""
 MAX_TOLD_ID = 4096
@@ -309,6 +321,36 @@ def object_states(message: ObjectStatesMsg) -> ObjectStates:
         names=tuple(message.names),
         values=np.asarray(message.values, dtype=np.float64),
     )
+
+
+def joint_positions(message: JointState) -> dict[str, float]:
+    """Positions by name, of whatever joints a message names; raises SpecError where the two do not fit together."""
+    names = _index("joint states", message.name)
+    if len(names) != len(message.position):
+        raise SpecError(f"joint states: {len(names)} names but {len(message.position)} positions")
+    return dict(zip(names, message.position))
+
+
+def channel_values(message: ObjectStatesMsg) -> dict[str, float]:
+    """Values by channel; raises SpecError where names and values do not fit together."""
+    objects = object_states(message)
+    return dict(zip(objects.names, objects.values.tolist()))
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+def to_transforms(names: Sequence[tuple[str, str]], poses: Sequence[Pose], stamp_s: float) -> list[TransformStamped]:
+    """Where frames stand in their parents': parent and child by name, and the child's pose."""
+    stamp, found = to_time(stamp_s), []
+    for (parent, child), pose in zip(names, poses, strict=True):
+        message = TransformStamped(child_frame_id=child)
+        message.header.stamp, message.header.frame_id = stamp, parent
+        at, turn = message.transform.translation, message.transform.rotation
+        at.x, at.y, at.z = pose.position_m.tolist()
+        turn.w, turn.x, turn.y, turn.z = pose.wxyz.tolist()
+        found.append(message)
+    return found
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -648,7 +690,7 @@ def _floats(array: npt.NDArray[np.float32] | None) -> list[float]:
     return [] if array is None else array.ravel().tolist()
 
 
-_REPORT_SCALARS = tuple(f for f in PolicyReport.__slots__ if f not in ("skill_Z", "predicted_PO"))
+_REPORT_SCALARS = tuple(f for f in PolicyReport.__slots__ if f not in ("skill_Z", "predicted_PO", "candidates"))
 
 
 def to_plan_status(report: PolicyReport, now_s: float, *, with_prediction: bool) -> PlanStatus:
@@ -664,6 +706,47 @@ def to_plan_status(report: PolicyReport, now_s: float, *, with_prediction: bool)
 def from_plan_status(message: PlanStatus) -> PolicyReport:
     """Everything but the arrays of the plan."""
     return PolicyReport(**{name: getattr(message, name) for name in _REPORT_SCALARS})
+
+
+def predicted(message: PlanStatus, channels: int) -> npt.NDArray[np.float32] | None:
+    """The plan's predictions [P, O] where the message carries them; raises SpecError for ones of other channels."""
+    if not len(message.predicted):
+        return None
+    return _foreseen("plan status", message.predicted, channels)
+
+
+def to_candidates(report: PolicyReport, now_s: float) -> PlanCandidates:
+    """What was thought of beside the plan in force; of a report that tells it."""
+    assert report.candidates is not None
+    predicted_EPO = report.candidates.predicted_EPO
+    message = PlanCandidates(
+        episode_id=report.episode_id,
+        plan_index=report.plan_index,
+        boundaries=predicted_EPO.shape[1],
+        weights=_floats(report.candidates.weights_E),
+        predicted=_floats(predicted_EPO),
+    )
+    message.header.stamp = to_time(now_s)
+    return message
+
+
+def from_candidates(message: PlanCandidates, channels: int) -> Foreseen:
+    """Raises SpecError where the numbers are not so many candidates at so many boundaries of so many channels."""
+    rows, weights = message.boundaries, np.asarray(message.weights, np.float32)
+    found = _foreseen("plan candidates", message.predicted, channels)
+    if not rows or len(found) != len(weights) * rows:
+        raise SpecError(f"plan candidates: {len(found)} predictions are not {len(weights)} times {rows}")
+    return Foreseen(weights_E=weights, predicted_EPO=found.reshape(len(weights), rows, channels))
+
+
+def _foreseen(what: str, values: Any, channels: int) -> npt.NDArray[np.float32]:
+    """Predictions [N, O] of finite numbers."""
+    found = np.asarray(values, np.float32)
+    if len(found) > MAX_FORESEEN or not channels or len(found) % channels:
+        raise SpecError(f"{what}: {len(found)} predicted numbers for {channels} channels, bound {MAX_FORESEEN}")
+    if not np.isfinite(found).all():
+        raise SpecError(f"{what}: a predicted number is not finite")
+    return found.reshape(-1, channels)
 
 
 def diagnostics(now_s: float, name: str, level: str, summary: str, values: dict[str, Any]) -> DiagnosticArray:

@@ -107,6 +107,11 @@ class GateNode(Node):
         self.create_service(Trigger, Names.GATE_HOLD, self._hold)
         self.create_timer(1.0 / values["watch_rate_hz"], self._watch)
         self.create_timer(1.0, self._tell_health)
+        if not self.adapter.tells_state:
+            self.get_logger().warning(
+                f"driver {self.adapter.name} tells no robot state: reflexes, user stops and external torques are not "
+                "seen here; joint states alone are judged"
+            )
         self.get_logger().info(f"gate ready: commands go to {self.adapter.command!r} of {self.adapter.name}")
 
     def brake(self) -> None:

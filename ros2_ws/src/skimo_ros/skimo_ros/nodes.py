@@ -32,7 +32,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.errors import SetupError, SkimoError
+from skimo_core.link.endpoint import ros_domain
 from skimo_core.process.heap import settle_heap
 from skimo_core.process.isolation import DomainLock, namespace_of, role
 from skimo_core.process.parent import end_with_parent
@@ -78,6 +79,7 @@ class Names:
     GATE = "skimo/gate"
     HAND = "skimo/hand"
     PLAN_STATUS = "skimo/plan_status"
+    CANDIDATES = "skimo/candidates"
     EPISODE = "skimo/episode"
     EPISODE_STEP = "skimo/episode_step"
     RECORDER = "skimo/recorder"
@@ -127,7 +129,12 @@ def run(make: Callable[[], Node], args: list[str] | None = None) -> int:
     asked_to_end = Future()
     _catch_signals(lambda: asked_to_end.set_result(True))
     end_with_parent()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        domain = ros_domain()
+    except SetupError as error:
+        print(f"{make.__name__}: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    rclpy.init(args=args, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
     node: Node | None = None
     executor = GuardedExecutor()
     try:

@@ -31,6 +31,7 @@ from std_srvs.srv import Trigger
 from skimo_core.contract.errors import BackendError, SetupError
 from skimo_core.contract.types import ObjectStates as Objects
 from skimo_core.control.reports import PolicyReport
+from skimo_core.link.endpoint import ros_domain
 from skimo_core.process.isolation import namespace_of
 
 from . import conversions as convert
@@ -293,9 +294,9 @@ def _told(report: PolicyReport) -> tuple[str, str, int]:
 
 
 def init_ros() -> None:
-    """Start this process's ROS context once."""
+    """Start this process's ROS context once; raises SetupError where ROS_DOMAIN_ID is no domain."""
     if not rclpy.ok():
-        rclpy.init()
+        rclpy.init(domain_id=ros_domain())
 
 
 def end_ros() -> None:

@@ -91,4 +91,16 @@ SETUP = (
 )
 """What every node declares that judges, makes or is an arm's motion (`robots.set_up`)."""
 
+TRACKING = (
+    Parameter("objects_max_age_s", 0.0, "object states may be so old; 0: as the domain says", low=0.0, high=10.0),
+    Parameter(
+        "objects_hidden_s",
+        0.0,
+        "so long the last value of a channel that isn't seen stands in; 0: as the domain says",
+        low=0.0,
+        high=60.0,
+    ),
+)
+"""What a node declares that looks at the objects: a tracker's pictures are older than a twin's word."""
+
 CELL = Parameter("cell", "", "what stands around the arm: a cell's name, or a file's path; empty: the domain's")

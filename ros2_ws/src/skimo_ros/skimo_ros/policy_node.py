@@ -10,6 +10,7 @@ Promises
     ticks in a row hold it until policy/resume or policy/cancel, and no new episode begins before; skimo/plan_status
     and /diagnostics say why. So do a gate that is silent on two commands, and a trajectory at the driver that is not
     the gate's; a jump of the clock ends the episode.
+  - What was thought of beside a plan (`candidates`) is asked of the server, and told, only while somebody listens.
   - policy/intervene holds it and lets a person act in its place on policy/teleop, until it says false or the policy is
     resumed: joint velocities, through the gate like all else, and recorded as theirs. What is older than two control
     periods moves nothing; at other times that topic moves nothing at all.
@@ -30,7 +31,7 @@ from rclpy.lifecycle.node import LifecycleNode, LifecycleState, TransitionCallba
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
-from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanStatus, RecorderStatus
+from skimo_msgs.msg import EpisodeEvent, EpisodeStep, GateEvent, PlanCandidates, PlanStatus, RecorderStatus
 from skimo_msgs.msg import GripperCommand as GripperMsg
 from skimo_msgs.srv import StartEpisode
 from std_srvs.srv import SetBool, Trigger
@@ -54,14 +55,27 @@ from . import conversions as convert
 from .arm_state import ArmState
 from .beat import Beat
 from .guarded import Complaints, publishers_of
-from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, RECORD_QOS, STEADY, Names, component, now_s, only_one, run
-from .parameters import CELL, SETUP, Parameter, declare
+from .nodes import (
+    COMMAND_QOS,
+    EVENT_QOS,
+    LATEST_QOS,
+    RECORD_QOS,
+    STATE_QOS,
+    STEADY,
+    Names,
+    component,
+    now_s,
+    only_one,
+    run,
+)
+from .parameters import CELL, SETUP, TRACKING, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
 from .settings import ACTUATOR, DOUBT, actuator_config, doubt_config
 
 PARAMETERS = (
     *SETUP,
+    *TRACKING,
     CELL,
     Parameter("endpoint", DEFAULT_ENDPOINT, "address of the policy server; local: that of this node's namespace"),
     Parameter("bundle", "", "what the server must serve: a bundle's folder, id or name, or a link to one; empty: any"),
@@ -74,6 +88,7 @@ PARAMETERS = (
     Parameter("server_wait_s", 60.0, "how long autostart waits for the server", low=1.0, high=3600.0),
     Parameter("plan_deadline_s", 0.9, "longest wait for a plan", low=0.05, high=10.0),
     Parameter("clock_jump_max_s", 0.1, "a jump of the clock beyond this ends the episode", low=0.005, high=10.0),
+    Parameter("candidates", 8, "plans beside the one that are told of while somebody listens; 0: none", low=0, high=16),
     Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
     *ACTUATOR,
     *DOUBT,
@@ -237,6 +252,7 @@ class PolicyNode(LifecycleNode):
         self._proposals = self.create_publisher(TrajectoryMsg, Names.PROPOSED, COMMAND_QOS)
         self._hand = self.create_publisher(GripperMsg, Names.GRIPPER, EVENT_QOS)
         self._status = self.create_publisher(PlanStatus, Names.PLAN_STATUS, LATEST_QOS)
+        self._candidates = self.create_publisher(PlanCandidates, Names.CANDIDATES, STATE_QOS)
         self._events = self.create_publisher(EpisodeEvent, Names.EPISODE, RECORD_QOS)
         self._steps = self.create_publisher(EpisodeStep, Names.EPISODE_STEP, RECORD_QOS)
         self._health = self.create_publisher(DiagnosticArray, Names.DIAGNOSTICS, EVENT_QOS)
@@ -377,6 +393,11 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(f"held: {report.reason}; mend it, then `skimo reset`")
         self._told, self._told_plan = told, (report.episode_id, report.plan_index)
         self._status.publish(convert.to_plan_status(report, now_s(self), with_prediction=new_plan))
+        if new_plan:
+            if report.candidates is not None:
+                self._candidates.publish(convert.to_candidates(report, now_s(self)))
+            listened = self._candidates.get_subscription_count() > 0
+            self._policy_clients[1].candidates = self._values["candidates"] if listened else 0
 
     def _report(self) -> PolicyReport:
         if self._pilot is None:

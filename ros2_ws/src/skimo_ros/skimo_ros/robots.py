@@ -7,7 +7,7 @@ a policy trained within other limits asks for motions that this arm can't make.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skimo_core.contract.errors import SpecError
@@ -38,15 +38,20 @@ class Setup:
 
 
 def set_up(values: Mapping[str, Any]) -> Setup:
-    """From the parameters `SETUP`.
+    """From the parameters `SETUP`, and `TRACKING` where a node has them.
 
     Raises:
         SpecError: no such thing, or what contradicts itself; names both.
     """
-    domain, adapter = load_domain(values["domain"]), load_adapter(values["driver"], values["arm"])
-    limits = limits_of(adapter, values["robot"], domain)
+    domain, adapter = _seen(load_domain(values["domain"]), values), load_adapter(values["driver"], values["arm"])
     arm = domain.observation.joints
-    if arm not in (0, limits.joints):
+    if not arm:
+        raise SpecError(
+            f"domain {domain.name} has no arm, and these nodes command one; run it in process: skimo eval --domain "
+            f"{domain.name} --stack inprocess"
+        )
+    limits = limits_of(adapter, values["robot"], domain)
+    if arm != limits.joints:
         raise SpecError(
             f"domain {domain.name} has {arm} joints, robot {limits.name} {limits.joints}; name another robot"
         )
@@ -54,6 +59,16 @@ def set_up(values: Mapping[str, Any]) -> Setup:
     if values["rig"]:
         check_rig(rig, limits, serial=values["robot_serial"], max_age_days=values["rig_max_age_days"] or None)
     return Setup(domain=domain, adapter=adapter.of(limits, values["arm"]), limits=narrowed(limits, rig), rig=rig)
+
+
+def _seen(domain: Domain, values: Mapping[str, Any]) -> Domain:
+    """The domain with what this stack asks of its tracker."""
+    asked = domain.tracking
+    if (age_s := values.get("objects_max_age_s", 0.0)) > 0.0:
+        asked = replace(asked, max_age_s=age_s)
+    if (hidden_s := values.get("objects_hidden_s", 0.0)) > 0.0:
+        asked = replace(asked, hidden_s=hidden_s)
+    return replace(domain, tracking=asked)
 
 
 def limits_of(adapter: Adapter, asked: str = "", domain: Domain | None = None) -> RobotLimits:

@@ -32,13 +32,14 @@ from skimo_core.contract.errors import SkimoError, SpecError
 from . import conversions as convert
 from .guarded import Complaints, publishers_of
 from .nodes import EVENT_QOS, STATE_QOS, Names, component, now_s, only_one, run
-from .parameters import SETUP, Parameter, declare
+from .parameters import SETUP, TRACKING, Parameter, declare
 from .robots import set_up
 
 Intrinsics = Report = Tracker = Any
 """skimo_calibration's, which is loaded when the node is made."""
 PARAMETERS = (
     *SETUP,
+    *TRACKING,
     Parameter("tracker", "", "which tags tell which channel: a tracker's name, or a file's path; empty: the domain's"),
     Parameter("max_image_age_s", 0.5, "an image that was exposed longer ago is refused", low=0.01, high=10.0),
 )
@@ -208,7 +209,7 @@ class TrackerNode(Node):
         if age_s > bound_s:
             wrong.append(
                 f"states go out {age_s * 1e3:.0f} ms after their exposure, and the domain allows an age of "
-                f"{bound_s * 1e3:.0f} ms (objects.max_age_s); take smaller images, or a domain that allows more"
+                f"{bound_s * 1e3:.0f} ms (objects.max_age_s); take smaller images, or allow more (objects_max_age_s)"
             )
         if len(silent) + len(refused) >= len(self._cameras):
             return "error", "; ".join(wrong)

@@ -51,6 +51,19 @@ class Goals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """What a planner expects of the plans that it thought best, the best first.
+
+    Attributes:
+        weights_E: each one's share among the elites.
+        predicted_EPO: observation predicted after each skill.
+    """
+
+    weights_E: FloatArray
+    predicted_EPO: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A sequence of skills and what the model expects of it.
 
@@ -64,6 +77,7 @@ class Plan:
         bundle_id: which bundle made it, and acts in its skills.
         calibration: that bundle's, of the success probability; None: it stands as the model has it.
         speed: share of full speed at which the joints are to move under it, in (0, 1].
+        candidates: what else was thought of; None where nobody asked.
         timings_ms: milliseconds per stage.
     """
 
@@ -76,6 +90,7 @@ class Plan:
     calibration: Calibration | None = None
     predicted_success: float = math.nan
     speed: float = 1.0
+    candidates: Foreseen | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -235,8 +250,10 @@ def _difference(mine: object, its: object) -> str:
         a, b = getattr(mine, name), getattr(its, name)
         if a == b:
             continue
-        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            at = next(i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1])
-            return f"{name}[{at}] is {b[at]!r}, wanted {a[at]!r}"
+        if isinstance(a, tuple) and isinstance(b, tuple):
+            at = next((i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1]), min(len(a), len(b)))
+            mine_, its_ = (repr(row[at]) if at < len(row) else "nothing" for row in (a, b))
+            counts = "" if len(a) == len(b) else f" ({len(b)} in all, wanted {len(a)})"
+            return f"{name}[{at}] is {its_}, wanted {mine_}{counts}"
         return f"{name} is {b!r}, wanted {a!r}"[:300]
     return f"{its!r}, wanted {mine!r}"[:200]

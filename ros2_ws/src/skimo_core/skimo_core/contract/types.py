@@ -115,7 +115,13 @@ class GripperCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointCommand:
-    """What actuation hands to a backend: a trajectory that ends at rest, and a hand goal if the intent changed."""
+    """What actuation hands to a backend: a trajectory that ends at rest, and a hand goal if the intent changed.
+
+    Attributes:
+        others: [K] actions in [-1, 1] of a domain without an arm, which names them (`ActionSpec`); they hold until the
+            trajectory, of no joints, is over, and are 0 then. None: an arm's command.
+    """
 
     trajectory: JointTrajectory
     gripper: GripperCommand | None = None
+    others: Array | None = None

@@ -13,6 +13,7 @@ once more: where a command would leave the range, the path under way goes on. A 
 it is than `lead` says, and gives way where something pushes it further: what is in the way would only be pressed the
 harder, and the way back be as long. Where accelerations bound the change of velocity, all joints are held back alike,
 so that the fingertips keep their direction: an action may ask for any velocity and need not know the present one.
+Without joints an action stands for one control period, in a trajectory that says how long and moves nothing.
 Collection, in-process runs and the full stack all use this.
 Pure: time is an argument. Units rad, s.
 """
@@ -120,7 +121,7 @@ class Actuator:
         self._limits = limits
         self._config = config = config or ActuatorConfig()
         self._reaction_s = max(config.reaction_periods * spec.period_s, config.transit_s)
-        if self._reaction_s > spec.period_s / 2:
+        if spec.joints and self._reaction_s > spec.period_s / 2:
             raise SpecError(
                 f"actuator: a command may take {1e3 * config.transit_s:g} ms to the arm (transit_s), more than half a "
                 f"control period at {spec.rate_hz:g} Hz; lower the domain's rate"
@@ -164,6 +165,8 @@ class Actuator:
             SpecError: the action is not finite, out of bounds or of the wrong size.
         """
         self.spec.check(action_A)
+        if not self.spec.joints:
+            return self._for_a_period(action_A, due_s)
         departure = self._departure(due_s, sent_s)
         trajectory = self._trajectory(departure, self._reachable(departure, action_A, lead), due_s)
         if self._leaves_range(trajectory):
@@ -172,6 +175,15 @@ class Actuator:
         self._sent = copy.copy(self._follower)
         self._follower.set(trajectory, due_s)
         return JointCommand(trajectory=trajectory, gripper=self._gripper(action_A[self.spec.joints :], due_s))
+
+    def _for_a_period(self, action_A: npt.NDArray[np.float32], due_s: float) -> JointCommand:
+        """The command of an action without joints: silence ends it."""
+        none, period_s = np.zeros((1, 0)), self.spec.period_s
+        self._reached_s = due_s + period_s
+        trajectory = JointTrajectory(
+            start_s=due_s, times_s=np.array([period_s]), q_rad=none, dq_rad_s=none, ddq_rad_s2=none
+        )
+        return JointCommand(trajectory=trajectory, others=action_A.astype(np.float64))
 
     def adopt(self, trajectory: JointTrajectory) -> None:
         """Go on from what a gate really sent: what `command` gave, spliced or limited, or a brake of the gate's own.
@@ -188,6 +200,8 @@ class Actuator:
 
     def hold(self, now_s: float) -> JointCommand | None:
         """Return a command that brakes to rest as soon as it may have reached the arm; None if that rests by then."""
+        if not self.spec.joints:
+            return None
         limits, share = self._limits, self._config.acceleration_fraction
         knots_s = self._follower.knots_s - now_s
         leave_s = _clear_of(knots_s, self._config.transit_s)

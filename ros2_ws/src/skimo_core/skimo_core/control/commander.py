@@ -183,7 +183,7 @@ class Commander:
         """Go on from where the arm is, if somebody else has moved it."""
         now_s, robot = self._arm.clock(), self._arm.robot()
         bound_rad = MEASURED_MOVED_RAD if robot.desired_q_rad is None else MOVED_RAD
-        if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max() > bound_rad:
+        if np.abs(robot.reference_q_rad - self._actuator.commanded(now_s)[0]).max(initial=0.0) > bound_rad:
             self._actuator.reset(robot.reference_q_rad, now_s)
 
     @property

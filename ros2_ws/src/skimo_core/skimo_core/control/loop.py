@@ -4,7 +4,8 @@ One `SkillLoop.step` per control period takes the newest observation and says wh
 end. The same object drives in-process runs and the ROS policy node, so that both behave alike.
 
   step of a skill   0 1 2 ... H-2 H-1 | 0 1 ...
-  next plan                   asked     takes effect       (asked as early as plans take, `lead_steps`)
+  next plan                   asked     takes effect       (asked as early as plans take, `lead_steps`; without a
+                                                           lead at the boundary itself, where time stands still)
   late plan         the current skill goes on for at most one more H, then the arm holds until a plan comes
   late action       the step is missed; the trajectory sent before ends at rest by itself
   two in a row      the loop holds until an operator resumes it, and says why
@@ -106,6 +107,8 @@ class SkillLoop:
         misses_to_hold: consecutive missed actions after which the loop holds until resumed.
         period_s: of the control steps.
         joints: how many leading dimensions of an action move joints; None: all.
+        lead_s: how long before a skill's end the next plan is asked at least; 0: at its end, from what is seen there,
+            for planning that takes no time.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class SkillLoop:
         misses_to_hold: int = 2,
         period_s: float = 0.08,
         joints: int | None = None,
+        lead_s: float = LEAD_S,
     ) -> None:
         self.task = task
         self._spec = spec
@@ -126,6 +130,7 @@ class SkillLoop:
         self._misses_to_hold = misses_to_hold
         self._period_s = period_s
         self._joints = joints
+        self._lead_s = lead_s
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -150,8 +155,10 @@ class SkillLoop:
 
     @property
     def lead_steps(self) -> int:
-        """How many steps before a skill's end the next plan is asked: LEAD_S, or longer where plans take longer."""
-        wanted_s = max(LEAD_S, LEAD_MARGIN * self._planning.took_s)
+        """How many steps before a skill's end the next plan is asked: `lead_s`, or longer where plans take longer."""
+        if not self._lead_s:
+            return 0
+        wanted_s = max(self._lead_s, LEAD_MARGIN * self._planning.took_s)
         return min(max(2, math.ceil(wanted_s / self._period_s - 1e-9)), self._spec.horizon - 1)
 
     @property
@@ -181,6 +188,9 @@ class SkillLoop:
         if self._held_for:
             return self._wait(reward)
         why = self._collect()
+        if not self._lead_s and self._skill is not None and self._step_in_skill >= self._spec.horizon:
+            self._ask(observation_O)
+            why = self._collect() or why
         new_plan = self._advance()
         if self._skill is None:
             self._ask(observation_O)

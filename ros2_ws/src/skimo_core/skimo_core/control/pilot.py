@@ -34,7 +34,7 @@ from .actuate import Actuator, ActuatorConfig
 from .clocks import JumpWatch
 from .commander import Arm, Commander
 from .doubt import Doubt, DoubtConfig
-from .loop import SkillLoop, Step, StepKind
+from .loop import LEAD_S, SkillLoop, Step, StepKind
 from .observe import Observer
 from .planning import PlanSource
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
@@ -121,6 +121,7 @@ class Pilot:
             planning,
             period_s=self._period_s,
             joints=domain.action.joints,
+            lead_s=LEAD_S if domain.action.joints else 0.0,  # nothing but simulated time moves what has no arm
         )
         self._doubt = Doubt(doubt)
         self._observer = self._make_observer(0)
@@ -301,6 +302,7 @@ class Pilot:
             value=plan.value if plan else float("nan"),
             success_probability=plan.success_probability if plan else float("nan"),
             predicted_PO=plan.predicted_PO if plan else None,
+            candidates=plan.candidates if plan else None,
             plan_ms=timings.get("total", 0.0),
             queue_ms=timings.get("queue", 0.0),
             act_ms=self.timings.act_ms,
@@ -334,7 +336,7 @@ class Pilot:
             robot, objects = self._arm.robot(), self._objects()
             fresh = min(robot.stamp_s, objects.stamp_s) > self._start_s + SETTLE_S
             waits_for = "states newer than the reset" if not fresh else "the arm to come to rest"
-            if fresh and np.abs(robot.dq_rad_s).max() < REST_RAD_S:
+            if fresh and np.abs(robot.dq_rad_s).max(initial=0.0) < REST_RAD_S:
                 self._begin(robot, objects, now_s)
                 return
         except SkimoError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..contract.policy import FloatArray
+from ..contract.policy import FloatArray, Foreseen
 from ..contract.types import Verdict
 from .loop import Step
 
@@ -64,7 +64,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyReport:
-    """Where the policy node stands; fields as in skimo_msgs/PlanStatus."""
+    """Where the policy node stands; fields as in skimo_msgs/PlanStatus, `candidates` as in PlanCandidates."""
 
     state: str
     reason: str = ""
@@ -84,6 +84,7 @@ class PolicyReport:
     value: float = float("nan")
     success_probability: float = float("nan")
     predicted_PO: FloatArray | None = None
+    candidates: Foreseen | None = None
     plan_ms: float = 0.0
     queue_ms: float = 0.0
     act_ms: float = 0.0

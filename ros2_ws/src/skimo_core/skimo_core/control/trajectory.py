@@ -47,7 +47,7 @@ def check_trajectory(trajectory: JointTrajectory, joints: int) -> JointTrajector
     if not np.isfinite(times).all() or times[0] <= 0 or (np.diff(times) <= 0).any():
         raise SpecError(f"trajectory: times {times} s must be finite, positive and increasing")
     for name, unit in (("dq_rad_s", "rad/s"), ("ddq_rad_s2", "rad/s2")):
-        worst = np.abs(getattr(trajectory, name)[-1]).max()
+        worst = np.abs(getattr(trajectory, name)[-1]).max(initial=0.0)
         if worst > 1e-6:
             raise SpecError(
                 f"trajectory: ends with {worst:.3g} {unit}; its last point must be at rest, "

@@ -3,12 +3,15 @@
     name: workbench
     robot: fr3                    whose limits hold: a robot's name or file
     cell: open                    what stands around the arm: a cell's name or file
-    twin: kinematic               who simulates it: an entry point of group skimo.twins
+    twin: kinematic               who simulates it: an entry point of group skimo.twins, or a scene's name or file
     rate_hz: 20                   control steps per second
     horizon: 10                   control steps that a skill lasts
     step_limit: 200               control steps of an episode
-    action: {velocity_scale_rad_s: 1.0}       joint velocity that an action of 1 means
+    action: {velocity_scale_rad_s: 1.0}       joint velocity that an action of 1 means; without joint channels instead
+                                  {others: [force.x, ...]}, and `robot` (none) and `cell` (open) may be left out
     objects: {max_age_s: 0.15, hidden_s: 0.5}
+    base: {position_m: [0, 0, 0.8], quat_wxyz: [1, 0, 0, 0]}      of the arm in the frame of the objects' poses, for who
+                                  draws both; where it is left out, they are one
     channels:                     joints first, then fingers, then objects; the order is the observation's
       - {name: fr3_joint1, source: joint, unit: rad, noise: 0.01}
       - {name: cube.x, source: object, unit: m, noise: 0.002, scale: 0.05, start: 0.4}
@@ -44,13 +47,18 @@ from ..contract.errors import SpecError
 from ..contract.specs import ActionSpec, Named, ObservationSpec
 from . import library
 from .goals import TOLERANCES, Vocabulary, refuse_reserved
+from .pose import HERE, Pose, read_pose
+from .robot import NO_ARM
 from .starts import Starts, parse_starts
 from .tables import Table, read_yaml
 from .tasks import Subtask, Task
 
 DEFAULT = "kitchen"
 SOURCES = ("joint", "finger", "object")
-MAX_RATE_HZ, MIN_RATE_HZ = 40.0, 1.0
+MIN_RATE_HZ, MAX_RATE_HZ = 1.0, 40.0
+MAX_ARMLESS_RATE_HZ = 1000.0
+"""A command may take 12 ms to an arm, and half a control period must hold that (`control.actuate`); without an arm
+there is no such way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +99,7 @@ class Domain:
         orders: named tasks, each a list of names of sub-tasks or goals.
         step_limit: control steps of an episode, those left out that were spent held.
         digest: SHA-256 of what a policy depends on.
+        base: where the arm's base stands in the frame of the objects' poses.
         source: the name or path that it was loaded by.
     """
 
@@ -112,6 +121,7 @@ class Domain:
     step_limit: int
     digest: str
     source: str
+    base: Pose = HERE
 
     @property
     def named(self) -> Named:
@@ -206,9 +216,9 @@ def parse_domain(source: library.Source, name: str) -> Domain:
     objects = root.table("objects") if "objects" in root else Table({}, source.where)
     domain = Domain(
         name=root.text("name"),
-        robot=library.beside(source, root.text("robot")),
-        cell=library.beside(source, root.text("cell")),
-        twin=root.text("twin") if "twin" in root else "kinematic",
+        robot=library.beside(source, _unless_armless(root, "robot", NO_ARM, observation)),
+        cell=library.beside(source, _unless_armless(root, "cell", "open", observation)),
+        twin=library.beside(source, root.text("twin")) if "twin" in root else "kinematic",
         observation=observation,
         action=action,
         horizon=horizon,
@@ -223,6 +233,7 @@ def parse_domain(source: library.Source, name: str) -> Domain:
         step_limit=step_limit,
         digest=_digest(observation, action, horizon),
         source=name,
+        base=read_pose(root.table("base")) if "base" in root else HERE,
     )
     for table in (root, objects, *rows):
         table.refuse_others()
@@ -248,6 +259,11 @@ def _observation(rows: list[Table], where: str) -> ObservationSpec:
         raise SpecError(f"{where}: {error}") from None
 
 
+def _unless_armless(root: Table, key: str, default: str, observation: ObservationSpec) -> str:
+    """What stands under `key`, which a domain without joints may leave out."""
+    return default if not observation.joints and key not in root else root.text(key)
+
+
 def _tracking(table: Table, period_s: float) -> Tracking:
     try:
         return Tracking(max_age_s=_optional(table, "max_age_s", period_s), hidden_s=_optional(table, "hidden_s", 0.0))
@@ -256,9 +272,10 @@ def _tracking(table: Table, period_s: float) -> Tracking:
 
 
 def _action(table: Table, observation: ObservationSpec, rate_hz: float) -> ActionSpec:
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise SpecError(f"{table.where}: rate_hz is {rate_hz:g}, must lie in {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}")
     joints, fingers = observation.joints, observation.fingers
+    highest_hz = MAX_RATE_HZ if joints else MAX_ARMLESS_RATE_HZ
+    if not MIN_RATE_HZ <= rate_hz <= highest_hz:
+        raise SpecError(f"{table.where}: rate_hz is {rate_hz:g}, must lie in {MIN_RATE_HZ:g} to {highest_hz:g}")
     others = table.texts("others") if "others" in table else ()
     names = (
         *(f"{name}.velocity" for name in observation.names[:joints]),

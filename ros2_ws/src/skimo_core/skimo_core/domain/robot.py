@@ -22,9 +22,12 @@ from ..contract.specs import Named
 from ..contract.types import Array
 from . import library
 from .cell import load_cell
-from .shapes import Capsules, read_capsules
+from .meshes import Meshes, read_meshes
+from .shapes import NO_CAPSULES, Capsules, read_capsules
 from .tables import Table, read_yaml
 
+NO_ARM = "none"
+"""The robot of a domain without joints: no limits, because there is nothing to move."""
 CARTESIAN_ONLY_TOLD = (
     "acceleration_max_m_s2", "jerk_max_m_s3", "rotation_velocity_max_rad_s", "rotation_acceleration_max_rad_s2",
 )  # fmt: skip
@@ -56,6 +59,7 @@ class RobotLimits:
         workspace_low_m, workspace_high_m: the default cell's (`cells/open.yaml`).
         capsules: the arm's shape, for skimo_core.safety.collision.
         former_digests: what earlier versions called these limits.
+        meshes: what it looks like; None: nobody says.
     """
 
     name: str
@@ -86,6 +90,7 @@ class RobotLimits:
     taper: VelocityTaper | None
     digest: str
     former_digests: tuple[str, ...] = field(default=())
+    meshes: Meshes | None = None
 
     @property
     def named(self) -> Named:
@@ -100,7 +105,7 @@ class RobotLimits:
     @property
     def prefix(self) -> str:
         """What the joints' names have in common before what they are: "panda" of panda_joint1."""
-        name = self.joint_names[0]
+        name = self.joint_names[0] if self.joint_names else ""
         return name[: name.rfind("_joint")] if "_joint" in name else ""
 
     def velocity_bounds(self, q_rad: Array) -> tuple[Array, Array]:
@@ -132,8 +137,44 @@ def load_limits(robot: str = "panda") -> RobotLimits:
     Raises:
         SpecError: no such robot (naming those that there are), or its file is malformed.
     """
+    if robot == NO_ARM:
+        return no_arm()
     source = library.find("robots", robot)
     return parse_limits(source.text, source.where)
+
+
+def no_arm() -> RobotLimits:
+    """What holds where there are no joints."""
+    cell, none, words = load_cell("open"), np.zeros(0), {"joint_names": [], "joints": {}, "kinematics": {}}
+    return RobotLimits(
+        name=NO_ARM,
+        joint_names=(),
+        finger_names=(),
+        q_min_rad=none,
+        q_max_rad=none,
+        dq_max_rad_s=none,
+        ddq_max_rad_s2=none,
+        dddq_max_rad_s3=none,
+        tau_max_nm=none,
+        tau_rate_max_nm_s=0.0,
+        reflex_tau_nm=none,
+        cartesian_velocity_max_m_s=0.0,
+        hand_width_max_m=0.0,
+        hand_speed_m_s=0.0,
+        hand_force_n=0.0,
+        home_q_rad=none,
+        dh_a_m=none,
+        dh_d_m=none,
+        dh_alpha_rad=none,
+        flange_m=0.0,
+        tool_m=0.0,
+        hand_yaw_rad=0.0,
+        workspace_low_m=cell.workspace_low_m,
+        workspace_high_m=cell.workspace_high_m,
+        capsules=NO_CAPSULES,
+        taper=None,
+        digest=_digest(words),
+    )
 
 
 def parse_limits(text: str, where: str) -> RobotLimits:
@@ -185,6 +226,7 @@ def parse_limits(text: str, where: str) -> RobotLimits:
         taper=_taper(joints, count),
         digest=_digest(data),
         former_digests=root.texts("former_digests") if "former_digests" in root else (),
+        meshes=read_meshes(root.table("meshes")) if "meshes" in root else None,
     )
     for table in (root, joints, kinematics, *([hand] if hand is not None else [])):
         table.refuse_others()

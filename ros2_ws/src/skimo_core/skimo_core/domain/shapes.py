@@ -68,6 +68,18 @@ class Capsules:
         return table[:, :2].T.copy(), table[:, 2].copy()
 
 
+NO_CAPSULES = Capsules(
+    links=(),
+    moved_by=(),
+    link=np.zeros(0, np.int64),
+    ends_m=np.zeros((0, 2, 3)),
+    radius_m=np.zeros(0),
+    pairs=(),
+    margin_m=0.0,
+)
+"""The shape of what has no arm."""
+
+
 def read_capsules(table: Table, joints: int, *, hand: bool) -> Capsules:
     """Read the `collision` table of a robot with so many joints, with or without a hand.
 

@@ -47,7 +47,12 @@ HANDSHAKE_FAILED = (
 
 
 class PolicyClient:
-    """Implements `skimo_core.contract.policy.SkillPolicy` against a policy server."""
+    """Implements `skimo_core.contract.policy.SkillPolicy` against a policy server.
+
+    Attributes:
+        candidates: how many plans beside the one each plan is to tell of, up to `protocol.MAX_CANDIDATES`; may be set
+            at any time, by any thread.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class PolicyClient:
         self._monitor: zmq.Socket[bytes] | None = None
         self._spec: PolicySpec | None = None
         self._last_id = 0
+        self.candidates = 0
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -163,6 +169,7 @@ class PolicyClient:
             seed=seed,
             warm_start_PZ=warm_start_PZ,
             warm_start_of=warm_start_of or spec.bundle_id,
+            candidates=self.candidates,
         )
         reply = self._ask(protocol.plan_request(query, self._next_id(), deadline_s))
         if reply.fields.get("bundle") != spec.bundle_id:

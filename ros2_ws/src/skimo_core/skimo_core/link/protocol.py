@@ -5,9 +5,10 @@ names, shapes, types and bounds against the policy's spec: whatever a message ho
 says, or raises SpecError or WireError and nothing else.
 
 A request's field `bundle` says whose skill, or whose warm start, it brings; without it they are the current bundle's.
-A plan's `speed` is the share of full speed at which it is to be carried out; without it that is 1.
+A plan's `speed` is the share of full speed at which it is to be carried out; without it that is 1. A plan request's
+`candidates` is how many plans its asker would like to hear of beside the one; without it none.
 
-Dimensions: P plan length, K open sub-tasks, O observation, A action, Z skill.
+Dimensions: E candidates, P plan length, K open sub-tasks, O observation, A action, Z skill.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..contract.errors import SpecError, WireError
-from ..contract.policy import Calibration, FloatArray, Goals, Plan, PolicySpec
+from ..contract.policy import Calibration, FloatArray, Foreseen, Goals, Plan, PolicySpec
 from ..contract.specs import ActionSpec, ArraySpec, Named, ObservationSpec, SkillSpec
-from .wire import Message
+from .wire import Message, Scalar
 
 MAX_SUBTASKS = 64
 MAX_SEED = 2**53
@@ -30,6 +31,7 @@ MAX_CHANNELS = 4096
 MAX_SCALE = 1e6
 MAX_WEIGHT = 1e6
 MIN_SPEED = 1e-3
+MAX_CANDIDATES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class PlanQuery:
     seed: int
     warm_start_PZ: FloatArray | None
     warm_start_of: str = ""
+    candidates: int = 0
 
 
 def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Message:
@@ -52,7 +55,9 @@ def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Messag
     }
     if query.warm_start_PZ is not None:
         arrays["warm_start"] = query.warm_start_PZ
-    fields = {"seed": query.seed, **_of(query.warm_start_of)}
+    fields: dict[str, Scalar] = {"seed": query.seed, **_of(query.warm_start_of)}
+    if query.candidates:
+        fields["candidates"] = query.candidates
     return Message(op="plan", request_id=request_id, deadline_s=deadline_s, fields=fields, arrays=arrays)
 
 
@@ -67,8 +72,11 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
     if wrong := (set(message.arrays) ^ wanted) - {"warm_start"}:
         raise SpecError(f"plan: array {min(wrong)[:40]!r} is missing or unknown; it takes {sorted(wanted)}, warm_start")
     seed = message.fields.get("seed")
-    if set(message.fields) - {"bundle"} != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise SpecError(f"plan: takes the fields bundle and seed, a whole number of 0 to {MAX_SEED}")
+    if set(message.fields) - {"bundle", "candidates"} != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise SpecError(f"plan: takes the fields bundle, candidates and seed, a whole number of 0 to {MAX_SEED}")
+    candidates = message.fields.get("candidates", 0)
+    if type(candidates) is not int or not 0 <= candidates <= MAX_CANDIDATES:
+        raise SpecError(f"plan: candidates must be a whole number of 0 to {MAX_CANDIDATES}")
     thresholds_K = ArraySpec(name="goal_thresholds", shape=(-1,), low=0.0).check(message.arrays["goal_thresholds"])
     K = len(thresholds_K)
     if not 1 <= K <= MAX_SUBTASKS:
@@ -84,10 +92,14 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
         ),
         seed=seed,
         warm_start_PZ=None if warm is None else ArraySpec(name="warm_start", shape=(P, Z), low=-1, high=1).check(warm),
+        candidates=candidates,
     )
 
 
 def plan_reply(plan: Plan, request_id: int) -> Message:
+    others = {}
+    if plan.candidates is not None:
+        others = {"candidates": plan.candidates.predicted_EPO, "candidate_weights": plan.candidates.weights_E}
     return Message(
         op="plan",
         request_id=request_id,
@@ -98,7 +110,7 @@ def plan_reply(plan: Plan, request_id: int) -> Message:
             "speed": float(plan.speed),
         },
         timings_ms=plan.timings_ms,
-        arrays={"skills": plan.skills_PZ, "warm_start": plan.warm_start_PZ, "predicted": plan.predicted_PO},
+        arrays={"skills": plan.skills_PZ, "warm_start": plan.warm_start_PZ, "predicted": plan.predicted_PO, **others},
     )
 
 
@@ -115,8 +127,18 @@ def read_plan_reply(message: Message, spec: PolicySpec) -> Plan:
         bundle_id=_scalar(message, "bundle", (str,)),
         calibration=spec.calibration,
         speed=_number(message, "speed", MIN_SPEED, 1.0) if "speed" in message.fields else 1.0,
+        candidates=_foreseen(message, P, O) if "candidates" in message.arrays else None,
         timings_ms=dict(message.timings_ms),
     )
+
+
+def _foreseen(message: Message, plan_length: int, channels: int) -> Foreseen:
+    predicted_EPO = ArraySpec(name="candidates", shape=(-1, plan_length, channels)).check(_array(message, "candidates"))
+    count = len(predicted_EPO)
+    if count > MAX_CANDIDATES:
+        raise SpecError(f"plan reply tells of {count} candidates, bound {MAX_CANDIDATES}")
+    weights = ArraySpec(name="candidate_weights", shape=(count,), low=0.0, high=1.0)
+    return Foreseen(weights_E=weights.check(_array(message, "candidate_weights")), predicted_EPO=predicted_EPO)
 
 
 def act_request(

@@ -100,7 +100,7 @@ class Gate:
         self.generation = 0
         self.stopped_for: tuple[str, ...] = ()
         self._limits = limits
-        self._collision = Collision(limits, cell)
+        self._collision = Collision(limits, cell) if limits.joints else None
         self._checks = checks
         self._robot_checks = tuple(c for c in checks if c in ROBOT_CHECKS)
         self._motion_checks = tuple(c for c in checks if c in MOTION_CHECKS)

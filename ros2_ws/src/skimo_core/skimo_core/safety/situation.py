@@ -177,6 +177,7 @@ class Situation:
         last_start_s: start of the last trajectory let through.
         trajectory: the one proposed; None when only the robot is looked at.
         gripper: the hand goal proposed, if any.
+        others: [K] the actions proposed, of a domain without an arm.
         motion: where the trajectory leads; None if there is none, or it is malformed.
     """
 
@@ -190,6 +191,7 @@ class Situation:
     last_start_s: float = -np.inf
     trajectory: JointTrajectory | None = None
     gripper: GripperCommand | None = None
+    others: Array | None = None
     motion: Motion | None = None
 
 

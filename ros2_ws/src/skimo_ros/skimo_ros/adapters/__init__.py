@@ -21,6 +21,10 @@ from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.domain.robot import RobotLimits, load_limits
 
 ANY = "any"
+NONE = "none"
+OPTIONAL = {"robot_state": "robot_state_type", "recovery": "recovery_type"}
+"""What a driver may have none of, said of the name and its type alike: without a robot state nothing here sees the
+arm's mode (a reflex, a user stop), nor external torques; the gate then judges by joint states alone."""
 KINDS = {
     "robot_state_type": ("msg",),
     "gripper_move_type": ("action",),
@@ -47,7 +51,8 @@ class Adapter:
             under its own joint names.
         arm: the arm's id, prefix of its joint names.
         joint_states, robot_state, command, object_states: topics.
-        robot_state_type: a message with `robot_mode` and with `desired_joint_state` or `q_d`.
+        robot_state_type: a message with `robot_mode` and with `desired_joint_state` or `q_d`; with the topic "none"
+            where the driver tells none (OPTIONAL).
         gripper_move, gripper_grasp, gripper_homing: actions, and their types.
         recovery, recovery_type: name and type of the error recovery, an action or a service.
     """
@@ -76,8 +81,16 @@ class Adapter:
         for field in fields(self):
             if field.name not in ("robots", "joints", "fingers"):
                 _check_word(self.name, field.name, getattr(self, field.name))
+        for name, kind in OPTIONAL.items():
+            if (getattr(self, name) == NONE) != (getattr(self, kind) == NONE):
+                raise SpecError(f"driver {self.name}: {name} and {kind} must both be {NONE!r}, or neither")
         if not self.robots or not all(isinstance(robot, str) and robot for robot in self.robots):
             raise SpecError(f"driver {self.name}: robots is {list(self.robots)}, must name at least one robot")
+
+    @property
+    def tells_state(self) -> bool:
+        """Whether its driver tells the robot's own state."""
+        return self.robot_state != NONE
 
     @property
     def recovery_kind(self) -> str:
@@ -166,8 +179,13 @@ def robot_state_type(adapter: Adapter) -> Any:
 
     Raises:
         SetupError: it is not installed.
-        SpecError: it lacks what is needed.
+        SpecError: it lacks what is needed, or the driver tells no such state.
     """
+    if not adapter.tells_state:
+        raise SpecError(
+            f"driver {adapter.name} tells no robot state (robot_state: {NONE}), and this needs one; take a driver that "
+            "does, or leave out what asked for it"
+        )
     kind = interface(adapter, adapter.robot_state_type)
     there = set(kind.get_fields_and_field_types())
     if not {"header", "robot_mode"} <= there or not {"desired_joint_state", "q_d"} & there:
@@ -179,7 +197,15 @@ def robot_state_type(adapter: Adapter) -> Any:
 
 
 def recovery_type(adapter: Adapter) -> Any:
-    """The type of the error recovery, an action or a service (`recovery_kind`); raises SetupError if not installed."""
+    """The type of the error recovery, an action or a service (`recovery_kind`).
+
+    Raises:
+        SetupError: it is not installed, or the driver has none.
+    """
+    if adapter.recovery == NONE:
+        raise SetupError(
+            f"driver {adapter.name} has no recovery (recovery: {NONE}); recover the robot as its driver does"
+        )
     return interface(adapter, adapter.recovery_type)
 
 
@@ -187,6 +213,8 @@ def _check_word(adapter: str, key: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise SpecError(f"driver {adapter}: {key} is {value!r}, must be a word")
     if key in KINDS:
+        if value == NONE and key in OPTIONAL.values():
+            return
         kinds = KINDS[key]
         if not _TYPE.fullmatch(value) or value.split("/")[1] not in kinds:
             wanted = " or ".join(f"package/{kind}/Name" for kind in kinds)
