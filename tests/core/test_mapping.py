@@ -200,6 +200,26 @@ def test_a_yaw_is_read_off_a_pose_and_goes_on_beyond_a_half_turn(tmp_path: Path)
     np.testing.assert_allclose(episode.observations[:, 9:12], made.signals["cube"].values, atol=1e-6)
 
 
+def test_poses_that_a_tracker_tells_in_its_own_frame_come_out_in_the_base_s(tmp_path: Path) -> None:
+    words = yaml.safe_load(WORKBENCH.read_text())
+    words["channels"] += [{"name": "cube.yaw", "source": "object", "unit": "rad"}]
+    (tmp_path / "turning.yaml").write_text(yaml.safe_dump(words))
+    domain, made = load_domain(tmp_path / "turning.yaml"), session()
+    times_s, place_m = made.signals["q"].times_s, made.signals["cube"].values
+    turn = np.stack([0 * times_s, 0 * times_s, np.sin(0.2 * times_s), np.cos(0.2 * times_s)], axis=1)
+    pose = signal("cube", times_s, np.concatenate([place_m, turn], axis=1))
+    frame = {"position_m": [0.5, 0.0, 0.8], "quat_wxyz": [0.0, 1.0, 0.0, 0.0]}  # hangs from the ceiling, looking down
+    lines = {"cube": {"pose_field": "cube", "order": "xyzw", "unit": "m", "frame": frame}}
+    lines |= {f"cube.{k}": None for k in "xyz"}
+    (episode,) = ingested(domain, session(signals={"cube": pose}), channels=lines).episodes
+    expected_m = np.array([0.5, 0.0, 0.8]) + place_m * [1, -1, -1]
+    np.testing.assert_allclose(episode.observations[:, 9:12], expected_m, atol=1e-6)
+    yaw_rad = episode.observations[:, 12]
+    np.testing.assert_allclose(yaw_rad - yaw_rad[0], -0.4 * times_s, atol=1e-5)
+    with pytest.raises(SpecError, match="frame"):
+        ingested(domain, session(signals={"cube": pose}), channels={**lines, "cube": {**lines["cube"], "frame": {}}})
+
+
 def test_what_is_no_quaternion_is_refused() -> None:
     with pytest.raises(EpisodeError, match="row 3 has length 2, must be 1"):
         quaternions = np.tile([1.0, 0, 0, 0], (9, 1))

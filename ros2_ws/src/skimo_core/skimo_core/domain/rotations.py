@@ -19,6 +19,13 @@ def matrix(quat_wxyz: Array) -> Array:
     )
 
 
+def turned(by_wxyz: Array, quats_wxyz: Array) -> Array:
+    """Quaternions [T, 4], each turned by another one [4] from outside: their products, the latter first."""
+    w, x, y, z = by_wxyz
+    left = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
+    return quats_wxyz @ left.T
+
+
 def quaternion(rotation: Array) -> Array:
     """The unit quaternion [4] of a rotation [3, 3], w >= 0.
 

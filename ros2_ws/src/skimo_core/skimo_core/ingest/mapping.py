@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..contract.specs import Named
+from ..domain.pose import Pose
 
 SAME = "same"
 """As a unit: the domain's own, whatever it is."""
@@ -58,6 +59,8 @@ class ChannelEntry:
         between: how it goes between rows: "linear" (after a low-pass where the source is faster), "nearest",
             "turn": four columns that are one quaternion, or "yaw": the turn about z of such a one.
         width: what is taken is the distance between the fingers, of which each has its share.
+        frame: where the frame that poses are told in stands in the arm's base frame; None: they are told in that.
+        axes: of a framed position, which of x, y, z (0 to 2) the channels are.
     """
 
     channels: tuple[str, ...]
@@ -65,6 +68,8 @@ class ChannelEntry:
     constant: float = 0.0
     between: str = "linear"
     width: bool = False
+    frame: Pose | None = None
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@
       fr3_finger_joint1..fr3_finger_joint2: {width_field: /gripper.width, unit: mm}      distance between the fingers
       cube: {pose_field: /cube, unit: m}       cube.x .y .z .qw .qx .qy .qz .yaw, those that there are
       cup: {pose_field: cup, order: xyzw}      by order where columns don't have ROS's names; `columns`: which seven
+      jar: {pose_field: /jar, unit: m, frame: {position_m: [0.5, 0, 0.8], quat_wxyz: [0, 1, 0, 0]}}
+                                               where the frame that it is told in stands in the arm's base frame
       lamp: {constant: 0.0}        it never moves, says who wrote this
     actions:
       arm: {kind: velocities}                  or given, end_effector; `mapping` says what each takes
@@ -40,6 +42,7 @@ from ..contract.errors import SpecError
 from ..contract.specs import Named
 from ..domain import library
 from ..domain.domain import Domain
+from ..domain.pose import read_pose
 from ..domain.tables import Table, read_yaml
 from . import action_words
 from .column_words import choice, columns, flag, least_zero, selected
@@ -223,6 +226,7 @@ def _pose(row: Table, body: str, domain: Domain) -> list[ChannelEntry]:
     """Position and quaternion of a body, each an entry."""
     places = _pose_columns(row)
     shared = columns(row, "pose_field", 0)
+    frame = read_pose(row.table("frame")) if "frame" in row else None
     entries: list[ChannelEntry] = []
     for part in _BODY:
         there = [letter for letter in part if f"{body}.{letter}" in domain.observation.names]
@@ -232,25 +236,34 @@ def _pose(row: Table, body: str, domain: Domain) -> list[ChannelEntry]:
             )
         if not there:
             continue
-        at = tuple(places[letter] for letter in there)
         turn = part == _BODY[1]
+        told = list(part) if frame else there
+        at = tuple(places[letter] for letter in told)
         taken = Columns(
             fields=shared.fields,
             columns=at,
             unit="1" if turn else shared.unit,
-            factor=(1.0,) if turn else _of(shared.factor, "xyz", there),
-            offset=(0.0,) if turn else _of(shared.offset, "xyz", there),
+            factor=(1.0,) if turn else _of(shared.factor, "xyz", told),
+            offset=(0.0,) if turn else _of(shared.offset, "xyz", told),
             missing=shared.missing,
         )
         names = tuple(f"{body}.{letter}" for letter in there)
-        entries.append(ChannelEntry(channels=names, taken=taken, between="turn" if turn else "linear"))
+        entries.append(
+            ChannelEntry(
+                channels=names,
+                taken=taken,
+                between="turn" if turn else "linear",
+                frame=frame,
+                axes=tuple(part.index(letter) for letter in there) if frame and not turn else (),
+            )
+        )
     if (yaw := f"{body}.yaw") in domain.observation.names:
         at = tuple(places[letter] for letter in _BODY[1])
         taken = Columns(fields=shared.fields, columns=at, unit="1", missing=shared.missing)
-        entries.append(ChannelEntry(channels=(yaw,), taken=taken, between="yaw"))
+        entries.append(ChannelEntry(channels=(yaw,), taken=taken, between="yaw", frame=frame))
     if not entries:
         raise SpecError(f"{row.where}: the domain has no channel {body}.x, {body}.y, ...; it has {_some(domain)}")
-    row.refuse_others()
+    row.refuse_others(("frame",))
     return entries
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from ..contract.errors import EpisodeError
 from ..domain.domain import Domain
+from ..domain.pose import Pose
 from ..domain.robot import RobotLimits
+from ..domain.rotations import turned
 from . import splitting
 from .actions import ActionMaker
 from .mapping import SAME, ChannelEntry, Columns, Mapping
@@ -79,10 +81,9 @@ def parts_of(session: Session, mapping: Mapping, domain: Domain, robot: RobotLim
     units = dict(zip(domain.observation.names, domain.observation.units))
     entries: Entries = []
     for entry in mapping.channels:
-        ours = tuple(units[name] for name in entry.channels)[: 1 if entry.width else None]
-        ours = ("1",) * 4 if entry.between == "yaw" else ours
+        ours = _units(entry, tuple(units[name] for name in entry.channels))
         taken = None if entry.taken is None else take(session, entry.taken, ours, mapping.widths, row_s)
-        entries.append((entry, taken))
+        entries.append((entry, taken if taken is None or entry.frame is None else _framed(entry, entry.frame, taken)))
     if not any(taken for _, taken in entries):
         raise EpisodeError(f"mapping {mapping.name}: every channel is constant; at least one must come from a field")
     actions = ActionMaker.of(session, mapping, domain, robot, row_s)
@@ -174,6 +175,22 @@ def described(session: Session, mapping: Mapping, domain: Domain) -> str:
     return words + (f"; constant: {', '.join(constant)}" if constant else "")
 
 
+def _units(entry: ChannelEntry, ours: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the columns that are taken for channels of these units."""
+    if entry.between == "yaw":
+        return ("1",) * 4
+    if entry.axes:
+        return (ours[0],) * 3
+    return ours[: 1 if entry.width else None]
+
+
+def _framed(entry: ChannelEntry, frame: Pose, taken: Taken) -> Taken:
+    """Poses in the arm's base frame; quaternions stay as long as they were, so that those that are none are noticed."""
+    if entry.axes:
+        return replace(taken, values=frame.points(taken.values)[:, list(entry.axes)])
+    return replace(taken, values=turned(frame.wxyz, taken.values))
+
+
 def _moved(entry: ChannelEntry, taken: Columns, domain: Domain) -> list[str]:
     """Channels that are turned around, scaled, shifted or of another unit."""
     found = []
@@ -184,6 +201,7 @@ def _moved(entry: ChannelEntry, taken: Columns, domain: Domain) -> list[str]:
         theirs = "a quaternion" if entry.between == "yaw" else taken.unit
         said += f" from {theirs}" if theirs not in ("", SAME, units[name]) else ""
         said += f" by {offset:+.6g} {units[name]}" if offset else ""
+        said += " into the base frame" if entry.frame else ""
         found += [f"{name}{said}"] if said else []
     return found
 
