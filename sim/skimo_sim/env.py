@@ -30,18 +30,21 @@ from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.domain.tasks import Progress
-from skimo_core.safety.gate import Decision, Gate
+from skimo_core.safety.armless import gate_for
+from skimo_core.safety.gate import Decision
 from skimo_core.safety.gated import GatedBackend
 
 from .condition import DRAWN, load_condition
+from .flat import Flat
 from .impaired import actual
 from .render import Painter
+from .scenes.scene import Drawable
 from .twins import make_twin
 
 FloatArray = npt.NDArray[np.float32]
 
 OBSERVATION_BOUND = 20.0
-"""rad or m; beyond anything that the scene can reach."""
+"""rad or m; beyond anything that an arm's scene can reach."""
 
 
 class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
@@ -84,7 +87,7 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         lead_rad = None
         if gate:
             cell = load_cell(self.domain.cell)
-            self.arm = GatedBackend(self.twin, Gate(limits, cell=cell), self._hear)
+            self.arm = GatedBackend(self.twin, gate_for(limits, cell=cell), self._hear)
             lead_rad = cell.contact.lead_rad
         self.render_mode = render_mode
         self._noise = noise
@@ -95,8 +98,8 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         self._progress = Progress(self.task)
         self._observer = self._truth
         self._verdict, self._reasons = Verdict.PASS, ""
-        size = self.domain.observation.size
-        self.observation_space = spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float32)
+        size, bound = self.domain.observation.size, OBSERVATION_BOUND if limits.joints else np.inf
+        self.observation_space = spaces.Box(-bound, bound, (size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (self.domain.action.size,), np.float32)
 
     def reset(
@@ -155,12 +158,14 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         """
         if self.render_mode is None:
             return None
-        data = getattr(actual(self.twin), "data", None)
-        if data is None:
+        twin = actual(self.twin)
+        if isinstance(twin, Flat):
+            return twin.picture(self.truth_unchecked()[None], self.task)
+        if not isinstance(twin, Drawable):
             raise SpecError(f"domain {self.domain.name}: its twin has no scene to draw")
         if self._painter is None:
-            self._painter = Painter()
-        return self._painter.paint(data.qpos, camera=self._camera)
+            self._painter = Painter(twin)
+        return self._painter.paint(twin.data.qpos, camera=self._camera)
 
     def close(self) -> None:
         """Release the renderer."""

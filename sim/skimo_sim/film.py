@@ -2,13 +2,15 @@
 
 A recording holds what the policy saw, sensor noise included; for the eye the states are smoothed over five steps.
 Captions count the sub-tasks complete in that path as it was recorded; the last says how the episode ended, where that
-is known. What the channels are is the domain's: only one whose twin has a scene can be drawn. Times s, rate Hz.
+is known. What the channels are is the domain's: only one whose twin has a scene, or draws itself, can be drawn. Times
+s, rate Hz.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +24,17 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.domain.tasks import Progress, Task
 from skimo_core.episodes.episode import EpisodeMeta
 
+from .flat import Flat
+from .impaired import actual
 from .render import Frame, Painter, filmstrip, write_video
+from .scenes.scene import Drawable
+from .twins import make_twin
 
 KERNEL = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
-SCENES = {"kitchen": "panda", "kitchen_own_arm": "kitchen"}
-"""The arm that stands in the kitchen, by the domain's twin; other twins have no scene."""
 QUATERNION = (".qw", ".qx", ".qy", ".qz")
 """What the names of a quaternion's channels end in."""
+YAW = ".yaw"
+"""What the name of a turn about z ends in, which may jump by a whole turn."""
 ENDED = {None: "", True: "success", False: "no success"}
 
 
@@ -73,36 +79,46 @@ def film(
     """
     if len(observations_TO) < 2:
         raise SpecError(f"a film needs two observations or more; the episode has {len(observations_TO)}")
-    arm = arm_in_scene(domain)
     seen_TO = np.asarray(observations_TO, np.float64)
     if seen_TO.shape[1] != domain.observation.size:
         raise SpecError(
             f"an observation of the episode has {seen_TO.shape[1]} channels, of domain {domain.name} "
             f"{domain.observation.size}; name the domain that it was recorded in"
         )
-    states = smooth(seen_TO, domain.observation, load_limits(domain.robot).hand_width_max_m)
-    chosen = sorted(set(np.linspace(0, len(states) - 1, min(pictures, len(states))).round().astype(int).tolist()))
+    last = len(seen_TO) - 1
+    chosen = sorted(set(np.linspace(0, last, min(pictures, last + 1)).round().astype(int).tolist()))
     kept: list[Frame] = []
     spent_s = 0.0
 
     def frames() -> Iterator[Frame]:
         nonlocal spent_s
-        for k, state in enumerate(states):
+        for k in range(len(seen_TO)):
             begin_s = time.perf_counter()
-            frame = painter.paint(state - zero, camera)
+            frame = paint(k)
             spent_s += time.perf_counter() - begin_s
             if k in chosen:
                 kept.append(frame)
             yield frame
 
-    with Painter(arm, samples=0) as painter:  # anti-aliasing would triple the time
-        zero = np.zeros(states.shape[1])
-        zero[: domain.observation.joints] = painter.zero_rad
+    with _brush(seen_TO, task, domain, camera) as paint:
         count = write_video(video, frames(), rate_hz)
     captions = [caption(seen_TO, task, k, rate_hz) for k in chosen]
     captions[-1] = f"{captions[-1]}  {ENDED[success]}".rstrip()
     filmstrip(kept, captions).save(strip)
     return Film(video=video, strip=strip, frames=count, render_ms=1e3 * spent_s / count)
+
+
+@contextmanager
+def _brush(seen_TO: Array, task: Task, domain: Domain, camera: str) -> Iterator[Callable[[int], Frame]]:
+    """What draws an episode's observation k of [T, O]."""
+    twin = actual(make_twin(domain))
+    if isinstance(twin, Flat):
+        yield lambda k: twin.picture(seen_TO[: k + 1], task)
+        return
+    scene = drawable(domain)
+    states = smooth(seen_TO, domain.observation, load_limits(domain.robot).hand_width_max_m)
+    with Painter(scene, samples=0) as painter:  # anti-aliasing would triple the time
+        yield lambda k: painter.paint(scene.state_of(states[k]), camera)
 
 
 def domain_of(meta: EpisodeMeta, wanted: str = "") -> Domain:
@@ -133,26 +149,26 @@ def domain_of(meta: EpisodeMeta, wanted: str = "") -> Domain:
     return domain
 
 
-def arm_in_scene(domain: Domain) -> str:
-    """The arm that stands in the scene of a domain's twin.
+def drawable(domain: Domain) -> Drawable:
+    """A twin of the domain, to draw its observations with.
 
     Raises:
-        SpecError: the twin has no scene, or the domain's channels are not those of its state.
+        SpecError: the twin has no scene, or it is not of these channels.
     """
-    if domain.twin not in SCENES:
+    twin = actual(make_twin(domain))
+    if not isinstance(twin, Drawable):
         raise SpecError(
-            f"domain {domain.name} can't be drawn: its twin, {domain.twin!r}, has no scene; those that have one are "
-            f"{', '.join(SCENES)}. The recording opens in Foxglove or PlotJuggler"
+            f"domain {domain.name} can't be drawn: its twin, {domain.twin!r}, has no scene; name a scene file as its "
+            "`twin`. The recording opens in Foxglove or PlotJuggler"
         )
-    if domain.observation != load_domain("kitchen").observation:
-        raise SpecError(
-            f"domain {domain.name} can't be drawn: its channels are not those of its twin's scene, the kitchen"
-        )
-    return SCENES[domain.twin]
+    return twin
 
 
 def smooth(states_TO: Array, spec: ObservationSpec, hand_width_max_m: float) -> Array:
     """Smooth states [T, O] over five steps, the ends repeated; fingers in range, quaternions of length 1."""
+    states_TO = states_TO.copy()
+    for k in (k for k, name in enumerate(spec.names) if name.endswith(YAW)):
+        states_TO[:, k] = np.unwrap(states_TO[:, k])
     padded = np.concatenate([states_TO[:1].repeat(2, axis=0), states_TO, states_TO[-1:].repeat(2, axis=0)])
     out = np.asarray(sum(weight * padded[k : k + len(states_TO)] for k, weight in enumerate(KERNEL)))
     if spec.fingers:

@@ -84,7 +84,7 @@ class ImpairedTwin:
             self.command_hand(command.gripper)
         late_s = self._rng.uniform(*self._actuation.delay_s) + self._rig.command_s
         arrives_s = max(self.now_s() + late_s, self._way[-1][0] if self._way else 0.0)
-        told = JointCommand(trajectory=replace(trajectory, q_rad=trajectory.q_rad - self.offset_rad))
+        told = replace(command, gripper=None, trajectory=replace(trajectory, q_rad=trajectory.q_rad - self.offset_rad))
         self._way.append((arrives_s, told))
         self._deliver()
 

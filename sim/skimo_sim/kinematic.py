@@ -108,6 +108,17 @@ class KinematicTwin:
         self._follower.reset(q_rad, now_s)
         self._hand.reset(2.0 * float(fingers.mean()) if fingers.size else limits.hand_width_max_m, now_s)
 
+    def start_at(self, observation_O: Array) -> None:
+        """Be, at rest, where an observation [O] says; older commands are void."""
+        spec, limits = self.domain.observation, self.limits
+        q_rad = limits.home_q_rad.copy()
+        q_rad[: spec.joints] = observation_O[: spec.joints]
+        fingers = observation_O[spec.joints : spec.joints + spec.fingers]
+        self._objects = np.array(observation_O[spec.joints + spec.fingers :], np.float64)
+        self._follower.reset(q_rad, self._now_s)
+        width_m = 2.0 * float(fingers.mean()) if fingers.size else limits.hand_width_max_m
+        self._hand.reset(min(max(width_m, 0.0), limits.hand_width_max_m), self._now_s)
+
     def advance(self, dt_s: float) -> None:
         """Let `dt_s` of simulated time pass."""
         self._now_s += dt_s

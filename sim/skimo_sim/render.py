@@ -1,9 +1,9 @@
-"""Pictures and videos of the kitchen, made from recorded states after a run, never during one.
+"""Pictures and videos of a scene, made from recorded states after a run, never during one.
 
 Promises
   - Works without a display: EGL, or OSMesa. Where neither is installed, SetupError names the Debian package.
   - What is still open when the interpreter ends is closed in time: a GL context that outlives its library complains.
-  - A state is the scene's qpos: for our arm the same 30 numbers as a noise-free observation.
+  - A state is the scene's qpos; a twin's `state_of` makes one of an observation.
   - Without shadows and reflections, which cost ten times the rest in software rendering.
 Frames are uint8 [height, width, 3]; times s.
 """
@@ -34,6 +34,7 @@ from skimo_core.contract.types import Array
 
 from .scenes.kitchen import build_kitchen
 from .scenes.physics import mujoco
+from .scenes.scene import Drawable, Mark, Scene
 
 Frame = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 480
@@ -52,18 +53,17 @@ except Exception as error:
 """
 TRY_S = 30.0
 MAX_GEOMS = 2000
+MARK_M = 0.16
+"""Length of a drawn frame's axes."""
 CAPTION_PX = 7
 """What a letter of a caption takes, wide ones among narrow ones."""
 
 
 class Painter:
-    """Draws states of the kitchen from one of its cameras. Close it, or use it as a context manager.
-
-    Attributes:
-        zero_rad: [7] Franka's joint angles where the model's are 0; take them off an observation's joints to paint it.
+    """Draws states of a scene from one of its cameras. Close it, or use it as a context manager.
 
     Args:
-        arm: which arm stands in the kitchen.
+        scene: a twin's; or one that was built to be looked at (its `drawn`); or the name of the arm in the kitchen.
         width, height: of the frames, pixels.
         samples: of anti-aliasing; 0 is the quickest.
 
@@ -71,10 +71,15 @@ class Painter:
         SetupError: no GL library is there, or it can't draw.
     """
 
-    def __init__(self, arm: str = "panda", *, width: int = WIDTH, height: int = HEIGHT, samples: int = 4) -> None:
+    def __init__(
+        self, scene: Scene | Drawable | str = "panda", *, width: int = WIDTH, height: int = HEIGHT, samples: int = 4
+    ) -> None:
+        if isinstance(scene, str):
+            scene = build_kitchen(scene, visual=True)
+        built = scene if isinstance(scene, Scene) else scene.drawn()
         self._context = gl_context(width, height)
         try:
-            self._set_up(arm, width, height, samples)
+            self._set_up(built.model, width, height, samples)
         except mujoco.FatalError as error:
             self._context.free()
             raise SetupError(f"the GL library that is installed can't draw ({error}); {PACKAGES}") from error
@@ -84,10 +89,8 @@ class Painter:
         self._at_exit = partial(_close, ref(self))
         atexit.register(self._at_exit)
 
-    def _set_up(self, arm: str, width: int, height: int, samples: int) -> None:
-        scene = build_kitchen(arm, visual=True)
-        self.zero_rad = scene.arm.zero_rad
-        self._model = scene.model
+    def _set_up(self, model: mujoco.MjModel, width: int, height: int, samples: int) -> None:
+        self._model = model
         self._data = mujoco.MjData(self._model)
         self._model.vis.quality.shadowsize = 0
         self._model.vis.quality.offsamples = samples
@@ -101,8 +104,8 @@ class Painter:
         self._gpu = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gpu)
 
-    def paint(self, qpos: Array | npt.NDArray[np.float32], camera: str = "left") -> Frame:
-        """Return the picture of a state [nq].
+    def paint(self, qpos: Array | npt.NDArray[np.float32], camera: str = "left", marks: Sequence[Mark] = ()) -> Frame:
+        """Return the picture of a state [nq], with frames drawn in it.
 
         Raises:
             SpecError: a state of the wrong size, or no such camera.
@@ -119,10 +122,30 @@ class Painter:
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, found
         every = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera, every, self._scene)
+        for mark in marks:
+            self._add(mark)
         mujoco.mjr_render(self._viewport, self._scene, self._gpu)
         frame = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
         mujoco.mjr_readPixels(frame, None, self._viewport, self._gpu)
         return frame[::-1].copy()
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the scene's cameras."""
+        return tuple(self._model.camera(k).name for k in range(self._model.ncam))
+
+    def _add(self, mark: Mark) -> None:
+        """A frame: an arrow for each axis, red, green and blue, and its label at the origin."""
+        arrow, size = mujoco.mjtGeom.mjGEOM_ARROW, np.array([MARK_M / 20, MARK_M / 20, MARK_M])
+        for k in range(3):
+            if self._scene.ngeom >= self._scene.maxgeom:
+                return
+            geom = self._scene.geoms[self._scene.ngeom]
+            axes = np.ascontiguousarray(mark.rotation[:, [(k + 1) % 3, (k + 2) % 3, k]])
+            colour = np.array([*(0.9 * np.eye(3)[k]), 1.0], np.float32)
+            mujoco.mjv_initGeom(geom, arrow, size, mark.position_m, axes.ravel(), colour)
+            geom.label = mark.label if k == 2 else ""
+            self._scene.ngeom += 1
 
     def close(self) -> None:
         """Release the GL context; safe to call twice."""

@@ -1,4 +1,4 @@
-"""The MuJoCo twin: a simulated Panda and its kitchen as a backend, advanced by hand.
+"""The MuJoCo twin: a simulated arm in its scene as a backend, advanced by hand.
 
 Promises
   - Commands mean what they mean to a joint_trajectory_controller (skimo_core.control.trajectory): `write` replaces the
@@ -33,10 +33,13 @@ from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .kinematic import START_STREAM
 from .rigging import furniture_of, plant_of
 from .scenes.arm import FINGERS
+from .scenes.described import Room
 from .scenes.dynamics import Plant, apply_dynamics
 from .scenes.factors import multiply
-from .scenes.kitchen import Scene, build_kitchen
+from .scenes.kitchen import build_kitchen
 from .scenes.physics import mujoco
+from .scenes.scene import OWN, Build, Scene
+from .scenes.scene_file import load_scene_file
 
 CONTACT = int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS)
 """The first of the constraints' types that are contacts; they come last."""
@@ -67,14 +70,26 @@ class Twin:
     """Implements skimo_core.contract.backend.Backend in simulated time.
 
     Args:
-        arm: "panda" (ours) or "kitchen" (as shipped with the kitchen).
-        starts: how starts are drawn; the domain's where not given, `Starts()` for the papers' one.
+        arm: "panda" (ours) or, of the kitchen, "kitchen" (as shipped with it).
+        starts: how starts are drawn; the domain's where not given, `Starts()` for the one start alone.
+        domain: what the tasks there share.
+        limits: of the robot.
+        build: compiles the scene.
     """
 
-    def __init__(self, arm: str = "panda", starts: Starts | None = None) -> None:
-        self.domain: Domain = load_domain("kitchen")
+    def __init__(
+        self,
+        arm: str = "panda",
+        starts: Starts | None = None,
+        *,
+        domain: Domain | None = None,
+        limits: RobotLimits | None = None,
+        build: Build = build_kitchen,
+    ) -> None:
+        self.domain: Domain = domain or load_domain("kitchen")
         self.starts = self.domain.starts if starts is None else starts
-        self.limits: RobotLimits = load_limits("panda")
+        self.limits: RobotLimits = limits or load_limits("panda")
+        self.room = build
         self._hand = Hand()
         self._follower = TrajectoryFollower(self.limits.home_q_rad)
         self.task: Task
@@ -86,7 +101,7 @@ class Twin:
 
     def _build(self, arm: str) -> None:
         """The scene with that arm."""
-        self.scene: Scene = build_kitchen(arm, kitchen=self._stands)
+        self.scene: Scene = self.room(arm, placement=self._stands)
         self.model: mujoco.MjModel = self.scene.model
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
@@ -110,14 +125,14 @@ class Twin:
             q_rad=data.qpos[:JOINTS] + self.scene.arm.zero_rad,
             dq_rad_s=data.qvel[:JOINTS].copy(),
             tau_nm=self._motor_torque(),
-            finger_m=data.qpos[JOINTS : JOINTS + FINGERS].copy(),
+            finger_m=data.qpos[JOINTS:OWN].copy(),
             mode=self._mode(),
             tau_ext_nm=self.external_torque(),
         )
 
     def read_objects(self) -> ObjectStates:
-        """The 21 object values as they are now."""
-        values = self.data.qpos[JOINTS + FINGERS :].copy()
+        """The objects' values as they are now."""
+        values = self.scene.objects.read(self.data)
         return ObjectStates(stamp_s=self.now_s(), names=self.domain.observation.objects, values=values)
 
     def write(self, command: JointCommand) -> None:
@@ -176,15 +191,15 @@ class Twin:
             return
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, START_STREAM]))
         zero, spec = self.scene.arm.zero_rad, self.domain.observation
-        home = self._start_qpos.copy()
-        home[:JOINTS] += zero
+        home = self.observed(self._start_qpos)
         bounds = self.model.jnt_range[:JOINTS].T + zero + np.array([[LIMIT_MARGIN_RAD], [-LIMIT_MARGIN_RAD]])
         for _ in range(TRIES):
             start = self.starts.draw(home, spec, (bounds[0], bounds[1]), self.domain.subtasks, asked, rng)
-            start[:JOINTS] -= zero
-            if self._settled(start):
+            if self._settled(self.state_of(start)):
                 return
-        raise SpecError(f"none of {TRIES} drawn starts is free of contact; draw starts less wide")
+        raise SpecError(
+            f"none of {TRIES} drawn starts is free of contact, with all at rest where it was put; draw starts less wide"
+        )
 
     def _settled(self, qpos: Array) -> bool:
         """Let the objects come to rest round a still arm; whether nothing touches it and nothing was shoved aside."""
@@ -192,9 +207,9 @@ class Twin:
         if self._arm_touches():
             return False
         self._pass(SETTLE_S)
-        objects = self.data.qpos[JOINTS + FINGERS :].copy()
-        shoved = np.abs(objects - qpos[JOINTS + FINGERS :]).max() > SHOVED
-        self.set_state(np.concatenate([qpos[: JOINTS + FINGERS], objects]))
+        objects = self.data.qpos[OWN:].copy()
+        shoved = np.abs(objects - qpos[OWN:]).max(initial=0.0) > SHOVED
+        self.set_state(np.concatenate([qpos[:OWN], objects]))
         return not shoved and not self._arm_touches()
 
     def _arm_touches(self) -> bool:
@@ -205,6 +220,33 @@ class Twin:
         touching = data.contact.geom[data.contact.dist < 0.0]
         return bool(self._arm_bodies[model.geom_bodyid[touching]].any())
 
+    def start(self, seed: int | None) -> None:
+        """Put the simulation at the start that a seed draws for the domain's first task, or at the plain one."""
+        if seed is None:
+            self.set_state(self._start_qpos)
+        else:
+            self.reset(seed=seed)
+
+    def observed(self, qpos: Array) -> Array:
+        """A state [nq] at rest as an observation [O] without noise tells it."""
+        spec, data = self.domain.observation, mujoco.MjData(self.model)
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(self.model, data)
+        arm = qpos[:JOINTS] + self.scene.arm.zero_rad
+        return np.concatenate([arm, qpos[JOINTS : JOINTS + spec.fingers], self.scene.objects.read(data)])
+
+    def state_of(self, observation: Array) -> Array:
+        """The state [nq] that an observation [O] tells of; what it doesn't, as at the start."""
+        spec, qpos = self.domain.observation, self._start_qpos.copy()
+        qpos[:JOINTS] = observation[:JOINTS] - self.scene.arm.zero_rad
+        qpos[JOINTS : JOINTS + spec.fingers] = observation[JOINTS : JOINTS + spec.fingers]
+        self.scene.objects.put(qpos, observation[JOINTS + spec.fingers :])
+        return qpos
+
+    def start_at(self, observation_O: Array) -> None:
+        """Be, at rest, where an observation [O] says; older commands are void."""
+        self.set_state(self.state_of(np.asarray(observation_O, np.float64)))
+
     def set_state(self, qpos: Array, qvel: Array | None = None) -> None:
         """Put the simulation into a state [nq], [nv] (at rest if no velocity is given); the arm holds there."""
         mujoco.mj_resetData(self.model, self.data)
@@ -213,7 +255,7 @@ class Twin:
         mujoco.mj_forward(self.model, self.data)
         self._follower.reset(qpos[:JOINTS] + self.scene.arm.zero_rad, self.now_s())
         self._hand.reset(self.hand_width_m, self.now_s())
-        self.model.actuator_forcerange[JOINTS:] = -FORCE_MAX_N, FORCE_MAX_N
+        self.model.actuator_forcerange[JOINTS:OWN] = -FORCE_MAX_N, FORCE_MAX_N
 
     def snapshot(self) -> TwinState:
         """The present state, from which this or another twin with the same arm can go on, bit for bit."""
@@ -256,7 +298,7 @@ class Twin:
         self._refuse_if_stopped()
         self._hand.command(goal, self.hand_width_m, self.now_s())
         force = min(goal.force_n, FORCE_MAX_N) if goal.kind == "grasp" else FORCE_MAX_N
-        self.model.actuator_forcerange[JOINTS:] = -force, force
+        self.model.actuator_forcerange[JOINTS:OWN] = -force, force
 
     def change(self, condition: Condition) -> None:
         """Change the arm, the scene, the servos and the starts as a condition says, once, and start anew.
@@ -296,7 +338,7 @@ class Twin:
         Raises:
             SpecError: furniture that is not here, an arm that would stand elsewhere, or one that can't be so.
         """
-        if (stands := furniture_of(rig, self.domain.name)) is not None:
+        if (stands := furniture_of(rig, self.scene.name)) is not None:
             self._stands = stands
             self._build(self.scene.arm.name)
         self._sags = self._sags or (rig.payload is not None and rig.payload.mass_kg > 0)
@@ -322,18 +364,22 @@ class Twin:
     @property
     def hand_width_m(self) -> float:
         """Distance between the fingers."""
-        return float(np.clip(self.data.qpos[JOINTS : JOINTS + FINGERS].sum(), 0.0, WIDTH_MAX_M))
+        return float(np.clip(self.data.qpos[JOINTS:OWN].sum(), 0.0, WIDTH_MAX_M))
 
     @property
     def hand_busy(self) -> bool:
         """Whether the fingers are on their way, or still moving."""
-        moving = np.abs(self.data.qvel[JOINTS : JOINTS + FINGERS]).max() > 1e-3
+        moving = np.abs(self.data.qvel[JOINTS:OWN]).max() > 1e-3
         return bool(self.now_s() < self._hand.end_s() or moving)
 
     @property
     def stop_reason(self) -> str:
         """Why the twin refuses commands; empty if it does not."""
         return self._stopped
+
+    def drawn(self) -> Scene:
+        """The same scene with what is only there to be looked at."""
+        return self.room(self.scene.arm.name, placement=self._stands, visual=True)
 
     def tcp_pose(self) -> tuple[Array, Array]:
         """Position [3] and rotation matrix [3, 3] of the point between the fingers, in the world."""
@@ -395,7 +441,7 @@ class Twin:
             if strained:
                 error = target - data.qpos[:JOINTS]
                 row[:JOINTS] -= error - np.clip(error, -bound, bound)
-            data.ctrl[:] = row
+            data.ctrl[:OWN] = row
             mujoco.mj_step(model, data)
 
     def _controls(self, times_s: Array) -> tuple[Array, Array]:
@@ -450,3 +496,13 @@ def kitchen_twin(domain: Domain, limits: RobotLimits, arm: str = "panda") -> Twi
 def kitchen_twin_with_its_own_arm(domain: Domain, limits: RobotLimits) -> Twin:
     """Registered as `kitchen_own_arm`: the arm that ships with the scene, weak servos and all; to compare with."""
     return kitchen_twin(domain, limits, "kitchen")
+
+
+def scene_twin(name_or_path: str, domain: Domain, limits: RobotLimits, starts: Starts | None = None) -> Twin:
+    """The twin of a scene file, found by its name or path.
+
+    Raises:
+        SpecError: no such file, or something is wrong with it, in words (scenes.described).
+    """
+    room = Room(file=load_scene_file(name_or_path), domain=domain, limits=limits)
+    return Twin(starts=starts, domain=domain, limits=limits, build=room)

@@ -1,33 +1,40 @@
-"""Which twin simulates a domain: found by the name that the domain gives, among what installed packages register.
+"""Which twin simulates a domain: found by what the domain gives.
 
+    a path            a scene file (skimo_sim.scenes.scene_file), relative to the domain's file
+    a name            a twin that an installed package registers, else a scene that ships or that a package brings
     [project.entry-points."skimo.twins"]
     kinematic = "skimo_sim.kinematic:kinematic_twin"
 The callable takes (domain, limits) and returns a `SimulatedBackend`. One whose scene can be changed by a condition has
 a method `change(condition)` besides, one whose arm and scene can be as a rig says `fit(rig)`, which comes first;
-encoders, delays and noise are done here for all.
+encoders, delays and noise are done here for all. One that can be put anywhere has `start_at(observation_O)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SetupError, SpecError
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.library import is_path
 from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
 
 from .condition import DRAWN, PANDA, Condition
 from .impaired import ImpairedTwin
 from .rigging import impairs, scene_parts
+from .scenes.scene_file import known_scenes
+from .twin import scene_twin
 
 GROUP = "skimo.twins"
 PLAIN = Condition(name=DRAWN, why="nothing is different")
 
 
 def known_twins() -> tuple[str, ...]:
-    """Names of the twins that are installed."""
-    return tuple(sorted(metadata.entry_points(group=GROUP).names))
+    """Names of the twins that are installed, scenes among them."""
+    return tuple(sorted({*metadata.entry_points(group=GROUP).names, *known_scenes()}))
 
 
 def make_twin(
@@ -50,14 +57,23 @@ def make_twin(
         SetupError: it can't be loaded.
     """
     wanted = name or domain.twin
+    twin = _maker(wanted, domain)(domain, limits or load_limits(domain.robot))
+    return under(condition or PLAIN, twin, wanted, rig or BARE)
+
+
+def _maker(wanted: str, domain: Domain) -> Callable[[Domain, RobotLimits], SimulatedBackend]:
+    """Who makes a twin of that name."""
     for entry in metadata.entry_points(group=GROUP, name=wanted):
         try:
-            make = entry.load()
+            return entry.load()
         except ImportError as error:
             raise SetupError(f"twin {wanted!r} ({entry.value}) can't be loaded: {error}") from error
-        twin = make(domain, limits or load_limits(domain.robot))
-        return under(condition or PLAIN, twin, wanted, rig or BARE)
-    raise SpecError(f"no twin {wanted!r} for domain {domain.name}; installed are {', '.join(known_twins())}")
+    if is_path(wanted) or wanted in known_scenes():
+        return partial(scene_twin, wanted)
+    raise SpecError(
+        f"no twin {wanted!r} for domain {domain.name}; installed are {', '.join(known_twins())}; a scene file of your "
+        "own is given by its path (with a slash, or ending in .yaml)"
+    )
 
 
 def under(condition: Condition, twin: SimulatedBackend, name: str, rig: Rig = BARE) -> SimulatedBackend:

@@ -8,7 +8,7 @@ from skimo_core.domain.robot import load_limits
 from skimo_sim.condition import Actuation, Sensors
 from skimo_sim.impaired import ImpairedTwin
 from skimo_sim.kinematic import KinematicTwin
-from skimo_sim.twin import Twin
+from skimo_sim.twin import Twin, scene_twin
 
 
 class TestTwin(BackendContract):
@@ -16,6 +16,16 @@ class TestTwin(BackendContract):
     def rig(self) -> Rig:
         twin = Twin()
         return Rig(backend=twin, wait=twin.advance, follow_rad=0.001)
+
+
+class TestSceneTwin(BackendContract):
+    """A scene file's."""
+
+    @pytest.fixture
+    def rig(self) -> Rig:
+        domain = load_domain("table")
+        twin = scene_twin("table", domain, load_limits(domain.robot))
+        return Rig(backend=twin, wait=twin.advance, follow_rad=0.002)
 
 
 class TestKinematicTwin(BackendContract):

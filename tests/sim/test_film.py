@@ -18,16 +18,16 @@ from skimo_core.episodes.recording import write_episode
 from skimo_sim import cli
 from skimo_sim import film as films
 from skimo_sim.scenes.kitchen import build_kitchen
+from skimo_sim.twin import Twin
 
 
 class FlatPainter:
     """Paints every state one colour; the real one is tested in test_render.py where there is a GL library."""
 
-    zero_rad = np.zeros(7)
     arms: ClassVar[list[str]] = []
 
-    def __init__(self, arm: str, *, samples: int) -> None:
-        self.arms.append(arm)
+    def __init__(self, twin: Twin, *, samples: int) -> None:
+        self.arms.append(twin.scene.arm.name)
 
     def paint(self, qpos: np.ndarray, camera: str) -> np.ndarray:
         assert qpos.shape == (30,)
@@ -165,7 +165,7 @@ def test_a_twin_without_a_scene_is_refused_in_words(bench: Path, tmp_path: Path)
     with pytest.raises(SpecError, match="bench can't be drawn: its twin, 'kinematic', has no scene"):
         draw(tmp_path, np.zeros((5, domain.observation.size)), domain)
     lying = parse_domain(library.Source(text=BENCH.replace("kinematic", "kitchen"), where="lying"), "lying")
-    with pytest.raises(SpecError, match="not those of its twin's scene"):
+    with pytest.raises(SpecError, match="its channels are not this scene's"):
         draw(tmp_path, np.zeros((5, domain.observation.size)), lying)
     with pytest.raises(SpecError, match="has 12 channels, of domain kitchen 30"):
         draw(tmp_path, np.zeros((5, 12)))

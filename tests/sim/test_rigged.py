@@ -243,7 +243,7 @@ def test_the_arm_stands_where_the_kitchen_was_measured(arm: str) -> None:
     link = {"panda": "panda_link0", "kitchen": "panda0_link0"}[arm]
     placement = kitchen(off_m, yaw_rad)
     for given, bound in ((None, 1e-12), (kitchen(), 1e-3), (placement, 1e-9)):
-        scene = build_kitchen(arm, kitchen=given)
+        scene = build_kitchen(arm, placement=given)
         data = mujoco.MjData(scene.model)
         mujoco.mj_kinematics(scene.model, data)
         base_m, rotation = data.body(link).xpos, data.body(link).xmat.reshape(3, 3)

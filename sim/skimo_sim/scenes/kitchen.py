@@ -11,19 +11,19 @@ Frames: world, z up, the kitchen in front of the arm along +y. Units m, rad.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.rig import Placement
 
-from .arm import Arm, arm_of
+from .arm import arm_of
 from .assets import PANDA_XML, kitchen_root
+from .mount import FINGERTIP_M, LONG
 from .physics import mujoco
-from .placing import stand
+from .placing import pose_of, stand
+from .scene import SLEEP, Dress, Rest, Scene
+from .views import look_at
 
 ARMS = ("panda", "kitchen")
 TIMESTEP_S = 0.002
@@ -33,8 +33,6 @@ PAPERS_START_Q_RAD = (0.148388, -1.768486, 1.843903, -2.476858, 0.260252, 0.7125
 PANDA_START_Q_RAD = (0.117687, -1.65, 1.832822, -2.482018, 0.099760, 2.302143, 2.500423)
 """Ours: the same hand pose, by inverse kinematics with joint 2 given; Franka's convention."""
 ARENA_BYTES = 1 << 24
-SLEEP = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
-"""Objects at rest that nothing touches are left out of the computation, where MuJoCo can do that (3.4 on)."""
 SHOULDER_M = (0.0, 0.0, 2.133)
 SHOULDER_HEIGHT_M = 0.333
 """Above the arm's base."""
@@ -50,27 +48,12 @@ OBJECT_START = (
 """The 21 object values at the start, as D4RL's kitchen and gymnasium-robotics have them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """A compiled scene.
-
-    Attributes:
-        model: the MuJoCo model; qpos = 9 arm and hand, then the objects.
-        arm: how its arm is driven.
-        start_qpos: [nq] the initial state.
-    """
-
-    model: mujoco.MjModel
-    arm: Arm
-    start_qpos: Array
-
-
 def build_kitchen(
     arm: str = "panda",
     *,
     visual: bool = False,
-    kitchen: Placement | None = None,
-    dress: Callable[[mujoco.MjSpec], None] | None = None,
+    placement: Placement | None = None,
+    dress: Dress | None = None,
 ) -> Scene:
     """Compile the kitchen with one of the `ARMS`.
 
@@ -78,7 +61,7 @@ def build_kitchen(
     half again as quick to step; its states are the same.
 
     Args:
-        kitchen: where the world's frame lies in the arm's base frame; None: as shipped.
+        placement: where the world's frame lies in the arm's base frame; None: as shipped.
         dress: adds to the scene what else is to be seen in it.
 
     Raises:
@@ -92,9 +75,10 @@ def build_kitchen(
     spec.njmax = spec.nconmax = -1  # obsolete bounds, which reserve 54 MiB for each copy of a state
     spec.memory = ARENA_BYTES
     add_cameras(spec)
-    shoulder_m = np.array(SHOULDER_M)
-    if kitchen is not None:
-        base_m, rotation = stand(spec.body("panda0_link0").parent, kitchen)
+    shoulder_m, mount = np.array(SHOULDER_M), spec.body("panda0_link0").parent
+    base_m, rotation = pose_of(mount)
+    if placement is not None:
+        base_m, rotation = stand(mount, placement)
         shoulder_m = base_m + rotation @ [0.0, 0.0, SHOULDER_HEIGHT_M]
     if arm == "panda":
         replace_arm(spec)
@@ -107,7 +91,16 @@ def build_kitchen(
     joints = PANDA_START_Q_RAD if arm == "panda" else PAPERS_START_Q_RAD
     start = np.array([*joints, *START_FINGERS_M, *OBJECT_START])
     start[26:30] /= np.linalg.norm(start[26:30])
-    return Scene(model=model, arm=arm_of(model, arm), start_qpos=start)
+    return Scene(
+        name="kitchen",
+        model=model,
+        arm=arm_of(model, arm),
+        start_qpos=start,
+        objects=Rest(),
+        base_m=base_m,
+        base_rotation=rotation,
+        fingertip_m=FINGERTIP_M[LONG],
+    )
 
 
 def replace_arm(spec: mujoco.MjSpec) -> None:
@@ -158,15 +151,3 @@ CAMERAS = (
     ("front", (-0.25, -1.7, 2.75), (-0.15, 0.5, 2.03)),
 )
 """name, eye, point looked at; m."""
-
-
-def look_at(camera: mujoco.MjsCamera, name: str, eye_m: Array, target_m: Array) -> None:
-    """Place a camera; it looks along its -z with x to the right."""
-    back = (eye_m - target_m) / np.linalg.norm(eye_m - target_m)
-    right = np.cross([0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right)
-    camera.name = name
-    camera.pos = eye_m
-    mujoco.mju_mat2Quat(quaternion := np.zeros(4), np.column_stack([right, np.cross(back, right), back]).ravel())
-    camera.quat = quaternion
-    camera.fovy = 48.0

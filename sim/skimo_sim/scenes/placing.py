@@ -27,8 +27,24 @@ def stand(mount: mujoco.MjsBody, scene: Placement) -> tuple[Array, Array]:
     Raises:
         SpecError: that is too far from where the scene has it.
     """
+    position_m, rotation = placed(*pose_of(mount), scene)
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).ravel())
+    mount.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT  # else the angles of its file would go on to count
+    mount.pos, mount.quat = position_m, quaternion
+    return position_m, rotation
+
+
+def placed(was_m: Array, was: Array, scene: Placement) -> tuple[Array, Array]:
+    """Where the arm's base stands in the scene by a rig: position [3] and rotation [3, 3].
+
+    Args:
+        was_m, was: where the scene has it.
+
+    Raises:
+        SpecError: that is too far from there.
+    """
     position_m, rotation = base_in_scene(scene)
-    was_m, was = pose_of(mount)
     off_m = float(np.linalg.norm(position_m - was_m))
     off_rad = float(np.arccos(np.clip((np.trace(was.T @ rotation) - 1) / 2, -1.0, 1.0)))
     if off_m > FAR_M or off_rad > FAR_RAD:
@@ -38,10 +54,6 @@ def stand(mount: mujoco.MjsBody, scene: Placement) -> tuple[Array, Array]:
             f"{np.round(-was.T @ was_m, 3).tolist()} m, turned by {np.round(-_yaw(was), 3)} rad about z: measure it "
             "again, or give the twin a rig without it (twin_rig)"
         )
-    quaternion = np.zeros(4)
-    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).ravel())
-    mount.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT  # else the angles of its file would go on to count
-    mount.pos, mount.quat = position_m, quaternion
     return position_m, rotation
 
 
