@@ -30,16 +30,17 @@ class PretrainArgs:
         start_from: another run's folder: its weights are begun with, e.g. to learn from corrections besides.
         domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
         robot: whose limits the data obeyed: a name, or a file; where none is named, the domain's.
-        recipe: compact, corrected, paper, released or smoke.
+        recipe: compact, corrected, small, maze, paper, released or smoke.
         updates: gradient steps instead of the recipe's.
         minutes: stop pre-training after so long (the run is then not repeatable bit for bit).
-        skills: N, skills per training window (3 to 10).
+        skills: N, skills per training window (1 to 10).
         kl_weight: weight of the skill posterior's KL.
         batch: windows per update.
         seed: of initialisation, sampling and noise.
         threads: of torch on CPUs; a machine's ranks share them.
         device: auto (a GPU where there is one), cpu or cuda.
         capture: on a GPU, replay each update as one captured CUDA graph, which is several times as fast.
+        skip_damaged: leave out recordings that can't be read or were over before their first step, and say how many.
         set: further settings as part.name=value, e.g. loss.rho=1.0 model.members=3 value.updates=2000.
     """
 
@@ -58,6 +59,7 @@ class PretrainArgs:
     threads: int | None = None
     device: str = "auto"
     capture: bool = True
+    skip_damaged: bool = False
     set: tuple[str, ...] = ()
 
 
@@ -154,7 +156,9 @@ def _pretrain(args: PretrainArgs) -> None:
         train_run(
             chosen,
             domain,
-            episodes_of_first(lambda: load_episodes(*args.data, domain=domain, robot=robot)),
+            episodes_of_first(
+                lambda: load_episodes(*args.data, domain=domain, robot=robot, skip_damaged=args.skip_damaged)
+            ),
             args.out,
             start_from=args.start_from,
             minutes=args.minutes,

@@ -191,7 +191,9 @@ def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:
     return {"observations": held_out.observations_RO[rows], "actions": held_out.actions_RA[rows]}
 
 
-def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = None) -> EpisodeSet:
+def load_episodes(
+    *folders: Path, domain: Domain, robot: RobotLimits | None = None, skip_damaged: bool = False
+) -> EpisodeSet:
     """Episodes of folders of recordings, through their digest-checked array caches.
 
     What a recording doesn't say of its domain, robot and channels is printed, once a folder, and let pass.
@@ -199,6 +201,7 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
     Args:
         domain: that they were recorded in.
         robot: that they were recorded with; None is the domain's.
+        skip_damaged: leave out what can't be read or was over before its first step, and print how many there were.
 
     Raises:
         EpisodeError: nothing there, or something damaged or mis-shaped, or of another domain, robot, rate or other
@@ -212,7 +215,10 @@ def load_episodes(*folders: Path, domain: Domain, robot: RobotLimits | None = No
     for folder in folders:
         if not folder.is_dir():
             raise EpisodeError(f"{folder}: no such folder; make one with `skimo collect` or `skimo ingest`")
-        cache, _ = load_folder(folder)
+        cache, left_out = load_folder(folder, skip_damaged=skip_damaged)
+        if left_out:
+            total = len(cache) + len(left_out)
+            print(f"{folder.name}: {len(left_out)} of {total} recordings left out; the first: {left_out[0]}")
         if _of_robot(cache.metas, folder.name, domain, robot):
             made_with = robot.named
         ends_o, ends_a = np.cumsum(cache.lengths + 1)[:-1], np.cumsum(cache.lengths)[:-1]

@@ -23,6 +23,7 @@ from torch import Tensor
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import UNKNOWN, Named
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.packed import pack
 from skimo_core.domain.robot import RobotLimits
 from skimo_server.bundle import Manifest, write_bundle
 from skimo_server.kinds import SKIMO
@@ -130,6 +131,7 @@ def export_bundle(
         robot=made_with,
         ranges=run.state["ranges"],
         parent_id=parent_id,
+        domain_files=pack(domain),
     )
 
 

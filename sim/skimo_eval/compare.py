@@ -19,7 +19,6 @@ import numpy as np
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import DEFAULT
 
 from .evaluate import Args as EvalArgs
 from .evaluate import evaluate
@@ -38,7 +37,7 @@ class Args:
     Attributes:
         a: a bundle (path, or name of one that ships), or a result file of skimo eval (*.json).
         b: the same, to hold against it.
-        domain: of bundles: what the tasks share, a domain's name or a file.
+        domain: of bundles: what the tasks share, a domain's name or a file; empty: the one that each carries or names.
         robot: whose limits hold; empty: the domain's.
         cell: what stands around the arm; empty: the domain's.
         task: of bundles, as in skimo eval.
@@ -51,7 +50,7 @@ class Args:
 
     a: Annotated[str, tyro.conf.Positional]
     b: Annotated[str, tyro.conf.Positional]
-    domain: str = DEFAULT
+    domain: str = ""
     robot: str = ""
     cell: str = ""
     task: str = ""

@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import DEFAULT, Domain, load_domain
+from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.library import is_path
 from skimo_core.process.provenance import provenance
 from skimo_sim.condition import DRAWN, load_condition, load_conditions
 
@@ -34,7 +35,7 @@ class Args:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
-        domain: what the tasks share: a domain's name, or a file.
+        domain: what the tasks share: a domain's name, or a file; empty: the one that the bundle carries or names.
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
         cell: what stands around the arm: a cell's name, or a file; empty: the domain's.
         rig: what the policy's side knows of the cell (skimo calibrate): a rig file; empty: nothing.
@@ -57,7 +58,7 @@ class Args:
     """
 
     bundle: str = "kitchen"
-    domain: str = DEFAULT
+    domain: str = ""
     robot: str = ""
     cell: str = ""
     rig: str = ""
@@ -114,7 +115,10 @@ def evaluate(args: Args) -> Results:
 
     Files are written after each condition, so that a run that is broken off leaves what it had.
     """
+    args = replace(args, domain=args.domain or _domain_of(args.bundle))
     domain = load_domain(args.domain)
+    if args.stack == "full" and not domain.action.joints:
+        raise SpecError(f"domain {domain.name} has no arm, and the ROS stack commands one; take --stack inprocess")
     conditions = load_conditions(args.condition, domain)
     task, tasks = tasks_of(domain, args.task, args.episodes, args.seed)
     keep = _keeper(args, len(conditions) == 1)
@@ -137,6 +141,20 @@ def evaluate(args: Args) -> Results:
         results = gathered(header, done)
         keep(results)
     return results
+
+
+def _domain_of(bundle: str) -> str:
+    """The domain that a bundle carries or names, if its twin is here too: a scene stays with the domain's own file."""
+    from skimo_server.bundle import domain_of
+
+    found = domain_of(bundle)
+    twin = load_domain(found).twin
+    if is_path(twin) and not Path(twin).is_file():
+        raise SpecError(
+            f"bundle {Path(bundle).name} carries its domain, and not the scene of its twin ({Path(twin).name}); name "
+            "the domain's own file with --domain"
+        )
+    return found
 
 
 def _keeper(args: Args, one: bool) -> Callable[[Results], None]:
@@ -188,7 +206,7 @@ def _inprocess(
             counts = f"{result.subtasks_done}/{len(result.task)}"
             print(f"{where}episode {result.seed}: {counts} ({done}) {result.error}", flush=True)
         detail = {"episodes_detail": [r.to_dict() for r in results], "bundle_id": manifest.bundle_id}
-        yield name, summarise(results) | detail
+        yield name, summarise(results, domain.action.joints) | detail
 
 
 def _through_the_stack(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.contract.policy import Calibration, evidence
-from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.domain import load_domain
 from skimo_sim.condition import load_conditions
 
 from .inprocess import World, factory_for, paired_jobs, run_jobs
@@ -45,7 +45,7 @@ class Args:
     Attributes:
         out: the new bundle's folder.
         bundle: path of a bundle, or the name of one that ships.
-        domain: what the tasks share: a domain's name, or a file.
+        domain: what the tasks share: a domain's name, or a file; empty: the one that the bundle carries or names.
         condition: names or files joined by commas, or all that ship, as in skimo eval.
         episodes: how many, under each condition.
         seed: of the first; choose others than those that the bundle is evaluated on.
@@ -54,7 +54,7 @@ class Args:
 
     out: Path
     bundle: str = "kitchen"
-    domain: str = DEFAULT
+    domain: str = ""
     condition: str = "all"
     episodes: int = 10
     seed: int = 300_000
@@ -106,9 +106,10 @@ def main(argv: list[str]) -> int:
 
 def calibrate(args: Args) -> None:
     """Fly, fit, tell, write."""
-    from skimo_server.bundle import load_bundle, resolve_bundle, rewrite_bundle
+    from skimo_server.bundle import domain_of, load_bundle, resolve_bundle, rewrite_bundle
 
     folder = resolve_bundle(args.bundle)
+    args = replace(args, domain=args.domain or domain_of(args.bundle))
     bundle = load_bundle(folder)
     if args.out.exists():
         raise SpecError(f"{args.out} exists, and bundles are immutable; choose another --out")
