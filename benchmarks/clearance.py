@@ -33,7 +33,7 @@ def played(episodes: int, seed: int) -> list[Array]:
     found = []
     for k in range(seed, seed + episodes):
         try:
-            found.append(make_episode(k).observations[:, :7].astype(np.float64))
+            found.append(make_episode("kitchen", k).observations[:, :7].astype(np.float64))
         except EpisodeError as error:
             print(f"left out: {error}")
     return found

@@ -2,6 +2,8 @@
 
 compact    ours: compact skills, normalised observations, sized for 2 cores
 corrected  the same, begun from a run of it and shorter: for play and corrections together
+small      compact's networks on half its batches and updates: an example's play in an hour on one core
+maze       ours for SkiMo's maze: its sizes and N, skills of an MLP, a goal value that reaches far
 paper      SkiMo's own settings for manipulation (Shi et al. 2022, table 2; N as in the paper)
 released   the same as its released code runs it (N = 10)
 smoke      seconds, for tests: learns nothing worth running
@@ -118,6 +120,20 @@ def corrected() -> Recipe:
     return replace(base, name="corrected", pretrain=replace(base.pretrain, updates=4_000, learning_rate=5e-4))
 
 
+def small() -> Recipe:
+    """Compact's networks for a fraction of the time: to see whether a lab's data carry before long training."""
+    base = compact()
+    return replace(
+        base,
+        name="small",
+        pretrain=replace(base.pretrain, updates=5_000, batch=64, evaluate_every=500, checkpoint_every=500),
+        refine=replace(base.refine, updates=2_500),
+        correct=replace(base.correct, updates=4_000),
+        distil=replace(base.distil, updates=2_000),
+        value=replace(base.value, updates=3_000),
+    )
+
+
 def finetuned(base: Recipe) -> Recipe:
     """What goes on from a bundle that `base` made, on its own data and a robot's: minutes, at rates that stay near."""
     rate = 5e-4
@@ -172,6 +188,54 @@ def released() -> Recipe:
     return replace(base, name="released", pretrain=replace(base.pretrain, skills=10))
 
 
+def maze() -> Recipe:
+    """SkiMo's networks and windows for the maze (table 2: 128 units, N = 10), in our losses, sized for 2 cores.
+
+    A way through the maze takes up to 1,600 steps, so the goal value discounts little. Every episode of play goes the
+    shortest way to one goal: how long a place takes that lies elsewhere it doesn't tell, so "never" is not believed,
+    and goals are places, as the task's are. A wall's side is a hundredth of the maze's deviation: the model's losses
+    weigh more than elsewhere, or it takes walls for blurs.
+    """
+    base = compact()
+    return replace(
+        base,
+        name="maze",
+        model=ModelConfig(
+            latent=128,
+            hidden=128,
+            layers=4,
+            lstm=128,
+            skill_encoder="mlp",
+            policy_hidden=128,
+            policy_layers=4,
+            low_level_encoder=False,
+            residual=True,
+            members=3,
+            value_hidden=256,
+            value_octaves=6,
+        ),
+        loss=replace(
+            base.loss, kl_weight=0.01, reconstruction_weight=30.0, predicted_weight=30.0, consistency_weight=60.0
+        ),
+        pretrain=PretrainConfig(updates=6_000, skills=10, batch=64),
+        refine=RefineConfig(),
+        correct=RefineConfig(),
+        distil=DistilConfig(),
+        value=ValueConfig(
+            updates=8_000,
+            batch=128,
+            discount=0.998,
+            skills=3,
+            censor_steps=100_000,
+            named=0.3,
+            other=0.0,
+            near=0.2,
+            near_skills=30,
+            alike=0.9,
+        ),
+    )
+
+
 def smoke() -> Recipe:
     """A run of seconds with everything in it."""
     base = compact()
@@ -187,7 +251,9 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (compact, corrected, paper, released, smoke)}
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    f.__name__: f for f in (compact, corrected, small, maze, paper, released, smoke)
+}
 
 
 def for_domain(recipe: Recipe, domain: Domain) -> Recipe:

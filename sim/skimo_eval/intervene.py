@@ -22,28 +22,26 @@ from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.contract.policy import FloatArray, SkillPolicy
 from skimo_core.control.loop import SkillLoop
 from skimo_core.control.planning import ImmediatePlanning
-from skimo_core.domain.domain import Domain, load_domain
+from skimo_core.domain.domain import DEFAULT, Domain, load_domain
 from skimo_core.episodes.episode import Episode
 from skimo_sim.play.collect import as_episode, collect, whole_play
-from skimo_sim.play.player import PlayConfig, Player, freely
-from skimo_sim.play.scripts import GOALS, Drag, Pull, Shove
+from skimo_sim.play.player import Player, careful
+from skimo_sim.play.plays import need_play
 
 from .inprocess import bundle_policy
 from .trials import PLAN_DEADLINE_S
 
-PATIENCE_STEPS = (20, 60)
-"""After how long the teleoperator takes over, drawn evenly: now and then from a policy that is only slow."""
 LEAST_SCRIPTS = 2
-CHOOSE = partial(freely, favoured={Pull: 2.5, Shove: 3.0, Drag: 1.5})
-"""The kettle can be shoved once an episode; it and the microwave are what bundles fail at most."""
+"""Of an episode: a policy that is to be corrected takes longer over each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Args:
-    """Let a bundle drive in the twin's kitchen, a scripted teleoperator taking over what it doesn't get done.
+    """Let a bundle drive in the twin, a scripted teleoperator taking over what it doesn't get done.
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
+        domain: what the tasks share, one that has scripted play: a domain's name, or a file.
         out: a new folder for the recordings and their training cache.
         episodes: how many; episode i depends on seed + i and the bundle alone.
         seed: of the first; choose others than play and evaluation have.
@@ -52,6 +50,7 @@ class Args:
 
     out: Path
     bundle: str = "kitchen"
+    domain: str = DEFAULT
     episodes: int = 500
     seed: int = 200_000
     workers: int = 2
@@ -65,13 +64,13 @@ def main(argv: list[str]) -> int:
     """Record how a bundle drives, and how what it doesn't get done is done."""
     try:
         args = tyro.cli(Args, args=argv, prog="skimo intervene")
-        opened(args.bundle)  # refused here, not in each worker
+        opened(args.bundle, load_domain(args.domain))  # refused here, not in each worker
         made = collect(
             args.out,
             episodes=args.episodes,
             seed=args.seed,
             workers=args.workers,
-            make=partial(corrected_episode, args.bundle),
+            make=partial(corrected_episode, args.bundle, args.domain),
             progress=partial(tqdm, desc="driving", total=args.episodes, unit="episode", mininterval=1.0),
         )
     except SkimoError as error:
@@ -84,11 +83,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def opened(bundle: str) -> SkillPolicy:
-    """The bundle's policy; raises SpecError where it isn't one for the kitchen."""
-    policy, kitchen = bundle_policy(Path(bundle), {}), load_domain()
-    if unfit := policy.spec.unfit_for(kitchen.observation, kitchen.action, kitchen.named):
-        raise SpecError(f"bundle {bundle}: its {unfit}; the scripted teleoperator knows the kitchen alone")
+def opened(bundle: str, domain: Domain) -> SkillPolicy:
+    """The bundle's policy; raises SpecError where it isn't one for the domain, or nobody is there to correct it."""
+    need_play(domain)
+    policy = bundle_policy(Path(bundle), {})
+    if unfit := policy.spec.unfit_for(domain.observation, domain.action, domain.named):
+        raise SpecError(f"bundle {bundle}: its {unfit}; name the domain that it was made for (--domain)")
     return policy
 
 
@@ -107,9 +107,9 @@ class PolicyDriver:
         )
         self._left = 0
 
-    def begin(self, script: str, chance: np.random.Generator) -> None:
-        self._left = int(chance.integers(*PATIENCE_STEPS))
-        self._loop.start(seed=int(chance.integers(1 << 31)), task=self._domain.task(GOALS.get(script, script)))
+    def begin(self, goal: str, steps: tuple[int, int], chance: np.random.Generator) -> None:
+        self._left = int(chance.integers(*steps))
+        self._loop.start(seed=int(chance.integers(1 << 31)), task=self._domain.task(goal))
 
     def reached(self, observation_O: FloatArray) -> bool:
         return bool(self._loop.task.subtasks[0].complete(observation_O))
@@ -119,16 +119,16 @@ class PolicyDriver:
         return self._loop.step(observation_O).action_A if self._left >= 0 else None
 
 
-def corrected_episode(bundle: str, seed: int) -> Episode:
+def corrected_episode(bundle: str, domain: str, seed: int) -> Episode:
     """The episode of `seed`; raises EpisodeError if no attempt gave one."""
-    player, bundle_id = _player(bundle)
-    played = whole_play(player, seed, choose=CHOOSE, least_scripts=LEAST_SCRIPTS)
+    player, bundle_id = _player(bundle, domain)
+    played = whole_play(player, seed, choose=player.freely(corrected=True), least_scripts=LEAST_SCRIPTS)
     return as_episode(played, seed, player.domain, source="policy", bundle_id=bundle_id)
 
 
 @cache
-def _player(bundle: str) -> tuple[Player, str]:
+def _player(bundle: str, domain: str) -> tuple[Player, str]:
     """This process's player and whose bundle drives it: a twin takes a second to build."""
-    policy = opened(bundle)
-    driver = PolicyDriver(policy, load_domain())
-    return Player(PlayConfig(misjudged=0.0, partial=0.0), driver), policy.spec.bundle_id
+    known = load_domain(domain)
+    policy = opened(bundle, known)
+    return Player(known, PolicyDriver(policy, known), careful), policy.spec.bundle_id

@@ -29,8 +29,8 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0, level: float =
     return float(low), float(high)
 
 
-def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """The figures that a result file holds, from at least one episode."""
+def summarise(results: Sequence[EpisodeResult], joints: int = 7) -> dict[str, Any]:
+    """The figures that a result file holds, from at least one episode of an arm with so many joints."""
     done = [r.subtasks_done for r in results]
     plans = [p for r in results for p in r.plans]
     return {
@@ -46,7 +46,7 @@ def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "errors": [r.error for r in results if r.error],
         "doubted": doubted([(r.subtasks_done == len(r.task), r.doubts > 0) for r in results]),
         "plan_ms": _percentiles([p.plan_ms for p in plans]),
-        "planned_against_realised": plan_audit(plans),
+        "planned_against_realised": plan_audit(plans, joints),
         "reliability": reliability([(p.success_probability, p.achieved) for p in plans]),
     }
 
@@ -58,12 +58,13 @@ def plan_audit(plans: Sequence[PlanRecord], joints: int = 7) -> dict[str, Any]:
         predicted_successes: plans with a predicted success probability of at least one half.
         precision: the share of those whose sub-task was complete within the plan's length.
         recall: the share of realised successes that were predicted.
-        arm_error_rad: mean absolute joint error one skill after the plan took effect.
+        arm_error_rad: mean absolute joint error one skill after the plan took effect; None without joints.
     """
     said = [p for p in plans if p.success_probability >= 0.5]
     came = [p for p in plans if p.achieved]
     both = sum(p.achieved for p in said)
-    errors = [np.abs(p.predicted_O[:joints] - p.reached_O[:joints]).mean() for p in plans if p.reached_O is not None]
+    pairs = [(p.predicted_O[:joints], p.reached_O[:joints]) for p in plans if p.reached_O is not None]
+    errors = [np.abs(predicted - reached).mean() for predicted, reached in pairs if joints]
     return {
         "plans": len(plans),
         "predicted_successes": len(said),

@@ -32,6 +32,7 @@ from skimo_core.domain.domain import Domain
 from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.domain.tasks import Progress, Task
+from skimo_core.safety.armless import gate_for
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
 from skimo_core.safety.situation import GateConfig, gate_in_time
@@ -58,7 +59,7 @@ class Lab:
 
     def gate(self) -> Gate:
         """A new gate of this arm in its cell."""
-        return Gate(self.limits, gate_in_time(GateConfig(), self.rig), cell=self.cell)
+        return gate_for(self.limits, gate_in_time(GateConfig(), self.rig), cell=self.cell)
 
 
 @dataclass(slots=True, kw_only=True)

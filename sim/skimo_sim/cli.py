@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -16,22 +17,37 @@ from skimo_core.process.provenance import provenance
 
 
 def twin(argv: list[str]) -> int:
-    """Check the twin: tracking error per joint and speed, or show it."""
-    return _run({"check": twin_check, "picture": twin_picture}, argv, "skimo twin")
+    """Check a domain's twin, or the kitchen's tracking error per joint and speed; show it; draw it."""
+    return _run({"check": twin_check, "show": twin_show, "picture": twin_picture}, argv, "skimo twin")
 
 
 def twin_check(
-    *, arm: str = "panda", episodes: int = 10, steps: int = 140, seed: int = 0, json_path: Path | None = None
+    *,
+    domain: str = "",
+    starts: int = 20,
+    arm: str = "panda",
+    episodes: int = 10,
+    steps: int = 140,
+    seed: int = 0,
+    json_path: Path | None = None,
 ) -> None:
-    """Follow a seeded sweep of trajectories; print the tracking error per joint and the speed.
+    """Look at a domain's twin; without one, follow a seeded sweep of trajectories in the kitchen.
+
+    With a domain: its channels, drawn starts, whether the arm gets to its goals, and the speed. Without: the tracking
+    error per joint and the speed.
 
     Args:
-        arm: "panda" or "kitchen".
-        episodes: how many, from the initial state each.
-        steps: control periods of 80 ms in each.
-        seed: of the trajectories.
-        json_path: also write the figures there, with their provenance.
+        domain: its name, or its file's path.
+        starts: of a domain: how many are drawn.
+        arm: of the sweep: "panda" or "kitchen".
+        episodes: of the sweep: how many, from the initial state each.
+        steps: of the sweep: control periods of 80 ms in each.
+        seed: of the trajectories, or of the first start.
+        json_path: of the sweep: also write the figures there, with their provenance.
     """
+    if domain:
+        _check_domain(domain, starts=starts, seed=seed)
+        return
     from .check import report
 
     figures = report(arm, episodes=episodes, steps=steps, seed=seed)
@@ -49,37 +65,92 @@ def twin_check(
         print(f"  written to {json_path}")
 
 
-def twin_picture(
-    out: tyro.conf.Positional[Path], *, arm: str = "panda", camera: str = "left", width: int = 640, height: int = 480
-) -> None:
-    """Draw the initial state.
+def _check_domain(domain: str, *, starts: int, seed: int) -> None:
+    from skimo_core.domain.domain import load_domain
+
+    from .checkup import FAULT, check_up
+
+    if starts < 1 or seed < 0:
+        raise SpecError(f"starts {starts} (>= 1) and seed {seed} (>= 0)")
+    known = load_domain(domain)
+    found = check_up(known, starts=starts, seed=seed)
+    print(f"twin check: domain {known.name}, robot {known.robot}, twin {known.twin}")
+    for finding in found:
+        print(finding.line)
+    if faults := sum(finding.level == FAULT for finding in found):
+        raise SpecError(f"{faults} fault{'s' * (faults > 1)} in the twin of domain {known.name}; see above")
+
+
+def twin_show(*, domain: str = "kitchen", seed: int = -1) -> None:
+    """Open a window on the domain's scene: look round it, and pull at what is in it; the arm holds still.
 
     Args:
-        out: the picture's path (png or jpg).
-        arm: "panda" or "kitchen".
-        camera: left, room or front.
+        domain: its name, or its file's path.
+        seed: draws the start; below 0: the plain one.
+    """
+    from .show import show
+
+    show(domain, None if seed < 0 else seed)
+
+
+def twin_picture(
+    out: tyro.conf.Positional[Path],
+    *,
+    domain: str = "",
+    seed: int = -1,
+    frames: bool = False,
+    arm: str = "panda",
+    camera: str = "",
+    width: int = 640,
+    height: int = 480,
+) -> None:
+    """Draw the initial state: of a domain's scene from each of its cameras, or of the kitchen.
+
+    Args:
+        out: the picture's path (png or jpg); of several cameras OUT_camera.png.
+        domain: its name, or its file's path.
+        seed: of a domain: draws the start; below 0: the plain one.
+        frames: of a domain: draw and name the frames that its channels tell of.
+        arm: of the kitchen without a domain: "panda" or "kitchen".
+        camera: from which; of a domain each where none is named, else left.
     """
     from PIL import Image
 
     from .render import Painter
     from .scenes.kitchen import build_kitchen
+    from .show import draw
 
+    if domain:
+        pictures = draw(domain, None if seed < 0 else seed, camera, width=width, height=height, frames=frames)
+        for name, picture in pictures.items():
+            path = out if camera else out.with_stem(f"{out.stem}_{name}")
+            Image.fromarray(picture).save(path)
+            print(path)
+        return
     with Painter(arm, width=width, height=height) as painter:
-        Image.fromarray(painter.paint(np.asarray(build_kitchen(arm).start_qpos), camera)).save(out)
+        Image.fromarray(painter.paint(np.asarray(build_kitchen(arm).start_qpos), camera or "left")).save(out)
     print(out)
 
 
 def collect(argv: list[str]) -> int:
     """Make play data with scripted teleoperation in the twin, or check the scripts."""
-    return _run({"kitchen": collect_kitchen}, argv, "skimo collect")
+    return _run(collect_play, argv, "skimo collect")
 
 
-def collect_kitchen(
-    *, out: Path | None = None, episodes: int = 1000, seed: int = 0, workers: int = 2, check: int = 0
+def collect_play(
+    domain: tyro.conf.Positional[str],
+    /,
+    *,
+    out: Path | None = None,
+    episodes: int = 1000,
+    seed: int = 0,
+    workers: int = 2,
+    check: int = 0,
 ) -> None:
-    """Play in the kitchen under noise, from drawn starts: sub-tasks, what undoes them, the kettle to other burners.
+    """Play in a domain under noise, from drawn starts: its sub-tasks, and what undoes them.
 
     Args:
+        domain: one that has scripted play, by name or file: kitchen, table, maze.
         out: a new folder for the recordings and their training cache.
         episodes: how many; episode i depends on seed + i alone.
         seed: of the first.
@@ -88,29 +159,49 @@ def collect_kitchen(
     """
     from tqdm import tqdm
 
-    from .play.collect import EVERY_PAIR, check_script
+    from skimo_core.domain.domain import load_domain
+
     from .play.collect import collect as make
-    from .play.scripts import SCRIPTS
+    from .play.collect import make_episode
+    from .play.plays import need_play, plays_whole
 
     if episodes < 1 or workers < 1 or seed < 0 or check < 0:
         raise SpecError(f"episodes {episodes} (>= 1), workers {workers} (>= 1), seed {seed} and check {check} (>= 0)")
+    known = load_domain(domain)
+    if check or not plays_whole(known):
+        need_play(known)
     if check:
-        print(f"{'script':<22} {'done':>6} {'in 60':>6}  steps: median  p95")
-        for name in SCRIPTS:
-            trials = check_script(name, tries=check, seed=seed, workers=workers)
-            steps = np.array([trial.steps for trial in trials])
-            done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= 60)
-            median, late = np.percentile(steps, [50, 95])
-            print(f"{name:<22} {done:>6.0%} {soon:>6.0%}         {median:6.0f} {late:4.0f}", flush=True)
+        _check_scripts(domain, tries=check, seed=seed, workers=workers)
         return
     if out is None:
         raise SpecError("where to? give --out, a new folder for the recordings")
-    bar = partial(tqdm, desc="collecting", total=episodes, unit="episode", mininterval=1.0)
-    made = make(out, episodes=episodes, seed=seed, workers=workers, progress=bar)
-    first, second = min(EVERY_PAIR, key=lambda pair: made.pairs[pair])
+    made = make(
+        out,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        make=partial(make_episode, domain),
+        progress=partial(tqdm, desc="collecting", total=episodes, unit="episode", mininterval=1.0),
+    )
     print(f"  {made.subtasks_mean:.2f} sub-tasks an episode; recordings in {out}")
-    print(f"  rarest pair of consecutive sub-tasks: {first}, {second} ({made.pairs[first, second]} times)")
+    if pairs := list(itertools.permutations(known.subtasks, 2)):
+        first, second = min(pairs, key=lambda pair: made.pairs[pair])
+        print(f"  rarest pair of consecutive sub-tasks: {first}, {second} ({made.pairs[first, second]} times)")
     print(f"collected {made.episodes} episodes {made.steps} steps digest {made.digest}")
+
+
+def _check_scripts(domain: str, *, tries: int, seed: int, workers: int) -> None:
+    """Try each script of a domain, and print how often it succeeds and how long it takes."""
+    from .play.collect import check_script, player_of
+
+    config, scripts = player_of(domain).config, player_of(domain).teleoperator.scripts
+    print(f"{'script':<22} {'done':>6} {'patient':>8}  steps: median  p95   (patience {config.patience_steps} steps)")
+    for name in scripts:
+        trials = check_script(domain, name, tries=tries, seed=seed, workers=workers)
+        steps = np.array([trial.steps for trial in trials])
+        done, soon = np.mean([trial.done for trial in trials]), np.mean(steps <= config.patience_steps)
+        median, late = np.percentile(steps, [50, 95])
+        print(f"{name:<22} {done:>6.0%} {soon:>8.0%}         {median:6.0f} {late:4.0f}", flush=True)
 
 
 def render(argv: list[str]) -> int:

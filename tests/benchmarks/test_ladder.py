@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from skimo_sim.play.collect import collect
+from skimo_sim.play.collect import collect, make_episode
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -20,7 +21,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_ladder_runs_rung_by_rung_and_keeps_what_was_run_before(tmp_path: Path) -> None:
-    collect(tmp_path / "held-out", episodes=1, seed=100000, workers=1)
+    collect(tmp_path / "held-out", episodes=1, seed=100000, workers=1, make=partial(make_episode, "kitchen"))
     few = ("--seeds", 1, "--orders", 1, "--workers", 1, "--out", tmp_path / "ladder")
     for rung in ("prior", "replay"):
         done = run("ladder.py", *few, "--held-out", tmp_path / "held-out", "--rungs", rung)

@@ -14,7 +14,7 @@ from house.repository import ROOT
 from skimo_core.process.isolation import free_domain
 
 PAGE = ROOT / "docs" / "your-lab.md"
-SMALL = {"DEMOS": "2", "RECIPE": "smoke"}
+SMALL = {"DEMOS": "2", "RECIPE": "smoke", "TRIES": "1"}
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

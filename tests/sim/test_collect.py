@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,21 @@ from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.cache import load_folder
 from skimo_sim import cli
 from skimo_sim.play.collect import collect, held_out, make_episode, try_script
+from skimo_sim.play.kitchen.scripts import SCRIPTS
 from skimo_sim.play.player import Player, in_order
-from skimo_sim.play.scripts import SCRIPTS
+
+WORKBENCH = str(Path(__file__).parents[1] / "eval" / "workbench.yaml")
+make_kitchen = partial(make_episode, "kitchen")
 
 
 @pytest.fixture(scope="module")
 def player() -> Player:
-    return Player()
+    return Player(load_domain())
 
 
 def test_the_digest_is_the_same_for_one_and_two_workers(tmp_path: Path) -> None:
-    alone = collect(tmp_path / "alone", episodes=2, seed=5, workers=1)
-    together = collect(tmp_path / "together", episodes=2, seed=5, workers=2)
+    alone = collect(tmp_path / "alone", episodes=2, seed=5, workers=1, make=make_kitchen)
+    together = collect(tmp_path / "together", episodes=2, seed=5, workers=2, make=make_kitchen)
     assert alone == together
     cache, _ = load_folder(tmp_path / "alone")
     assert alone.episodes == 2 and alone.steps == cache.lengths.sum() and alone.digest == cache.digest
@@ -35,7 +39,7 @@ def test_the_digest_is_the_same_for_one_and_two_workers(tmp_path: Path) -> None:
 def test_recordings_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(EpisodeError, match="not empty"):
-        collect(tmp_path, episodes=1, seed=0, workers=1)
+        collect(tmp_path, episodes=1, seed=0, workers=1, make=make_kitchen)
 
 
 def test_a_held_out_order_is_seen_even_with_others_in_between() -> None:
@@ -48,7 +52,7 @@ def test_a_held_out_order_is_seen_even_with_others_in_between() -> None:
 
 
 def test_an_episode_says_what_it_did_and_holds_no_held_out_order() -> None:
-    episode, domain = make_episode(11), load_domain()
+    episode, domain = make_kitchen(11), load_domain()
     named = [name for name in episode.meta.task.split(",") if name]
     for name in named:
         holds = domain.subtasks[name].complete(episode.observations)
@@ -62,9 +66,7 @@ def test_the_recorded_actions_make_the_recorded_path_again(player: Player) -> No
     held = player.arm.gate.counts.by_verdict[Verdict.HOLD]
     played = player.play(in_order(("microwave", "slide cabinet")), 3)
     assert player.arm.gate.counts.by_verdict[Verdict.HOLD] == held, "what the gate holds back is not executed"
-    player.arm.reset("", 3)
-    player.twin.begin((), 3)
-    player.put(player.twin.data.qpos.copy())
+    player.start(3)
     assert player.twin.read().q_rad.tolist() == list(played.start_q_rad)
     path = [player.twin.read().q_rad]
     for action in played.actions:
@@ -86,7 +88,7 @@ def test_every_script_does_what_it_says_from_drawn_starts(name: str) -> None:
     """At least three times in four; how often of a hundred says `skimo collect kitchen --check 100`."""
     done = 0
     for seed in range(4):
-        done += try_script(name, seed).done
+        done += try_script("kitchen", name, seed).done
         if done == 3:
             return
     pytest.fail(f"{name}: done {done} times in four")
@@ -95,3 +97,12 @@ def test_every_script_does_what_it_says_from_drawn_starts(name: str) -> None:
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.collect(["kitchen"]) == 1
     assert "--out" in capsys.readouterr().err
+    assert cli.collect(["kitchn"]) == 1
+    assert "no domain 'kitchn'" in capsys.readouterr().err
+
+
+def test_a_domain_without_scripted_play_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.collect([WORKBENCH, "--out", str(tmp_path / "play")]) == 1
+    told = capsys.readouterr().err
+    assert "domain workbench has no scripted play" in told and "skimo record" in told and "skimo ingest" in told
+    assert not (tmp_path / "play").exists()

@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skimo_core.contract.types import RobotState
+from skimo_core.domain.domain import load_domain
+from skimo_sim.play.arm import View
 from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
-from skimo_sim.play.geometry import HANDLES, KETTLE, handles
 from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
-from skimo_sim.play.player import Agenda, PlayConfig, Player, freely, in_order
-from skimo_sim.play.scripts import SCRIPTS, Shove, Style
-from skimo_sim.play.teleoperator import first
+from skimo_sim.play.kitchen.geometry import HANDLES, KETTLE, handles
+from skimo_sim.play.kitchen.scripts import SCRIPTS, Shove
+from skimo_sim.play.kitchen.teleoperator import KitchenTeleoperator, first
+from skimo_sim.play.player import Agenda, Player, careful, freely, in_order
+from skimo_sim.play.teleoperator import PlayConfig, ScriptInfo, Style
+from skimo_sim.twin import Twin
 
 SEEN_O = np.zeros(30, np.float32)
 PLAIN = Style()
@@ -24,27 +29,46 @@ PLAIN = Style()
 
 @pytest.fixture(scope="module")
 def player() -> Player:
-    return Player()
+    return Player(load_domain())
+
+
+@pytest.fixture(scope="module")
+def twin(player: Player) -> Twin:
+    assert isinstance(player.twin, Twin)
+    return player.twin
+
+
+@pytest.fixture(scope="module")
+def teleoperator(player: Player) -> KitchenTeleoperator:
+    assert isinstance(player.teleoperator, KitchenTeleoperator)
+    return player.teleoperator
+
+
+def seen(twin: Twin, teleoperator: KitchenTeleoperator, objects: npt.NDArray[np.float64]) -> View:
+    """What is seen with the arm at the papers' start and object values [21]."""
+    still, q = np.zeros(7), twin.scene.start_qpos[:7]
+    robot = RobotState(stamp_s=0.0, q_rad=q, dq_rad_s=still, tau_nm=still, finger_m=np.full(2, 0.04))
+    return teleoperator.view(robot, objects)
 
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_the_kinematics_agree_with_the_twin(player: Player, seed: int) -> None:
-    twin, limits = player.twin, player.twin.limits
+def test_the_kinematics_agree_with_the_twin(twin: Twin, teleoperator: KitchenTeleoperator, seed: int) -> None:
+    limits = twin.limits
     q = np.random.default_rng(seed).uniform(limits.q_min_rad, limits.q_max_rad)
     data = mujoco.MjData(twin.model)
     data.qpos[:] = twin.scene.start_qpos
     data.qpos[:7] = q
     mujoco.mj_kinematics(twin.model, data)
     hand = data.body("panda_hand")
-    tip, rotation = player.teleoperator._kinematics.fingertips(q)
+    tip, rotation = teleoperator.kinematics.fingertips(q)
     np.testing.assert_allclose(rotation, hand.xmat.reshape(3, 3), atol=1e-9)
     np.testing.assert_allclose(tip, hand.xpos + FINGERTIP_M * rotation[:, 2], atol=1e-9)
 
 
-def test_joint_velocities_move_the_fingertips_as_asked(player: Player) -> None:
-    kinematics = player.teleoperator._kinematics
-    q = player.twin.scene.start_qpos[:7]
+def test_joint_velocities_move_the_fingertips_as_asked(twin: Twin, teleoperator: KitchenTeleoperator) -> None:
+    kinematics = teleoperator.kinematics
+    q = twin.scene.start_qpos[:7]
     twist = np.array([0.05, 0.1, 0.05, 0.1, 0.0, -0.1])
     dq = kinematics.joint_velocity(q, twist, q)
     np.testing.assert_allclose(kinematics.jacobian(q) @ dq, twist, atol=0.02)
@@ -52,9 +76,9 @@ def test_joint_velocities_move_the_fingertips_as_asked(player: Player) -> None:
     assert np.abs(fast).max() <= kinematics.config.speed_max_rad_s + 1e-9
 
 
-def test_motion_towards_a_joint_limit_fades_out(player: Player) -> None:
-    kinematics, limits = player.teleoperator._kinematics, player.twin.limits
-    q = player.twin.scene.start_qpos[:7].copy()
+def test_motion_towards_a_joint_limit_fades_out(twin: Twin, teleoperator: KitchenTeleoperator) -> None:
+    kinematics, limits = teleoperator.kinematics, twin.limits
+    q = twin.scene.start_qpos[:7].copy()
     q[1] = limits.q_min_rad[1] + 0.05
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -62,8 +86,8 @@ def test_motion_towards_a_joint_limit_fades_out(player: Player) -> None:
         assert dq[1] > -0.05
 
 
-def test_handles_move_as_the_scene_moves_them(player: Player) -> None:
-    scene = player.twin.scene
+def test_handles_move_as_the_scene_moves_them(twin: Twin) -> None:
+    scene = twin.scene
     data = mujoco.MjData(scene.model)
     rng = np.random.default_rng(0)
     for name, handle in handles(scene).items():
@@ -93,8 +117,8 @@ def test_disturbances_are_seeded_and_grow_with_speed() -> None:
     assert run(0, 1.0).std() > 2.0 * run(0, 0.0).std() > 0.0
     with_shoves = Disturbance(DisturbanceConfig(wobble=0.0, shove_probability=1.0), 7, np.random.default_rng(0))
     assert np.abs(with_shoves.shift(np.zeros(7, np.float32))).max() > 0.05
-    quiet = {"wobble": 0.0, "shove_probability": 0.0}
-    slips = Disturbance(DisturbanceConfig(**quiet, slip_probability=0.1), 7, np.random.default_rng(0))
+    config = DisturbanceConfig(wobble=0.0, shove_probability=0.0, slip_probability=0.1)
+    slips = Disturbance(config, 7, np.random.default_rng(0))
     told = np.stack([_disturbed(slips, np.r_[np.zeros(7), 1.0, 1.0].astype(np.float32)) for _ in range(200)])
     assert set(np.unique(told[:, 7:])) == {-1.0, 1.0} and not told[:, :7].any()
 
@@ -146,8 +170,8 @@ class Drives:
     def __init__(self, steps: int, there: bool = False) -> None:
         self.steps, self.there, self.begun = steps, there, list[str]()
 
-    def begin(self, script: str, chance: np.random.Generator) -> None:
-        self.begun.append(script)
+    def begin(self, goal: str, steps: tuple[int, int], chance: np.random.Generator) -> None:
+        self.begun.append(goal)
         self.left = self.steps
 
     def reached(self, observation_O: np.ndarray) -> bool:
@@ -176,27 +200,33 @@ def test_a_driver_has_every_script_until_it_gives_up_or_is_there() -> None:
 
 
 def test_what_a_driver_leaves_undone_the_teleoperator_does_from_there() -> None:
-    player = Player(PlayConfig(misjudged=0.0, partial=0.0), Drives(5))
+    player = Player(load_domain(), Drives(5), careful)
     played = player.play(in_order(("slide cabinet",)), 3, asked=("slide cabinet",))
     assert played.driven.tolist() == [True] * 5 + [False] * (len(played.actions) - 5)
     assert played.done == ("slide cabinet",) and not played.gave_up
     assert np.abs(played.actions[:5, :7]).max() < 0.01 < np.abs(played.actions[5:, :7]).max()
 
 
-def test_free_play_chooses_what_applies_and_subtasks_more_often() -> None:
+def test_free_play_chooses_what_applies_subtasks_more_often_and_favoured_kinds() -> None:
     chance = np.random.default_rng(0)
-    drawn = [freely(lambda name: name in ("kettle", "home"), chance) for _ in range(400)]
+    scripts = {name: ScriptInfo(goal=name, kind=name) for name in ("kettle", "microwave", "home")}
+    choose = freely(scripts, load_domain(), {"microwave": 2.0}, undoing=0.45)
+    drawn = [choose(lambda name: name in ("kettle", "home"), chance) for _ in range(400)]
     assert set(drawn) == {"kettle", "home"} and drawn.count("kettle") > 1.5 * drawn.count("home")
-    assert freely(lambda name: False, chance) is None
+    drawn = [choose(lambda name: True, chance) for _ in range(400)]
+    assert drawn.count("microwave") > 1.5 * drawn.count("kettle")
+    assert choose(lambda name: False, chance) is None
+    never = freely(scripts, load_domain(), {"kettle": 0.0})
+    assert "kettle" not in [never(lambda name: True, chance) for _ in range(100)]
+    assert never(lambda name: name == "kettle", chance) is None
 
 
 @pytest.mark.parametrize("name", list(SCRIPTS))
-def test_a_script_applies_until_it_is_over(player: Player, name: str) -> None:
+def test_a_script_applies_until_it_is_over(twin: Twin, teleoperator: KitchenTeleoperator, name: str) -> None:
     """At the papers' start every sub-task is to be done, nothing to be undone."""
-    teleoperator, start = player.teleoperator, player.twin.scene.start_qpos
-    seen = {"q_rad": start[:7], "objects": start[9:]}
-    to_do = name in player.domain.subtasks or name in ("kettle at front right", "kettle at back right")
-    assert teleoperator.applies(name, **seen) == to_do != teleoperator.over(name, Style(), **seen)
+    view = seen(twin, teleoperator, twin.scene.start_qpos[9:])
+    to_do = name in twin.domain.subtasks or name in ("kettle at front right", "kettle at back right")
+    assert teleoperator.applies(name, view) == to_do != teleoperator.over(name, Style(), view)
 
 
 def test_a_part_may_be_left_between() -> None:
@@ -206,9 +236,9 @@ def test_a_part_may_be_left_between() -> None:
     assert closed.over(0.02, Style(extent=0.5)) and not closed.over(0.1, Style(extent=0.5))
 
 
-def kettle_at(player: Player, x: float, y: float, turn_rad: float) -> npt.NDArray[np.float64]:
+def kettle_at(twin: Twin, x: float, y: float, turn_rad: float) -> npt.NDArray[np.float64]:
     """Object values [21] of the papers' start with the kettle elsewhere."""
-    objects = player.twin.scene.start_qpos[9:].copy()
+    objects = twin.scene.start_qpos[9:].copy()
     objects[KETTLE] = [x, y, 1.62, math.cos(turn_rad / 2), 0.0, 0.0, math.sin(turn_rad / 2)]
     return objects
 
@@ -230,21 +260,19 @@ def test_the_kettle_is_touched_on_its_rear_face_where_that_turns_it_back(x: floa
         assert torque * turn_rad < 0
 
 
-def test_a_kettle_off_its_line_is_drawn_in_front_of_its_place_first(player: Player) -> None:
+def test_a_kettle_off_its_line_is_drawn_in_front_of_its_place_first(twin: Twin) -> None:
     def now(*pose: float) -> str:
-        return first("kettle", kettle_at(player, *pose))
+        return first("kettle", kettle_at(twin, *pose))
 
     assert now(-0.23, 0.35, 0.0) == now(-0.30, 0.60, 0.3) == "kettle"
     assert now(0.05, 0.55, 0.0) == now(0.21, 0.35, 0.0) == "kettle at front left"
     assert now(-0.38, 0.60, 0.0) == "kettle"  # walled in: no hand gets round its handle
-    assert first("microwave", kettle_at(player, 0.05, 0.55, 0.0)) == "microwave"
+    assert first("microwave", kettle_at(twin, 0.05, 0.55, 0.0)) == "microwave"
 
 
-def test_the_kettle_is_shoved_until_its_goal_holds_turn_included(player: Player) -> None:
-    teleoperator, q = player.teleoperator, player.twin.scene.start_qpos[:7]
-
+def test_the_kettle_is_shoved_until_its_goal_holds_turn_included(twin: Twin, teleoperator: KitchenTeleoperator) -> None:
     def over(*pose: float, style: Style = PLAIN) -> bool:
-        return teleoperator.over("kettle", style, q_rad=q, objects=kettle_at(player, *pose))
+        return teleoperator.over("kettle", style, seen(twin, teleoperator, kettle_at(twin, *pose)))
 
     assert over(-0.25, 0.66, 0.1) and not over(-0.25, 0.66, 0.7) and not over(-0.25, 0.45, 0.0)
     assert over(-0.25, 0.45, 0.0, style=Style(extent=0.5))

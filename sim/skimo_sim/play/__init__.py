@@ -1,1 +1,1 @@
-"""Scripted teleoperators: controllers that do the kitchen's sub-tasks through the policy's own action interface."""
+"""Scripted teleoperators: controllers that do a domain's sub-tasks through the policy's own action interface."""

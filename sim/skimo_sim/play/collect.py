@@ -4,23 +4,25 @@ Promises
   - Episode i depends on `seed + i` alone: any number of workers gives the same arrays, and so the same digest.
   - Three attempts in twenty first misjudge where the part is and work beside it in vain: without failures in the data
     a model predicts that every attempt succeeds. A quarter leave the part somewhere between.
-  - Every episode starts as the domain's `starts` draw it, and holds at least four scripts; while time is left the
-    teleoperator plays on with others: sub-tasks, what undoes them, the kettle to another burner, the arm home.
-  - Once its place is judged right none takes more than 60 steps: what follows the last script before is cut away.
-  - No episode does the sub-tasks of a held-out order (the domain's named tasks) in that order, not even with others
-    in between: a policy that does such a task has put it together itself.
+  - Every episode starts as the domain's `starts` draw it, and holds at least so many scripts as the teleoperator's
+    config says; while time is left it plays on with others: sub-tasks, what undoes them, the arm home.
+  - Once its place is judged right none takes longer than patience allows: what follows the last script before is cut
+    away.
+  - No episode does the sub-tasks of a held-out order (the domain's named tasks of three goals or more) in that order,
+    not even with others in between: a policy that does such a task has put it together itself.
 An episode that breaks one of these is played again with other chances, as a teleoperator would discard it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,21 +31,21 @@ import numpy as np
 
 from skimo_core.contract.errors import EpisodeError, SimulationError
 from skimo_core.domain.cell import load_cell
-from skimo_core.domain.domain import Domain
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.episode import INTERVENE, Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 
-from .player import SUBTASKS, Choose, PlayConfig, Played, Player, freely
-from .scripts import SCRIPTS
+from ..twins import make_twin
+from .player import Choose, Played, Player
+from .plays import WholePlayer, plays_whole, whole_player_of
+from .teleoperator import PlayConfig
 
-EVERY_PAIR = tuple(itertools.permutations(SUBTASKS, 2))
-LEAST_SCRIPTS = 4
 ATTEMPTS = 20
 """Replays of one episode before giving up: each succeeds more often than not."""
-CHECK_PATIENCE_STEPS = 120
-"""How long a script may take when it is only tried."""
+LEAST_HELD_OUT = 3
+"""A named task of fewer goals is held back from no episode: chance does it everywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,15 @@ class Collected:
     pairs: Counter[tuple[str, str]]
 
 
-def make_episode(seed: int) -> Episode:
-    """The episode of play of `seed`; raises EpisodeError if no attempt gave a whole one."""
-    player = _player()
+def make_episode(domain: str, seed: int) -> Episode:
+    """The episode of play of `seed` in a domain, by name or path.
+
+    Raises:
+        EpisodeError: no attempt gave a whole one.
+    """
+    if (whole := _whole_player_of(domain)) is not None:
+        return whole.episode(seed)
+    player = player_of(domain)
     return as_episode(whole_play(player, seed), seed, player.domain)
 
 
@@ -72,13 +80,13 @@ def collect(
     episodes: int,
     seed: int,
     workers: int,
-    make: Callable[[int], Episode] = make_episode,
+    make: Callable[[int], Episode],
     progress: Callable[[Iterator[Episode]], Iterable[Episode]] = iter,
 ) -> Collected:
     """Make `episodes` recordings and their training cache in the folder `out`.
 
     Args:
-        make: the episode of a seed.
+        make: the episode of a seed, e.g. `make_episode` of a domain.
         progress: wraps the iteration, e.g. to draw a bar.
 
     Raises:
@@ -103,12 +111,17 @@ def collect(
     )
 
 
-def whole_play(player: Player, seed: int, *, choose: Choose = freely, least_scripts: int = LEAST_SCRIPTS) -> Played:
-    """What is played for `seed`, attempt after attempt, until it holds so many scripts and no held-out order.
+def whole_play(player: Player, seed: int, *, choose: Choose | None = None, least_scripts: int = 0) -> Played:
+    """What is played for `seed`, attempt after attempt, until it holds enough scripts and no held-out order.
+
+    Args:
+        choose: the script to run next; None: the teleoperator's own way.
+        least_scripts: how many are enough; 0: as many as the player's config says.
 
     Raises:
         EpisodeError: no attempt did.
     """
+    choose, least_scripts = choose or player.freely(), least_scripts or player.config.least_scripts
     for attempt in range(ATTEMPTS):
         try:
             played = player.play(choose, seed, attempt=attempt)
@@ -123,7 +136,7 @@ def whole_play(player: Player, seed: int, *, choose: Choose = freely, least_scri
 
 def held_out(done: tuple[str, ...], domain: Domain) -> bool:
     """Whether the sub-tasks of a named task were done in its order, perhaps with others in between."""
-    return any(_within(order, done) for order in domain.orders.values())
+    return any(len(order) >= LEAST_HELD_OUT and _within(order, done) for order in domain.orders.values())
 
 
 def as_episode(played: Played, seed: int, domain: Domain, *, source: str = "play", bundle_id: str = "") -> Episode:
@@ -155,18 +168,19 @@ class ScriptTrial:
     steps: int
 
 
-def check_script(subtask: str, *, tries: int, seed: int, workers: int) -> list[ScriptTrial]:
-    """Try a script `tries` times, each after another sub-task's script drawn at random (which must have worked)."""
+def check_script(domain: str, name: str, *, tries: int, seed: int, workers: int) -> list[ScriptTrial]:
+    """Try a script `tries` times, each after another script drawn at random (which must have worked)."""
     with mapped(workers) as each:
-        return list(each(partial(try_script, subtask), range(seed, seed + tries)))
+        return list(each(partial(try_script, domain, name), range(seed, seed + tries)))
 
 
-def try_script(name: str, seed: int) -> ScriptTrial:
-    """Try a script once, from a drawn start."""
-    player = _player(CHECK_PATIENCE_STEPS)
-    does = [other for other, script in SCRIPTS.items() if script.part == SCRIPTS[name].part and not script.back]
-    others = does if SCRIPTS[name].back else [other for other in SCRIPTS if other != name]
-    asked = (name,) if name in player.domain.subtasks else ()
+def try_script(domain: str, name: str, seed: int) -> ScriptTrial:
+    """Try a script of a domain once, from a drawn start."""
+    player = player_of(domain, tried=True)
+    scripts = player.teleoperator.scripts
+    others = scripts[name].after or [other for other in scripts if other != name]
+    goal = scripts[name].goal
+    asked = (goal,) if goal in player.domain.subtasks else ()
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence([seed, attempt, 4]))
         before = others[int(rng.integers(len(others)))]
@@ -205,15 +219,34 @@ def mapped(workers: int) -> Iterator[Callable[[Callable[[int], T], range], Itera
         yield lambda function, seeds: pool.imap(function, seeds)
 
 
-_PLAYERS: dict[tuple[int, int], Player] = {}
+@functools.lru_cache(maxsize=1)
+def _whole_player_of(domain: str) -> WholePlayer | None:
+    """This process's player of a domain, by name or path, that has one of its own."""
+    known = load_domain(domain)
+    return whole_player_of(known, make_twin(known)) if plays_whole(known) else None
 
 
-def _player(patience_steps: int = PlayConfig().patience_steps) -> Player:
-    """This process's player: a twin takes a second to build."""
-    key = os.getpid(), patience_steps
+_PLAYERS: dict[tuple[int, str, bool], Player] = {}
+
+
+def player_of(domain: str, *, tried: bool = False) -> Player:
+    """This process's player of a domain, by name or path: a twin takes a second to build.
+
+    Args:
+        tried: its scripts are only tried, and may take longer.
+    """
+    key = os.getpid(), domain, tried
     if key not in _PLAYERS:
-        _PLAYERS[key] = Player(PlayConfig(patience_steps=patience_steps))
+        _PLAYERS[key] = Player(load_domain(domain), adapt=_patient if tried else _as_it_is)
     return _PLAYERS[key]
+
+
+def _patient(config: PlayConfig) -> PlayConfig:
+    return replace(config, patience_steps=config.trial_patience_steps)
+
+
+def _as_it_is(config: PlayConfig) -> PlayConfig:
+    return config
 
 
 def _within(order: tuple[str, ...], done: tuple[str, ...]) -> bool:

@@ -20,7 +20,7 @@ from ..scenes.assets import PANDA_XML, kitchen_root
 from ..scenes.physics import mujoco
 
 FINGERTIP_M = 0.145
-"""From the hand's frame to the middle of the fingertips, along the hand's axis."""
+"""From the hand's frame to the middle of the kitchen's long fingertips, along the hand's axis."""
 ELBOW = 3
 
 
@@ -46,9 +46,21 @@ class IkConfig:
 
 
 class ArmKinematics:
-    """The arm alone, at the place and heading of a scene's arm."""
+    """The arm alone, at the place and heading of a scene's arm: a Panda, or a Research 3, whose links are as long.
 
-    def __init__(self, base_m: Array, base_quat: Array, limits: RobotLimits, config: IkConfig | None = None) -> None:
+    Args:
+        base_m, base_quat: where its foot stands.
+        fingertip_m: from the hand's frame to the middle of the fingertips, along the hand's axis.
+    """
+
+    def __init__(
+        self,
+        base_m: Array,
+        base_quat: Array,
+        limits: RobotLimits,
+        config: IkConfig | None = None,
+        fingertip_m: float = FINGERTIP_M,
+    ) -> None:
         spec = mujoco.MjSpec.from_file(str(PANDA_XML))
         spec.meshdir = str(kitchen_root() / "franka_assets" / "meshes")
         for body in spec.bodies:
@@ -61,7 +73,7 @@ class ArmKinematics:
         self._model = spec.compile()
         self._data = mujoco.MjData(self._model)
         self._hand = self._model.body("panda_hand").id
-        self.config = config or IkConfig()
+        self.config, self._fingertip_m = config or IkConfig(), fingertip_m
         self._low_rad, self._high_rad = limits.q_min_rad.copy(), limits.q_max_rad
         self._low_rad[ELBOW] = max(self._low_rad[ELBOW], self.config.fold_rad)
 
@@ -71,7 +83,7 @@ class ArmKinematics:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         rotation = self._data.xmat[self._hand].reshape(3, 3).copy()
-        return self._data.xpos[self._hand] + rotation[:, 2] * FINGERTIP_M, rotation
+        return self._data.xpos[self._hand] + rotation[:, 2] * self._fingertip_m, rotation
 
     def jacobian(self, q_rad: Array) -> Array:
         """[6, 7]: linear over angular velocity of the fingertips per joint velocity."""

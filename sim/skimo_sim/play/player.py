@@ -9,7 +9,7 @@ Promises
     the arm was told is what is recorded: the recorded actions, executed again from the same start, make the same path.
     A play that the gate stops is over, and given up.
   - A play that is given up keeps what was before the script that failed.
-  - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the kitchen as it is.
+  - Observations carry the domain's sensor noise, as a policy's do; the teleoperator sees the scene as it is.
   - Sub-tasks count as done by the task's own goals, on the twin's truth.
 Units rad, s, control steps.
 """
@@ -18,68 +18,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.contract.errors import BackendError
-from skimo_core.contract.types import Array
+from skimo_core.contract.backend import SimulatedBackend
+from skimo_core.contract.errors import BackendError, SpecError
 from skimo_core.control.commander import Arm, Commander
 from skimo_core.control.observe import Observer
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import Domain
+from skimo_core.domain.robot import load_limits
 from skimo_core.safety.gate import Decision, Gate
 from skimo_core.safety.gated import GatedBackend
 
-from ..twin import Twin
-from .disturbance import Disturbance, DisturbanceConfig
-from .geometry import HANDLES
-from .scripts import SCRIPTS, Pull, Style
-from .teleoperator import Teleoperator
+from ..twins import make_twin
+from .disturbance import Disturbance
+from .plays import need_play, teleoperator_of
+from .teleoperator import FloatArray, PlayConfig, PlayedTwin, ScriptInfo, Style
 
-FloatArray = npt.NDArray[np.float32]
-
-SUBTASKS = (*HANDLES, "kettle")
-UNDOING = 0.45
-"""How likely a script is chosen that is no sub-task, against one that is."""
-FAVOURED: Mapping[type, float] = {Pull: 1.7}
-"""How likely a script of a kind is chosen, against others: one that pulls takes more precision than a push, and so more
-examples."""
 EXTENT = (0.4, 0.9)
+"""Share of the way that a part is moved that is left between."""
 MISS_M = (0.03, 0.12)
-NOTICED_STEPS = (3, 10)
-MISJUDGED_STEPS = 34
-"""How far off the part, to a side and short of it, a misjudged attempt goes; after how much work in vain it is noticed,
-and when at last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlayConfig:
-    """How an episode is played.
-
-    Attributes:
-        steps: control steps of an episode.
-        patience_steps: a sub-task that takes longer, once its place is judged right, ends the play.
-        misjudged: share of attempts that first go beside the part and work there in vain.
-        partial: share of attempts that leave the part somewhere between.
-        disturbance: what keeps the hand from doing what was meant.
-    """
-
-    steps: int = 280
-    patience_steps: int = 80
-    misjudged: float = 0.15
-    partial: float = 0.25
-    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
+"""How far off the part, to a side and short of it, a misjudged attempt goes."""
 
 
 class Driver(Protocol):
     """Who drives while the teleoperator looks on."""
 
-    def begin(self, script: str, chance: np.random.Generator) -> None:
-        """Somebody wants what that script does."""
+    def begin(self, goal: str, steps: tuple[int, int], chance: np.random.Generator) -> None:
+        """Somebody wants a goal of the domain done, and waits for so many control steps, drawn evenly."""
         ...
 
     def reached(self, observation_O: FloatArray) -> bool:
@@ -115,21 +86,31 @@ class Played:
 
 
 class Player:
-    """Plays episodes in one twin.
+    """Plays episodes of a domain in one twin.
 
     Args:
         driver: drives every script first, and the arm is led no further than a policy may lead it.
+        adapt: makes another config of the teleoperator's own.
+
+    Raises:
+        SpecError: the domain has no scripted play, or its twin draws no starts.
     """
 
-    def __init__(self, config: PlayConfig | None = None, driver: Driver | None = None) -> None:
-        self.config, self.driver = config or PlayConfig(), driver
-        self.twin = Twin()
-        self.domain: Domain = self.twin.domain
-        cell = load_cell(self.domain.cell)
+    def __init__(
+        self,
+        domain: Domain,
+        driver: Driver | None = None,
+        adapt: Callable[[PlayConfig], PlayConfig] = lambda config: config,
+    ) -> None:
+        need_play(domain)
+        self.domain, self.driver = domain, driver
+        self.limits, cell = load_limits(domain.robot), load_cell(domain.cell)
+        self.twin = _playable(domain, make_twin(domain, self.limits))
+        self.teleoperator = teleoperator_of(domain, self.twin)
+        self.config = adapt(self.teleoperator.config)
         lead_rad = cell.contact.lead_rad if driver else None
-        self.arm = GatedBackend(self.twin, Gate(self.twin.limits, cell=cell), self._hear)
-        self.commander = Commander(self.twin.limits, self.domain.action, Arm.of(self.arm), lead_rad=lead_rad)
-        self.teleoperator = Teleoperator.of(self.twin)
+        self.arm = GatedBackend(self.twin, Gate(self.limits, cell=cell), self._hear)
+        self.commander = Commander(self.limits, domain.action, Arm.of(self.arm), lead_rad=lead_rad)
 
     def play(self, choose: Choose, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> Played:
         """Run scripts as they are chosen, until none is left, the time is up or patience is at an end.
@@ -138,32 +119,31 @@ class Player:
             seed, attempt: everything random is drawn from these two.
             asked: sub-tasks that must not be done at the start.
         """
-        twin, domain = self.twin, self.domain
+        twin, domain, joints = self.twin, self.domain, self.domain.action.joints
         chance = np.random.default_rng(np.random.SeedSequence([seed, attempt, 2]))
-        self._start(asked, seed, attempt)
+        self.start(seed, attempt=attempt, asked=asked)
         observer = self._observer(np.random.default_rng(np.random.SeedSequence([seed, attempt, 1])))
         plain = Observer(domain.observation, max_age_s=np.inf)
-        disturbance = Disturbance(self.config.disturbance, domain.action.joints, chance)
+        disturbance = Disturbance(self.config.disturbance, joints, chance)
         start = tuple(float(q) for q in twin.read().q_rad)
         observations, actions, driven = [], [], []
-        agenda, done = Agenda(choose, self.config, chance, self.driver), Done(domain)
+        agenda, done = Agenda(choose, self.config, chance, self.driver, self._goal_of), Done(domain)
         for step in range(self.config.steps + 1):
             robot, objects, now_s = twin.read(), twin.read_objects(), twin.now_s()
             observations.append(observer.observe(robot, objects, now_s))
             done.note(step, plain.observe(robot, objects, now_s))
-            seen = {"q_rad": robot.q_rad, "objects": objects.values}
-            over, applies = (partial(ask, **seen) for ask in (self.teleoperator.over, self.teleoperator.applies))
+            view = self.teleoperator.view(robot, objects.values)
+            over, applies = (partial(_seen, ask, view) for ask in (self.teleoperator.over, self.teleoperator.applies))
             current = agenda.current(step, over, applies, observations[-1])
             if current is None or step == self.config.steps:
                 break
             action = agenda.driven(step, observations[-1])
             driven.append(action is not None)
             if action is None:
-                view = self.teleoperator.view(robot.q_rad, robot.finger_m, objects.values)
-                wanted = self.teleoperator.aim(current, view, agenda.style)
-                agenda.note(step, wanted.engaged)
-                action = self.teleoperator.action(current, robot.q_rad, view, wanted)
-                disturbance.apply(action, domain.action.joints)
+                move = self.teleoperator.move(current, agenda.style, view)
+                agenda.note(step, move.engaged)
+                action = move.action_A
+                disturbance.apply(action, joints)
             actions.append(self.execute(action))
             if self.arm.gate.stopped:
                 break
@@ -188,24 +168,43 @@ class Player:
         self.commander.settle()
         return self.commander.applied(due_s)
 
+    def freely(self, *, corrected: bool = False) -> Choose:
+        """The teleoperator's own way to choose, or its way beside a policy that is to be corrected."""
+        config = self.config
+        favoured = config.favoured_corrected if corrected else config.favoured
+        return freely(self.teleoperator.scripts, self.domain, favoured, config.undoing)
+
+    def _goal_of(self, script: str) -> str:
+        return self.teleoperator.scripts[script].goal
+
     def _hear(self, decision: Decision) -> None:
         if decision.command is not None:
             self.commander.confirm(decision.command.trajectory)
 
-    def _start(self, asked: tuple[str, ...], seed: int, attempt: int) -> None:
+    def start(self, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> None:
+        """Put the scene at a start, at rest; arm and gate are led from there."""
         self.arm.reset("", seed)
         self.twin.begin(tuple(self.domain.subtasks[name] for name in asked), seed, attempt)
-        self.put(self.twin.data.qpos.copy())
-
-    def put(self, qpos: Array) -> None:
-        """Put the twin into a state [nq], at rest; arm and gate are led from there."""
-        self.twin.set_state(qpos)
         self.arm.gate.resync(self.twin.read(), self.twin.now_s())
         self.commander.reset(self.twin.read().q_rad, self.twin.now_s())
 
     def _observer(self, rng: np.random.Generator) -> Observer:
         domain = self.domain
         return Observer(domain.observation, max_age_s=domain.action.period_s, noise=domain.noise, rng=rng)
+
+
+def _playable(domain: Domain, twin: SimulatedBackend) -> PlayedTwin:
+    """The twin, if it can be put at a start drawn for an attempt."""
+    if not hasattr(twin, "begin"):
+        raise SpecError(
+            f"domain {domain.name}: its twin {domain.twin!r} has no `begin`, which draws starts to play from"
+        )
+    return cast(PlayedTwin, twin)
+
+
+def _seen(ask: Callable[..., bool], view: object, name: str, *style: Style) -> bool:
+    """What is asked about a script, with what is seen."""
+    return ask(name, *style, view)
 
 
 Choose = Callable[[Callable[[str], bool], np.random.Generator], str | None]
@@ -219,12 +218,24 @@ def in_order(names: Iterable[str]) -> Choose:
 
 
 def freely(
-    applies: Callable[[str], bool], chance: np.random.Generator, *, favoured: Mapping[type, float] = FAVOURED
-) -> str | None:
-    """Any that applies: sub-tasks rather than what undoes them, and what is favoured."""
-    names = [name for name in SCRIPTS if applies(name)]
-    weights = np.array([(1.0 if n in SUBTASKS else UNDOING) * favoured.get(type(SCRIPTS[n]), 1.0) for n in names])
-    return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
+    scripts: Mapping[str, ScriptInfo], domain: Domain, favoured: Mapping[str, float], undoing: float = 1.0
+) -> Choose:
+    """Any that applies: sub-tasks rather than what undoes them, and kinds that are favoured.
+
+    Args:
+        undoing: how likely a script is chosen that is no sub-task, against one that is.
+    """
+    weight = {
+        name: (1.0 if script.goal in domain.subtasks else undoing) * favoured.get(script.kind, 1.0)
+        for name, script in scripts.items()
+    }
+
+    def choose(applies: Callable[[str], bool], chance: np.random.Generator) -> str | None:
+        names = [name for name in scripts if weight[name] > 0.0 and applies(name)]
+        weights = np.array([weight[name] for name in names])
+        return str(names[int(chance.choice(len(names), p=weights / weights.sum()))]) if names else None
+
+    return choose
 
 
 class Agenda:
@@ -235,9 +246,15 @@ class Agenda:
     """
 
     def __init__(
-        self, choose: Choose, config: PlayConfig, chance: np.random.Generator, driver: Driver | None = None
+        self,
+        choose: Choose,
+        config: PlayConfig,
+        chance: np.random.Generator,
+        driver: Driver | None = None,
+        goal_of: Callable[[str], str] = str,
     ) -> None:
         self._choose, self._config, self._chance, self._driver = choose, config, chance, driver
+        self._goal_of = goal_of
         self._drives: Driver | None = None
         self._name: str | None = None
         self._begun = False
@@ -285,17 +302,17 @@ class Agenda:
         if not self.style.misses:
             return
         self._in_vain += engaged
-        if self._in_vain > self._notices_after or step - self._since >= MISJUDGED_STEPS:
+        if self._in_vain > self._notices_after or step - self._since >= self._config.misjudged_steps:
             self.style, self._since = replace(self.style, miss_m=(0.0, 0.0)), step
 
     def _turn(self, step: int) -> None:
         self._since = self.turned = step
         self._in_vain = 0
         self.style = draw_style(self._chance, self._config)
-        self._notices_after = int(self._chance.integers(*NOTICED_STEPS))
+        self._notices_after = int(self._chance.integers(*self._config.noticed_steps))
         self._drives = None if self._name is None else self._driver
         if self._name is not None and self._drives is not None:
-            self._drives.begin(self._name, self._chance)
+            self._drives.begin(self._goal_of(self._name), self._config.driver_steps, self._chance)
 
 
 class Done:
@@ -315,6 +332,11 @@ class Done:
         if self._holding is not None:
             self._came += [(step, name) for name in self._domain.subtasks if name in holding - self._holding]
         self._holding = holding
+
+
+def careful(config: PlayConfig) -> PlayConfig:
+    """The same, but no attempt is misjudged or leaves its part between."""
+    return replace(config, misjudged=0.0, partial=0.0)
 
 
 def draw_style(chance: np.random.Generator, config: PlayConfig) -> Style:

@@ -1,160 +1,153 @@
-"""A scripted teleoperator: turns a script's aim into the policy's own actions (joint velocities and finger intent).
+"""What a scripted teleoperator is to whoever lets one act: scripts by name, and each one's action for what is seen.
 
-Promises
-  - Uses only what is seen: joint and finger positions and the 21 object values. What it asks for does not depend on
-    how fast the arm moves already (the observation doesn't hold that either): the actuator sees to accelerations.
-  - Backs out along the hand's axis before it leaves a handle, so that it does not sweep what it has just set.
-  - Joint velocities stay within the action scale, all reduced alike; limits beyond that are the actuator's.
-Units rad, m, s.
+It knows one domain. Which it is, an installed package says by the domain's name (`plays`); players, helpers and
+collections know no other thing of it than what stands here.
+
+Promises of every teleoperator
+  - A script is a function of the present view and of a style drawn once per attempt; it has no memory, timer or phase
+    counter, so that a memoryless policy can imitate it and a disturbed arm finds its way back by itself.
+  - It uses only what an observation holds.
+Units rad, m, control steps.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.contract.specs import ActionSpec
-from skimo_core.contract.types import Array
+from skimo_core.contract.backend import SimulatedBackend
+from skimo_core.contract.types import Array, RobotState
+from skimo_core.domain.tasks import Subtask
 
-from ..scenes.kitchen import Scene
-from ..twin import Twin
-from .geometry import KETTLE, handles
-from .kinematics import ArmKinematics, rotation_vector
-from .scripts import OPEN, SCRIPTS, Aim, Drag, Home, Pull, Shove, Style, View, aim, posts
+from .disturbance import DisturbanceConfig
 
-BACK_OUT_M = 0.085
-"""Within this of another sub-task's handle the hand backs out before it goes elsewhere."""
-KETTLE_HANDLE_M = 0.26
-KETTLE_CLEAR_M = 0.20
-"""Height of the kettle's handle above its origin, and how far the fingertips keep from it while passing."""
-IN_FRONT = "kettle at front left"
-A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
-HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
-HOOD_FRONT_M, HOOD_LOW_M = 0.58, 2.1
-"""Fingertips further in and lower than this are under the hood."""
-TURN_HZ = 2.5
-TURN_MAX_RAD_S = 1.6
+FloatArray = npt.NDArray[np.float32]
 
 
-class Teleoperator:
-    """Does one sub-task at a time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How this attempt differs from others; all zero is the plain way.
 
-    def __init__(self, scene: Scene, kinematics: ArmKinematics, action: ActionSpec) -> None:
-        self.handles = handles(scene)
-        self._kinematics = kinematics
-        self._action = action
+    Attributes:
+        yaw_rad, pitch_rad: added to the hand's orientation.
+        height_m: added to where a part is gripped.
+        pace: factor on speeds.
+        extent: share of the way to go, where a part may be left between.
+        miss_m: how far beside the part, and how far short of it, the hand goes because its place is misjudged.
+    """
 
-    @classmethod
-    def of(cls, twin: Twin) -> Teleoperator:
-        """That of a twin's arm."""
-        base = twin.data.body(int(twin.model.body_parentid[twin.model.jnt_bodyid[0]]))
-        kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), twin.limits)
-        return cls(twin.scene, kinematics, twin.domain.action)
+    yaw_rad: float = 0.0
+    pitch_rad: float = 0.0
+    height_m: float = 0.0
+    pace: float = 1.0
+    extent: float = 1.0
+    miss_m: tuple[float, float] = (0.0, 0.0)
 
-    def view(self, q_rad: Array, finger_m: Array, objects: Array) -> View:
-        """What is seen at joint angles [7], finger positions [2] and object values [21]."""
-        tip, rotation = self._kinematics.fingertips(q_rad)
-        return View(tip_m=tip, rotation=rotation, finger_m=float(finger_m.mean()), objects=objects)
-
-    def aim(self, subtask: str, view: View, style: Style) -> Aim:
-        """What the fingertips should do now for `subtask`, other parts kept clear of."""
-        subtask = first(subtask, view.objects)
-        wanted = aim(subtask, self.handles, view, style)
-        return self.back_out(subtask, view, skirt(subtask, view, wanted))
-
-    def action(self, subtask: str, q_rad: Array, view: View, wanted: Aim) -> npt.NDArray[np.float32]:
-        """The action [A] that makes the fingertips do what is `wanted` from joint angles [7]."""
-        if wanted.q_rad is not None:
-            dq = HOME_HZ * (wanted.q_rad - q_rad)
-            dq *= min(1.0, HOME_MAX_RAD_S / max(float(np.abs(dq).max()), 1e-9))
-            return self._as_action(dq, wanted.intent)
-        turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
-        turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
-        posture = np.array(SCRIPTS[first(subtask, view.objects)].posture_rad)
-        dq = self._kinematics.joint_velocity(q_rad, np.r_[wanted.velocity_m_s, turn], posture)
-        return self._as_action(dq, wanted.intent)
-
-    def _as_action(self, dq_rad_s: Array, intent: float) -> npt.NDArray[np.float32]:
-        velocities = dq_rad_s / self._action.scale_rad_s
-        velocities /= max(1.0, float(np.abs(velocities).max()))
-        fingers = np.full(self._action.size - self._action.joints, intent)
-        return np.r_[velocities, fingers].astype(np.float32)
-
-    def over(self, name: str, style: Style, *, q_rad: Array, objects: Array) -> bool:
-        """Whether the script has nothing left to do (a little further than the sub-task's threshold asks)."""
-        script = SCRIPTS[name]
-        if isinstance(script, Home):
-            return bool(np.linalg.norm(q_rad - script.posture_rad) < script.until)
-        if isinstance(script, Drag):
-            return bool(np.linalg.norm(objects[KETTLE][:2] - script.to_m) < script.near_m)
-        if isinstance(script, Shove):
-            return script.there(objects[KETTLE], style)
-        return script.over(float(objects[self.handles[script.part].channel]), style)
-
-    def applies(self, name: str, *, q_rad: Array, objects: Array) -> bool:
-        """Whether there is enough for the script to do."""
-        script = SCRIPTS[name]
-        if isinstance(script, Home):
-            return bool(np.linalg.norm(q_rad - script.posture_rad) > 2.5 * script.until)
-        if isinstance(script, Drag):
-            gap_m = np.linalg.norm(objects[KETTLE][:2] - script.to_m)
-            return not walled_in(objects) and bool(gap_m > 5 * script.near_m)
-        if isinstance(script, Shove):
-            return not script.there(objects[KETTLE], Style())
-        return script.applies(float(objects[self.handles[script.part].channel]))
-
-    def back_out(self, subtask: str, view: View, wanted: Aim) -> Aim:
-        """Near another handle: let go and leave along the hand's axis first."""
-        gap, nearest = min(
-            (float(np.linalg.norm(handle.at(float(view.objects[handle.channel])) - view.tip_m)), name)
-            for name, handle in self.handles.items()
-            if name not in (SCRIPTS[subtask].part, *SCRIPTS[subtask].beside)
-        )
-        gripped = isinstance(SCRIPTS[nearest], Pull)  # a bar between the fingers: out for their whole length
-        if not isinstance(SCRIPTS[subtask], Drag):
-            post = float(np.linalg.norm(posts(A_DRAG, view.objects[KETTLE]) - view.tip_m, axis=1).min())
-            if post < gap:
-                gap, gripped = post, True
-        crowd = float(np.clip((2.4 if gripped else 1.6) * (1.0 - gap / BACK_OUT_M), 0.0, 1.0))
-        if crowd == 0.0:
-            return wanted
-        gripping = gripped and crowd > 0.2
-        still = gripping and view.finger_m < 0.026
-        away = -view.rotation[:, 2] * (0.0 if still else 0.5)
-        return replace(
-            wanted,
-            velocity_m_s=(1.0 - crowd) * wanted.velocity_m_s + crowd * away,
-            rotation=view.rotation if crowd > 0.5 else wanted.rotation,
-            intent=OPEN if gripping else wanted.intent,
-            q_rad=None if crowd > 0.2 else wanted.q_rad,
-        )
+    @property
+    def misses(self) -> bool:
+        return any(self.miss_m)
 
 
-def walled_in(objects: Array) -> bool:
-    """Whether the kettle stands between hood and microwave, where no hand gets round its handle."""
-    x, y = objects[KETTLE][:2]
-    return bool(x < -0.1 and y > 0.5)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptInfo:
+    """What is known of a script from outside.
+
+    Attributes:
+        goal: what it does, as a goal of the domain: its name, or channels with values.
+        kind: how it does it, in a word; kinds may be favoured.
+        after: scripts of which one runs before it when it is tried (it undoes what they do); none: any other.
+    """
+
+    goal: str
+    kind: str
+    after: tuple[str, ...] = ()
 
 
-def first(name: str, objects: Array) -> str:
-    """The script that has to run first: a kettle off its line is drawn in front of its place before it is shoved."""
-    script = SCRIPTS[name]
-    if isinstance(script, Shove) and not walled_in(objects):
-        return IN_FRONT if abs(script.off_line_m(objects[KETTLE])) > script.aside_m else name
-    return name
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayConfig:
+    """How episodes are played; the defaults suit 12.5 control steps a second.
+
+    Attributes:
+        steps: control steps of an episode.
+        patience_steps: a script that takes longer, once its place is judged right, ends the play.
+        trial_patience_steps: the same where a script is only tried, or helps.
+        least_scripts: that an episode holds.
+        misjudged: share of attempts that first go beside the part and work there in vain.
+        misjudged_steps: after how long that is noticed at last.
+        noticed_steps: after how much work in vain it is noticed, drawn evenly.
+        partial: share of attempts that leave the part somewhere between.
+        undoing: how likely a script is chosen that is no sub-task, against one that is.
+        favoured: how likely a script of a kind is chosen, against others; 0: never.
+        favoured_corrected: the same where a policy drives that is to be corrected.
+        driver_steps: after how long the teleoperator then takes over, drawn evenly: now and then from a policy that is
+            only slow.
+        disturbance: what keeps the hand from doing what was meant.
+    """
+
+    steps: int = 280
+    patience_steps: int = 80
+    trial_patience_steps: int = 120
+    least_scripts: int = 4
+    misjudged: float = 0.15
+    misjudged_steps: int = 34
+    noticed_steps: tuple[int, int] = (3, 10)
+    partial: float = 0.25
+    undoing: float = 0.45
+    favoured: Mapping[str, float] = field(default_factory=dict)
+    favoured_corrected: Mapping[str, float] = field(default_factory=dict)
+    driver_steps: tuple[int, int] = (20, 60)
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
 
 
-def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
-    """On the way to something else: out from under the hood first, and off the kettle's handle."""
-    if SCRIPTS[subtask].part == "kettle":
-        return wanted
-    if view.tip_m[1] > HOOD_FRONT_M and view.tip_m[2] < HOOD_LOW_M:
-        return replace(wanted, velocity_m_s=np.array([0.0, -0.5, 0.0]), q_rad=None)
-    away = view.tip_m - (view.objects[KETTLE][:3] + np.array([0.0, 0.0, KETTLE_HANDLE_M]))
-    near = 1.0 - float(np.linalg.norm(away)) / KETTLE_CLEAR_M
-    if near <= 0.0:
-        return wanted
-    push = 0.6 * near * away / max(float(np.linalg.norm(away)), 1e-6)
-    return replace(wanted, velocity_m_s=wanted.velocity_m_s + push)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What is done now: an action [A], and whether the hand is where it moves the part, or should be."""
+
+    action_A: FloatArray
+    engaged: bool
+
+
+V = TypeVar("V")
+
+
+class Teleoperator(Protocol[V]):
+    """Does one script at a time; `V` is what it makes of what is seen, opaque to others.
+
+    Attributes:
+        scripts: what there is, by name, in a fixed order.
+        config: how it plays.
+    """
+
+    @property
+    def scripts(self) -> Mapping[str, ScriptInfo]: ...
+
+    @property
+    def config(self) -> PlayConfig: ...
+
+    def view(self, robot: RobotState, objects: Array) -> V:
+        """What is seen with the arm as it is and object values [K]."""
+        ...
+
+    def over(self, name: str, style: Style, view: V) -> bool:
+        """Whether the script, done in a style, has nothing left to do."""
+        ...
+
+    def applies(self, name: str, view: V) -> bool:
+        """Whether there is enough for the script to do, and it can."""
+        ...
+
+    def move(self, name: str, style: Style, view: V) -> Move:
+        """What the script does now."""
+        ...
+
+
+class PlayedTwin(SimulatedBackend, Protocol):
+    """A twin that can be put at a start that is drawn for one attempt of several."""
+
+    def begin(self, asked: tuple[Subtask, ...], seed: int, attempt: int = 0) -> None:
+        """Put everything at the start that seed and attempt draw, at rest; no goal that is `asked` is done there."""
+        ...

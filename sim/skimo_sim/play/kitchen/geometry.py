@@ -12,8 +12,8 @@ import numpy as np
 
 from skimo_core.contract.types import Array
 
-from ..scenes.kitchen import Scene
-from ..scenes.physics import mujoco
+from ...scenes.kitchen import Scene
+from ...scenes.physics import mujoco
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ From what is seen now to how the fingertips should move.
 Each script is a function of the present view (fingertip pose, finger opening, object values) and of a style drawn once
 per attempt; it has no memory, timer or phase counter, so that a memoryless policy can imitate it and a disturbed arm
 finds its way back by itself. An attempt may misjudge where the part is: the hand then works beside it in vain. A script
-answers with an `Aim`; `Teleoperator` makes joint velocities of it.
+answers with an `Aim`; the teleoperator makes joint velocities of it.
 
 Ways of doing: `pull` closes the fingers round a bar and follows its arc (microwave, hinge cabinet); `push` lays the
 fingertips beside a part and drives it (knobs, light switch, slide cabinet); `shove` moves the kettle from behind;
@@ -22,64 +22,11 @@ import numpy as np
 
 from skimo_core.contract.types import Array
 
-from ..scenes.kitchen import PANDA_START_Q_RAD
+from ...scenes.kitchen import PANDA_START_Q_RAD
+from ..arm import CLOSE, OPEN, Aim, View, toward
+from ..kinematics import pointing
+from ..teleoperator import Style
 from .geometry import HINGE, KETTLE, Handle
-from .kinematics import pointing
-
-OPEN, CLOSE = 1.0, -1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What is seen: fingertip position [3] and rotation [3, 3], mean finger position, the 21 object values."""
-
-    tip_m: Array
-    rotation: Array
-    finger_m: float
-    objects: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """How this attempt differs from others; all zero is the plain way.
-
-    Attributes:
-        yaw_rad, pitch_rad: added to the hand's orientation.
-        height_m: added to where a bar is gripped, along the bar.
-        pace: factor on speeds.
-        extent: share of the way to go, where a part may be left between.
-        miss_m: how far beside the part, and how far short of it, the hand goes because its place is misjudged.
-    """
-
-    yaw_rad: float = 0.0
-    pitch_rad: float = 0.0
-    height_m: float = 0.0
-    pace: float = 1.0
-    extent: float = 1.0
-    miss_m: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def misses(self) -> bool:
-        return any(self.miss_m)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
-    """What the fingertips should do now.
-
-    Attributes:
-        velocity_m_s: [3] of the fingertips.
-        rotation: [3, 3] to turn to.
-        intent: of the fingers, 1 open, -1 close.
-        engaged: whether the hand is where it moves the part, or should.
-        q_rad: [7] joint angles to go to instead, once the hand is clear of everything.
-    """
-
-    velocity_m_s: Array
-    rotation: Array
-    intent: float
-    engaged: bool = False
-    q_rad: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,12 +339,6 @@ GOALS = {
     "kettle at back right": "kettle top right",
 }
 """What a script does as a goal of the domain, where its name isn't that goal's."""
-
-
-def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
-    """A velocity that closes `offset_m` [3], no faster than `speed_m_s`."""
-    velocity = gain_hz * offset_m
-    return velocity * min(1.0, speed_m_s / max(float(np.linalg.norm(velocity)), 1e-9))
 
 
 GAIN_HZ = 4.0

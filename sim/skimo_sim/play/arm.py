@@ -1,0 +1,93 @@
+"""From what an arm's fingertips should do to the policy's own action: what teleoperators of arms have in common.
+
+Promises
+  - Uses only what is seen: joint and finger positions and object values. What it asks for does not depend on how fast
+    the arm moves already (the observation doesn't hold that either): the actuator sees to accelerations.
+  - Joint velocities stay within the action scale, all reduced alike; limits beyond that are the actuator's.
+Units rad, m, s; world frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skimo_core.contract.specs import ActionSpec
+from skimo_core.contract.types import Array, RobotState
+
+from .kinematics import ArmKinematics, rotation_vector
+from .teleoperator import FloatArray
+
+OPEN, CLOSE = 1.0, -1.0
+HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
+TURN_HZ = 2.5
+TURN_MAX_RAD_S = 1.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is seen: joint angles [7], fingertip position [3] and rotation [3, 3], mean finger position, objects [K]."""
+
+    q_rad: Array
+    tip_m: Array
+    rotation: Array
+    finger_m: float
+    objects: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What the fingertips should do now.
+
+    Attributes:
+        velocity_m_s: [3] of the fingertips.
+        rotation: [3, 3] to turn to.
+        intent: of the fingers, 1 open, -1 close.
+        engaged: whether the hand is where it moves the part, or should.
+        q_rad: [7] joint angles to go to instead, once the hand is clear of everything.
+    """
+
+    velocity_m_s: Array
+    rotation: Array
+    intent: float
+    engaged: bool = False
+    q_rad: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmOperator:
+    """Sees with an arm's kinematics, and acts in its domain's actions."""
+
+    kinematics: ArmKinematics
+    action: ActionSpec
+
+    def view(self, robot: RobotState, objects: Array) -> View:
+        """What is seen with the arm as it is and object values [K]."""
+        tip, rotation = self.kinematics.fingertips(robot.q_rad)
+        return View(
+            q_rad=robot.q_rad, tip_m=tip, rotation=rotation, finger_m=float(robot.finger_m.mean()), objects=objects
+        )
+
+    def act(self, wanted: Aim, view: View, posture_rad: Array) -> FloatArray:
+        """The action [A] that makes the fingertips do what is `wanted`, the redundancy going to a posture [7]."""
+        if wanted.q_rad is not None:
+            dq = HOME_HZ * (wanted.q_rad - view.q_rad)
+            dq *= min(1.0, HOME_MAX_RAD_S / max(float(np.abs(dq).max()), 1e-9))
+            return self._as_action(dq, wanted.intent)
+        turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
+        turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
+        dq = self.kinematics.joint_velocity(view.q_rad, np.r_[wanted.velocity_m_s, turn], posture_rad)
+        return self._as_action(dq, wanted.intent)
+
+    def _as_action(self, dq_rad_s: Array, intent: float) -> FloatArray:
+        velocities = dq_rad_s / self.action.scale_rad_s
+        velocities /= max(1.0, float(np.abs(velocities).max()))
+        fingers = np.full(self.action.size - self.action.joints, intent)
+        return np.r_[velocities, fingers].astype(np.float32)
+
+
+def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:
+    """A velocity that closes `offset_m` [3], no faster than `speed_m_s`."""
+    velocity = gain_hz * offset_m
+    return velocity * min(1.0, speed_m_s / max(float(np.linalg.norm(velocity)), 1e-9))

@@ -1,0 +1,1 @@
+"""Scripted play in the kitchen."""

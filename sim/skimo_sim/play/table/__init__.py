@@ -1,0 +1,1 @@
+"""Scripted play on the table with blocks and a drawer."""
