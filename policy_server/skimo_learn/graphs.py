@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .models.agent import SkillModel
-from .models.networks import Dynamics
+from .models.networks import Dynamics, SegmentEncoder
 from .models.normal import LOG_STD_HIGH, LOG_STD_LOW, MEAN_BOUND, STD_FLOOR
 from .onnx_graph import NetworkBuilder
 
@@ -155,7 +155,12 @@ def _goal_value(model: SkillModel) -> bytes:
     goal = g.op("Mul", _normalise(g, model, "goal"), asked)
     scaled = g.op("Relu", g.op("Mul", "weight", g.constant(model.std_O.numpy())))
     precision = g.op("Log", g.op("Add", scaled, g.constant(1.0)))
-    logit = g.mlp(g.op("Concat", "latent", goal, precision, axis=1), model.value.net)
+    seen = ["latent", goal, precision]
+    if c.value_octaves:
+        raw = g.mlp("latent", model.decoder)
+        decoded = g.slice(raw, 0, c.observation) if c.decoder_std else raw
+        seen += [decoded, *g.waves(decoded, c.value_octaves), *g.waves(goal, c.value_octaves)]
+    logit = g.mlp(g.op("Concat", *seen, axis=1), model.value.net)
     g.output(_flat(g, g.op("Sigmoid", logit)), "value")
     return g.build()
 
@@ -176,10 +181,25 @@ def _skill_encoder(model: SkillModel) -> bytes:
     c = model.config
     g = NetworkBuilder({"observations": [c.horizon, c.observation], "actions": [c.horizon, c.action]})
     n = _seen(g, model, "observations", 2)
+    if isinstance(model.skill_encoder, SegmentEncoder):
+        return _segment_encoder(g, model, n, model.skill_encoder)
     if model.low_encoder is not None:
         seen = model.low_encoder[0].in_features
         flat = g.mlp(g.op("Reshape", n, g.constant(np.array([-1, seen], np.int64))), model.low_encoder)
         n = g.op("Reshape", flat, g.constant(np.array([-1, c.horizon, c.latent], np.int64)))
     last = g.lstm(g.op("Concat", n, "actions", axis=2), model.skill_encoder.lstm)
     _normal_outputs(g, g.mlp(last, model.skill_encoder.head), c.skill)
+    return g.build()
+
+
+def _segment_encoder(g: NetworkBuilder, model: SkillModel, seen: str, encoder: SegmentEncoder) -> bytes:
+    """That of a segment's first state and its actions; `seen` is what networks read of its states."""
+    c = model.config
+    first = g.op("Slice", seen, *(g.constant(np.array([n], np.int64)) for n in (0, 1, 1)))
+    width = c.observation + (len(model.mean_P) if model.hand is not None else 0)
+    first = g.op("Reshape", first, g.constant(np.array([-1, width], np.int64)))
+    if model.low_encoder is not None:
+        first = g.mlp(first, model.low_encoder)
+    actions = g.op("Reshape", "actions", g.constant(np.array([-1, c.horizon * c.action], np.int64)))
+    _normal_outputs(g, g.mlp(g.op("Concat", first, actions, axis=1), encoder.net), c.skill)
     return g.build()

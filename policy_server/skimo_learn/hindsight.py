@@ -8,9 +8,10 @@ being 1 over the tolerance and 0 off the goal. Three kinds are drawn, in shares 
     named    the domain's sub-tasks, with their own tolerances
 
 Of which channels: one of an object, all of an object or of a sub-task, some of these, all or some of the arm's joints,
-now and then two such sets at once. Channels that stood still in the data come only with one that moved. Nothing is
-looked up in a table of goals: the steps until a goal first holds are counted on the recorded rows of the batch. All of
-it is tensor code without a look at a value, so that it runs on any device and can be captured.
+now and then two such sets at once; or just those of one sub-task. Channels that stood still in the data come only with
+one that moved. Nothing is looked up in a table of goals: the steps until a goal first holds are counted on the recorded
+rows of the batch. All of it is tensor code without a look at a value, so that it runs on any device and can be
+captured.
 
 Dimensions: B goals, T rows looked at, O observation, S channel sets, K sub-tasks, R rows of all episodes.
 """
@@ -243,7 +244,11 @@ def _channels(source: GoalSource, config: ValueConfig, uniform: _Uniform) -> Ten
 
     device = source.sets_SO.device
     first, second = one(), one()
-    return first | (second & (uniform() < config.pair).unsqueeze(1))
+    drawn = first | (second & (uniform() < config.pair).unsqueeze(1))
+    if not config.alike or not len(source.weights_KO):
+        return drawn
+    which = _below(uniform(), torch.full((uniform.rows,), len(source.weights_KO), device=device))
+    return torch.where((uniform() < config.alike).unsqueeze(1), source.weights_KO[which] > 0, drawn)
 
 
 def _tolerances(source: GoalSource, channels: Tensor, config: ValueConfig, uniform: _Uniform) -> Tensor:

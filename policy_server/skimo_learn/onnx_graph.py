@@ -54,6 +54,11 @@ class NetworkBuilder(GraphBuilder):
                 x = self.op("Elu", x)
         return x
 
+    def waves(self, x: str, octaves: int) -> tuple[str, str]:
+        """Sines and cosines of x [B, O], as `models.networks.waves` has them."""
+        scaled = self.op("Concat", *(self.op("Mul", x, self.constant(2.0**k)) for k in range(octaves)), axis=1)
+        return self.op("Sin", scaled), self.op("Cos", scaled)
+
     def hand_pose(self, q_rad: str, hand: HandPose) -> str:
         """The hand's pose [..., P] at joint angles [..., J], as `HandPose.forward` reckons it."""
         cos, sin = self.op("Cos", q_rad), self.op("Sin", q_rad)

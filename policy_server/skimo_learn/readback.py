@@ -29,6 +29,7 @@ from skimo_server.parity import unpack
 from .checkpoint import save_checkpoint
 from .export import TOLERANCE, TrainedRun, measure_parity, parity_cases
 from .models.agent import SkillModel
+from .models.networks import SegmentEncoder
 from .recipes import Recipe
 
 Array = npt.NDArray[np.float32]
@@ -78,14 +79,20 @@ def _read(model: SkillModel, graphs: Mapping[str, Layers]) -> None:
     _fill(model.encoder, seen)
     _fill(model.prior_net, graphs["prior"], folded=True)
     _fill(model.decoder, graphs["decode"], folded=True)
+    if model.config.value_octaves:
+        for _ in (layer for layer in model.decoder if isinstance(layer, nn.Linear)):
+            graphs["goal_value"].next("Gemm")
     _fill(model.value.net, graphs["goal_value"], folded=True)
     if model.low_encoder is not None:
         _fill(model.low_encoder, graphs["skill_policy"])
         for _ in (layer for layer in model.low_encoder if isinstance(layer, nn.Linear)):
             graphs["skill_encoder"].next("Gemm")
     _fill(model.skill_policy.net, graphs["skill_policy"])
-    _fill_lstm(model.skill_encoder.lstm, graphs["skill_encoder"])
-    _fill(model.skill_encoder.head, graphs["skill_encoder"])
+    if isinstance(model.skill_encoder, SegmentEncoder):
+        _fill(model.skill_encoder.net, graphs["skill_encoder"])
+    else:
+        _fill_lstm(model.skill_encoder.lstm, graphs["skill_encoder"])
+        _fill(model.skill_encoder.head, graphs["skill_encoder"])
     if model.distilled is not None:
         _fill(model.distilled.members[0], graphs["dynamics"], folded=True)
     for member in model.dynamics.members:

@@ -22,6 +22,7 @@ class ValueConfig:
         near: share of the latter that lie within `near_skills` skills.
         near_skills: see there.
         joints: share of the goals not named that are over the arm's joints, all or some of them.
+        alike: share of the goals not named that are over just the channels of one of the domain's sub-tasks.
         subset, pair: shares of those goals that keep only some of their channels, and that join two sets.
         tolerance_low, tolerance_high: of goals not named, in deviations of the data: drawn log-uniformly between.
         tolerance_spread: and each channel's once more, between 1 over this and this times as much.
@@ -42,6 +43,7 @@ class ValueConfig:
     near: float = 0.5
     near_skills: int = 5
     joints: float = 0.15
+    alike: float = 0.0
     subset: float = 0.25
     pair: float = 0.15
     tolerance_low: float = 0.05
@@ -59,7 +61,7 @@ class ValueConfig:
             )
         if not 0 < self.discount < 1:
             raise SpecError(f"value: discount {self.discount} must lie in (0, 1)")
-        for name in ("named", "other", "near", "joints", "subset", "pair", "tolerance_named"):
+        for name in ("named", "other", "near", "joints", "alike", "subset", "pair", "tolerance_named"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"value: {name} is {getattr(self, name)}, a share must lie in 0 to 1")
         if self.named + self.other > 1:

@@ -107,21 +107,25 @@ def _chunks(rows: Tensor, goals: Goals) -> Iterator[tuple[Tensor, Goals]]:
 
 
 def _judged(asked: Asked, reach: float) -> dict[str, Any]:
-    """`reach`: the value of a goal that is reached at the plan's very end."""
+    """How good the value is, as far as targets are known; `reach`: that of a goal reached at the plan's very end."""
     known, ahead = asked.targets_B != UNKNOWN, asked.targets_B != 1.0
     value, target = asked.value_B[known], asked.targets_B[known]
+    within = {
+        "within": reliability(asked.value_B, asked.within_B, reach),
+        "ahead": reliability(asked.value_B[ahead], asked.within_B[ahead], reach),
+    }
+    if len(value) < 2:
+        return within
     bins = [
         {"predicted": float(value[chosen].mean()), "true": float(target[chosen].mean()), "count": int(chosen.sum())}
         for chosen in _binned(value)
     ]
-    gap = sum(abs(b["predicted"] - b["true"]) * b["count"] for b in bins) / max(len(value), 1)
-    return {
+    gap = sum(abs(b["predicted"] - b["true"]) * b["count"] for b in bins) / len(value)
+    return within | {
         "cross_entropy": float(nn.functional.binary_cross_entropy(value, target)),
         "explained_variance": 1.0 - float((value - target).square().mean() / target.var().clamp(min=1e-9)),
         "calibration_gap": gap,
         "bins": bins,
-        "within": reliability(asked.value_B, asked.within_B, reach),
-        "ahead": reliability(asked.value_B[ahead], asked.within_B[ahead], reach),
     }
 
 

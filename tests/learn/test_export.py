@@ -90,6 +90,8 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, residual=True, members=3),
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, hand_pose=True),
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=True, hand_pose=True),
+        ModelConfig(latent=24, hidden=32, lstm=16, skill_encoder="mlp", low_level_encoder=True, hand_pose=True),
+        ModelConfig(latent=24, hidden=32, lstm=16, skill_encoder="mlp", low_level_encoder=False, value_octaves=3),
     ],
 )
 def test_every_graph_of_every_variant_agrees_with_torch(

@@ -68,6 +68,18 @@ def test_a_tolerance_is_how_far_off_a_goal_still_holds(domain: Domain) -> None:
     assert steps_until(source, rows, goals, [0, 6, 8], 11).tolist() == [[7, 5, 0], [1, 0, 0], [NEVER, 0, 0]]
 
 
+def test_goals_may_be_asked_to_be_over_just_what_a_sub_task_is_over(episodes: EpisodeSet, domain: Domain) -> None:
+    source = source_of(episodes, domain)
+    known = {tuple(sorted(subtask.channels)) for subtask in domain.subtasks.values()}
+
+    def share(alike: float) -> float:
+        over = drawn(source, replace(LATER, alike=alike))[1].weights_BO > 0
+        return float(np.mean([tuple(row.nonzero().flatten().tolist()) in known for row in over]))
+
+    assert share(1.0) == 1.0 > share(0.5) > share(0.0)
+    assert share(0.5) == pytest.approx((1.0 + share(0.0)) / 2, abs=0.05)
+
+
 def test_a_later_row_reaches_its_goal_and_near_ones_soon(episodes: EpisodeSet, domain: Domain) -> None:
     source = source_of(episodes, domain)
     rows, goals = drawn(source, LATER)

@@ -15,6 +15,7 @@ Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from skimo_core.domain.robot import RobotLimits
 
 from ..models import normal
 from . import hand
-from .networks import Dynamics, GoalValue, SkillEncoder, SkillPolicy, TaskHeads, mlp
+from .networks import Dynamics, GoalValue, SegmentEncoder, SkillEncoder, SkillPolicy, TaskHeads, mlp
 
 DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code
 
@@ -42,10 +43,14 @@ class ModelConfig:
         hidden: units of encoder, decoder, dynamics and prior.
         layers: hidden layers of dynamics and prior (the paper's "5 layers" are 4 hidden and the output).
         lstm: units of the skill encoder.
+        skill_encoder: an LSTM over a segment's states and actions, or an MLP of so many `layers` on its first state and
+            its actions, as SkiMo has it in the maze.
         policy_hidden, policy_layers: of the skill policy.
         policy_layer_norm: LayerNorm and SiLU in the skill policy instead of ELU: it fits the stiff parts of play
             (near a handle) in a fraction of the updates.
         value_hidden, value_layers: of the goal value.
+        value_octaves: in which it reads where a latent is, and the goal; 0: of the latent alone. For goals that are
+            near and yet far, as behind a wall.
         low_level_encoder: give skill encoder and skill policy a separate state encoder, as SkiMo's code has it; else
             they read the (normalised) observation itself.
         hand_pose: those networks that read observations read the hand's pose besides (without joints: nothing more).
@@ -67,11 +72,13 @@ class ModelConfig:
     hidden: int = 128
     layers: int = 4
     lstm: int = 128
+    skill_encoder: Literal["lstm", "mlp"] = "lstm"
     policy_hidden: int = 128
     policy_layers: int = 4
     policy_layer_norm: bool = False
     value_hidden: int = 128
     value_layers: int = 3
+    value_octaves: int = 0
     low_level_encoder: bool = True
     hand_pose: bool = False
     normalise: bool = True
@@ -89,6 +96,10 @@ class ModelConfig:
                 raise SpecError(f"model {name} is {getattr(self, name)}, must be at least 1")
         if not 0 <= self.joints <= self.observation:
             raise SpecError(f"model joints is {self.joints}, must lie in 0 to {self.observation}, its observation")
+        if self.skill_encoder not in ("lstm", "mlp"):
+            raise SpecError(f"model skill_encoder is {self.skill_encoder!r}, must be lstm or mlp")
+        if not 0 <= self.value_octaves <= 10:
+            raise SpecError(f"model value_octaves is {self.value_octaves}, must lie in 0 to 10")
         if self.std_floor <= 0:
             raise SpecError(f"model std_floor is {self.std_floor}, must be positive")
 
@@ -116,7 +127,11 @@ class SkillModel(nn.Module):
         self.low_encoder = mlp([seen, c.hidden, c.latent]) if c.low_level_encoder else None
         self.encoder = mlp([seen, c.hidden, c.latent])
         self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
-        self.skill_encoder = SkillEncoder(features, c.action, c.lstm, c.skill)
+        self.skill_encoder = (
+            SkillEncoder(features, c.action, c.lstm, c.skill)
+            if c.skill_encoder == "lstm"
+            else SegmentEncoder(features, c.action, c.horizon, c.lstm, c.layers, c.skill)
+        )
         self.skill_policy = SkillPolicy(
             features,
             c.skill,
@@ -128,7 +143,7 @@ class SkillModel(nn.Module):
         )
         self.dynamics = Dynamics(c.latent, c.skill, c.hidden, c.layers, members=c.members, residual=c.residual)
         self.prior_net = mlp([c.latent, *[c.hidden] * c.layers, 2 * c.skill])
-        self.value = GoalValue(c.latent, c.observation, c.value_hidden, c.value_layers)
+        self.value = GoalValue(c.latent, c.observation, c.value_hidden, c.value_layers, octaves=c.value_octaves)
         alone = c.latent, c.skill, c.hidden, c.layers
         self.distilled = Dynamics(*alone, members=1, residual=c.residual) if c.distilled else None
         self.heads = TaskHeads(*alone) if c.task_heads else None
@@ -236,4 +251,8 @@ class SkillModel(nn.Module):
 
     def goal_logits(self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor) -> Tensor:
         """`goal_value` before the sigmoid."""
-        return self.value(latent_BD, self.normalise(goal_BO), weight_BO * self.std_O)
+        decoded = None
+        if self.config.value_octaves:
+            with torch.no_grad():
+                decoded = self.decode_n(latent_BD)[0]
+        return self.value(latent_BD, self.normalise(goal_BO), weight_BO * self.std_O, decoded)

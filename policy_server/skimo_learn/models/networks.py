@@ -48,6 +48,18 @@ class SkillEncoder(nn.Module):
         return self.head(output[:, -1])
 
 
+class SegmentEncoder(nn.Module):
+    """The same without a memory: of the state features that the segment begins with and its H actions (SkiMo, Maze)."""
+
+    def __init__(self, features: int, action: int, horizon: int, hidden: int, layers: int, skill: int) -> None:
+        super().__init__()
+        self.net = mlp([features + horizon * action, *[hidden] * layers, 2 * skill])
+
+    def forward(self, features_BHF: Tensor, actions_BHA: Tensor) -> Tensor:
+        """Raw numbers [B, 2 Z]."""
+        return self.net(torch.cat([features_BHF[:, 0], actions_BHA.flatten(1)], dim=-1))
+
+
 class SkillPolicy(nn.Module):
     """pi_L(a | s, z): the closed-loop skill policy; the mode of its action is tanh of the mean."""
 
@@ -93,16 +105,34 @@ class Dynamics(nn.Module):
 
 
 class GoalValue(nn.Module):
-    """V(h, goal, weight) in (0, 1): the discounted time to a goal over some channels, each with its tolerance."""
+    """V(h, goal, weight) in (0, 1): the discounted time to a goal over some channels, each with its tolerance.
 
-    def __init__(self, latent: int, observation: int, hidden: int, layers: int) -> None:
+    With `octaves` it also reads where the latent is, as the decoder tells, and it and the goal in waves (Tancik et al.,
+    "Fourier features let networks learn high frequency functions in low dimensional domains", 2020).
+    """
+
+    def __init__(self, latent: int, observation: int, hidden: int, layers: int, *, octaves: int = 0) -> None:
         super().__init__()
-        self.net = mlp([latent + 2 * observation, *[hidden] * layers, 1])
+        self.octaves = octaves
+        seen = latent + 2 * observation + (observation * (1 + 4 * octaves) if octaves else 0)
+        self.net = mlp([seen, *[hidden] * layers, 1])
 
-    def forward(self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor) -> Tensor:
+    def forward(
+        self, latent_BD: Tensor, goal_BO: Tensor, weight_BO: Tensor, decoded_BO: Tensor | None = None
+    ) -> Tensor:
         """Logits [B] of the value; weights are 1 over the normalised tolerance, 0 off the goal."""
         asked = goal_BO * (weight_BO > 0)
-        return self.net(torch.cat([latent_BD, asked, torch.log1p(weight_BO)], dim=-1)).squeeze(-1)
+        seen = [latent_BD, asked, torch.log1p(weight_BO)]
+        if self.octaves:
+            assert decoded_BO is not None, "with octaves the value reads the decoded latent"
+            seen += [decoded_BO, *waves(decoded_BO, self.octaves), *waves(asked, self.octaves)]
+        return self.net(torch.cat(seen, dim=-1)).squeeze(-1)
+
+
+def waves(x: Tensor, octaves: int) -> tuple[Tensor, Tensor]:
+    """Sines and cosines [..., octaves * O] of x [..., O] at 1, 2, 4, ... times its rate."""
+    scaled = torch.cat([x * 2.0**k for k in range(octaves)], dim=-1)
+    return torch.sin(scaled), torch.cos(scaled)
 
 
 class TaskHeads(nn.Module):

@@ -1,0 +1,1 @@
+"""SkiMo's maze: a point mass among walls, without an arm."""
