@@ -1,4 +1,4 @@
-"""Builds the interface packages (skimo_msgs, franka_msgs, tf2_msgs) into a Python environment that holds ROS 2 from PyPI.
+"""Builds the interfaces (skimo_msgs, franka_msgs, tf2_msgs) into a Python environment that holds ROS 2 from PyPI.
 
     .venv/bin/python ros2_ws/build.py [--force] [--quiet] [--tests]
 

@@ -223,8 +223,9 @@ def test_frames_are_rigid_and_points_lie_in_them() -> None:
 
 def test_shipped_cells_load_and_differ() -> None:
     cells = {name: load_cell(name) for name in known_cells()}
-    assert set(cells) == {"kitchen", "open"}
-    assert len({cell.digest for cell in cells.values()}) == 2 and all(cell.name == n for n, cell in cells.items())
+    assert set(cells) == {"kitchen", "open", "table"}
+    assert len({cell.digest for cell in cells.values()}) == len(cells)
+    assert all(cell.name == name for name, cell in cells.items())
     assert not cells["open"].obstacles and "stove" in cells["kitchen"].obstacles
     np.testing.assert_array_equal(LIMITS.workspace_low_m, cells["open"].workspace_low_m)
     np.testing.assert_array_equal(LIMITS.workspace_high_m, cells["open"].workspace_high_m)

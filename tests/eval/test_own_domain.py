@@ -98,7 +98,7 @@ def test_it_is_evaluated_in_process_in_its_own_words(table: Path, bundle: Path, 
 
 
 def test_a_bundle_of_another_domain_is_refused_and_both_are_named(table: Path, bundle: Path) -> None:
-    said = skimo("eval", "--bundle", bundle, "--episodes", 1, code=1)
+    said = skimo("eval", "--bundle", bundle, "--domain", "kitchen", "--episodes", 1, code=1)
     assert "observation is not this caller's" in said
     other = table.with_name("other.yaml")
     other.write_text(table.read_text().replace("horizon: 8", "horizon: 10").replace("name: workbench", "name: bench"))

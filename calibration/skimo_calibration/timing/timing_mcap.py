@@ -5,7 +5,8 @@ Read are, by message type, whatever the topic's name:
     trajectory_msgs/JointTrajectory                    what the driver was sent; sent when the middleware says so
     franka_msgs/FrankaRobotState, FrankaState,         the positions that the driver tells its own controller, where
     control_msgs/JointTrajectoryControllerState        one of them is there
-Our recordings hold the first two, and the third where they were asked to (`keep_robot_state`). Times s from the first joint state on.
+Our recordings hold the first two, and the third where they were asked to (`keep_robot_state`).
+Times s from the first joint state on.
 """
 
 from __future__ import annotations

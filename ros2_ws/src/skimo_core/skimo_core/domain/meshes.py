@@ -131,8 +131,10 @@ def joined(surfaces: Sequence[Surface]) -> Surface:
 
 
 def coarser(surface: Surface, cell_m: float) -> Surface:
-    """The same with fewer triangles: corners within a cell of a grid become their mean (vertex clustering, Rossignac and
-    Borrel 1993)."""
+    """The same with fewer triangles: corners within a cell of a grid become their mean.
+
+    Vertex clustering (Rossignac and Borrel 1993).
+    """
     cells, at = np.unique(np.floor(surface.vertices_m / cell_m).astype(np.int64), axis=0, return_inverse=True)
     at = at.ravel()
     sums = np.stack([np.bincount(at, weights=axis, minlength=len(cells)) for axis in surface.vertices_m.T], axis=1)
