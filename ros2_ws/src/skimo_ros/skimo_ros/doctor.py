@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ LATE_S = 0.5
 """Joint states that are so old when they come are another clock's too."""
 RMW_DEFAULT = "rmw_fastrtps_cpp"
 INTERFACES = ("rclpy", "sensor_msgs.msg", "trajectory_msgs.msg", "skimo_msgs.msg")
+OURS = tuple(f"skimo_ros.{module}" for module in ("conversions", "guarded", "nodes", "polling"))
+IMPORTING = threading.Lock()
+"""Checks run side by side, and ROS's packages import one another in circles: two threads would wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +66,13 @@ def installed(asked: Asked) -> Iterable[Finding]:
     """Whether ROS can be imported, and our messages."""
     for module in INTERFACES:
         try:
-            importlib.import_module(module)
+            _load(module)
         except ImportError as error:
             package = module.partition(".")[0]
             remedy = "build the interfaces: make setup, or colcon build in ros2_ws" if "skimo" in package else REMEDY
             yield fail("ros", f"{package} can't be imported ({error})", remedy)
             return
+    _load(*OURS)
     from rclpy.utilities import get_rmw_implementation_identifier
 
     distro = os.environ.get("ROS_DISTRO", "")
@@ -78,8 +83,16 @@ def installed(asked: Asked) -> Iterable[Finding]:
         yield fail("middleware", str(error), f"install it, or unset RMW_IMPLEMENTATION ({RMW_DEFAULT} is the default)")
 
 
+def _load(*modules: str) -> None:
+    """Import them, one thread at a time; raises ImportError."""
+    with IMPORTING:
+        for module in modules:
+            importlib.import_module(module)
+
+
 def driver(asked: Asked) -> Iterable[Finding]:
     """Whether the driver's interfaces are the installed ones, and it drives this robot."""
+    _load(*OURS)
     from .adapters import NONE, load_adapter, recovery_type, robot_state_type
     from .robots import limits_of
 
@@ -151,6 +164,7 @@ def reach(variables: Mapping[str, str]) -> Finding:
 
 def topics(asked: Asked) -> Iterable[Finding]:
     """What the arm and the tracker tell, if anybody is there."""
+    _load(*OURS)
     found = load_domain(asked.domain)
     heard, company = listen(asked)
     own = namespace_of(asked.namespace)
