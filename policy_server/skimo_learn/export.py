@@ -1,9 +1,10 @@
 """From a run to a bundle: graphs, a measured parity report, and how it was made.
 
 The parity report compares torch with ONNX Runtime on held-out inputs (and what the networks make of them); an export
-whose error |onnx - torch| / (1 + |torch|) exceeds `TOLERANCE` in any graph fails. The same checkpoint gives the same
-bundle from any directory. Nothing in it is a path. The first inputs and torch's answers to them go into the bundle, so
-that whoever loads it can ask its networks the same.
+whose error |onnx - torch| / (1 + |torch|) exceeds `TOLERANCE` in any graph fails, unless rounding alone moves torch's
+own answers as far (`allowances`). The same checkpoint gives the same bundle from any directory. Nothing in it is a
+path. The first inputs and torch's answers to them go into the bundle, so that whoever loads it can ask its networks the
+same.
 
 Dimensions: B inputs, H skill horizon, O observation, A action, Z skill, D latent.
 """
@@ -11,7 +12,7 @@ Dimensions: B inputs, H skill horizon, O observation, A action, Z skill, D laten
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from .models.agent import SkillModel
 from .recipes import Recipe
 
 TOLERANCE = 1e-5
+ROUNDING, MOST = 4.0, 1e-4
+"""Where one float32 step in the observations moves torch's own answer by more than a quarter of the tolerance, ONNX may
+differ by so many times as much, but no more than MOST."""
 RECORDED_INPUTS = 128  # of them go into the bundle
 TOLERANCES = 0.05, 1.0  # of the recorded goals, in deviations
 
@@ -107,10 +111,13 @@ def export_bundle(
     graphs = bundle_graphs(run.model)
     known = parity_cases(run)
     cases = {name: known[name] for name in graphs}
-    parity = measure_parity(cases, graphs)
+    parity, allowed = measure_parity(cases, graphs), allowances(run, cases)
     for name, entry in parity["graphs"].items():
-        if entry["max_error"] > TOLERANCE:
-            raise BundleError(f"{name}.onnx: differs from torch by {entry['max_error']:.2e}, at most {TOLERANCE:.0e}")
+        if entry["max_error"] > allowed[name]:
+            raise BundleError(
+                f"{name}.onnx: differs from torch by {entry['max_error']:.2e}, at most {allowed[name]:.1e}; please "
+                "report it with the run's report.json"
+            )
     c = run.model.config
     return write_bundle(
         folder,
@@ -160,6 +167,22 @@ def measure_parity(cases: Mapping[str, Case], graphs: dict[str, bytes]) -> dict[
         errors = [np.abs(g - e.numpy()) / (1.0 + np.abs(e.numpy())) for g, e in zip(given, expected.values())]
         report[name] = {"max_error": float(f"{max(float(e.max()) for e in errors):.3g}"), "inputs": len(given[0])}
     return {"tolerance": TOLERANCE, "graphs": report}
+
+
+def allowances(run: TrainedRun, cases: Mapping[str, Case]) -> dict[str, float]:
+    """Per graph, how far ONNX may be from torch: `TOLERANCE`, or what rounding makes of it where that is more."""
+    moved = replace(run, parity_observations_BHO=_next_float(run.parity_observations_BHO))
+    found = parity_cases(moved)
+    return {name: min(MOST, max(TOLERANCE, ROUNDING * _furthest(found[name][1], cases[name][1]))) for name in cases}
+
+
+def _next_float(values: Tensor) -> Tensor:
+    return torch.nextafter(values, torch.full_like(values, torch.inf))
+
+
+def _furthest(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """The largest |given - expected| / (1 + |expected|) over all outputs."""
+    return max(float(((given[port] - e).abs() / (1.0 + e.abs())).max()) for port, e in expected.items())
 
 
 def recorded_answers(run: TrainedRun, cases: Mapping[str, Case]) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from skimo_server.graphs import parse_graph
 from skimo_server.parity import unpack
 
 from .checkpoint import save_checkpoint
-from .export import TOLERANCE, TrainedRun, measure_parity, parity_cases
+from .export import TrainedRun, allowances, measure_parity, parity_cases
 from .models.agent import SkillModel
 from .models.networks import SegmentEncoder
 from .recipes import Recipe
@@ -147,8 +147,9 @@ def check_parity(bundle: Bundle, model: SkillModel, recipe: Recipe) -> None:
     """
     run = as_run(bundle, model, recipe)
     cases = {name: case for name, case in parity_cases(run).items() if name in bundle.graphs}
+    allowed = allowances(run, cases)
     for name, entry in measure_parity(cases, dict(bundle.graphs))["graphs"].items():
-        if entry["max_error"] > TOLERANCE:
+        if entry["max_error"] > allowed[name]:
             raise SpecError(
                 f"{name}.onnx answers otherwise than the networks read from it, by {entry['max_error']:.2e}: another "
                 "version made the bundle; go on from its run with `skimo pretrain --start-from`"

@@ -22,8 +22,10 @@ from skimo_learn import cli
 from skimo_learn.checkpoint import CHECKPOINT, read_checkpoint
 from skimo_learn.data import PARITY_INPUTS, EpisodeSet, parity_inputs
 from skimo_learn.export import (
+    MOST,
     TOLERANCE,
     TrainedRun,
+    allowances,
     export_bundle,
     load_run,
     measure_parity,
@@ -115,6 +117,7 @@ def test_every_graph_of_every_variant_agrees_with_torch(
     graphs = bundle_graphs(model)
     for name, entry in measure_parity(parity_cases(run), graphs)["graphs"].items():
         assert entry["max_error"] <= TOLERANCE, name
+    assert all(TOLERANCE <= allowed <= MOST for allowed in allowances(run, parity_cases(run)).values())
     session = ort.InferenceSession(graphs["encode"], providers=["CPUExecutionProvider"])
     single = session.run(None, {"observation": np.zeros((1, 30), np.float32)})
     assert np.asarray(single[0]).shape == (1, 24)
