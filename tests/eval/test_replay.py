@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skimo_core.control.executed import finger_intents, joint_actions, velocities_rad_s
+from skimo_core.control.executed import FingerIntents, joint_actions, velocities_rad_s
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.episode import Episode, EpisodeMeta
@@ -29,7 +29,8 @@ def teleoperated(seed: int) -> Episode:
     times_s = period_s * np.arange(STEPS + 1, dtype=np.float64)
     joints, excess = joint_actions(velocities_rad_s(times_s, q_rad, times_s[:-1], period_s), DOMAIN.action, LIMITS)
     assert excess is None
-    fingers = np.repeat(finger_intents(width_m, LIMITS.hand_width_max_m)[:, None], 2, axis=1)
+    intents = FingerIntents(float(width_m[0]), LIMITS.hand_width_max_m)
+    fingers = np.array([[intents.next(float(width))] * 2 for width in width_m[1:]], np.float32)
     cube = np.tile([0.5, 0.1, 0.02], (STEPS + 1, 1))
     hand = np.repeat(width_m[:, None] / 2, 2, axis=1)
     meta = EpisodeMeta(

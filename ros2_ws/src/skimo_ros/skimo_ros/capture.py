@@ -20,21 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import rclpy
 import tyro
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
-from skimo_core.contract.errors import BackendError, SetupError, SpecError
-from skimo_core.contract.types import Array, JointCommand, RobotState
-from skimo_core.control.travel import EVERY_S, Travel, piece
+from skimo_core.contract.errors import SetupError, SpecError
+from skimo_core.contract.types import Array
+from skimo_core.control.travel import EVERY_S
 from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import DEFAULT
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.domain.tables import Table, read_yaml
 
 from . import conversions as convert
-from .backend import RosBackend
+from .led_arm import LOOK_S, LedArm
 from .nodes import STATE_QOS, Names
 from .operator import end_ros, init_ros
 from .robots import Setup, set_up
@@ -46,12 +44,8 @@ if TYPE_CHECKING:
 MAX_VIEWS = 200
 SETTLE_S = 0.4
 """How long an arm that has come to rest is left alone before its picture counts."""
-AT_REST_RAD_S, THERE_RAD = 0.01, 0.05
-ARRIVE_S = 5.0
-"""How long after its path's end an arm may take to come to rest there."""
 PICTURE_S = 10.0
 """Longest wait for a picture."""
-LOOK_S = 0.02
 FLAT = (np.pi, 0.0, 0.0)
 """The turn of a board that lies face up, its x ahead of the arm; so does one that the hand holds look back at it."""
 LYING_M, HELD_M = (0.42, 0.1, 0.0), 0.16
@@ -118,7 +112,7 @@ def capture(args: tyro.conf.OmitArgPrefixes[CaptureArgs]) -> None:
                 if goal is None:
                     input(f"guide the arm to view {number} of {len(goals)}, let go, and press Enter (Ctrl-C ends) ")
                 else:
-                    photographer.go(goal, args.share)
+                    photographer.go(goal, args.share, "the view's pose")
                 taken = photographer.take(taken)
                 print(f"view {number} of {len(goals)}", flush=True)
         finally:
@@ -213,7 +207,7 @@ def _planned(args: CaptureArgs, setup: Setup, board: Board, here_rad: Array) -> 
     return list(plan_tour(rough, args.views, np.random.default_rng(args.seed), start_q_rad=here_rad).q_rad)
 
 
-class Photographer:
+class Photographer(LedArm):
     """Moves an arm over the graph and takes pictures with one of its cameras; in the graph from here to `close`.
 
     Raises:
@@ -221,49 +215,18 @@ class Photographer:
     """
 
     def __init__(self, args: CaptureArgs, setup: Setup) -> None:
-        self._rig, self._limits = setup.rig, setup.limits
+        super().__init__("capture", setup, driver=args.driver, arm=args.arm, namespace=args.namespace)
+        self._rig = setup.rig
         known = setup.rig.cameras.get(args.camera)
         self._late_s = known.latency.latency_s if known is not None and known.latency is not None else 0.0
-        self._arm = RosBackend(args.driver, args.arm, rig=setup.rig, namespace=args.namespace)
-        self._node = rclpy.create_node("capture", namespace=args.namespace)
         self._topic = Names.IMAGE.format(args.camera)
         self._newest: Image | None = None
-        self._node.create_subscription(Image, self._topic, self._hear, STATE_QOS)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._arm.wait_until_up()
-
-    def close(self) -> None:
-        """Leave the graph; an arm under way comes to rest by itself."""
-        self._arm.let_go()
-        self._arm.close()
-        self._executor.shutdown()
-        self._node.destroy_node()
+        self.node.create_subscription(Image, self._topic, self._hear, STATE_QOS)
+        self.arm.wait_until_up()
 
     def rest(self) -> Array:
         """The true joint positions [7] of the arm."""
-        return self._arm.read().q_rad
-
-    def go(self, goal_rad: Array, share: float) -> None:
-        """Move straight to true joint positions [7], and come to rest there.
-
-        Raises:
-            BackendError: the gate stopped the arm, or it didn't arrive.
-        """
-        self._arm.take_charge()  # takes its time with the first way, which must not have begun by then
-        path = Travel(self._limits, self._arm.read().reference_q_rad, goal_rad, start_s=self._arm.now_s(), share=share)
-        while (now_s := self._arm.now_s()) < path.end_s:
-            self._arm.write(JointCommand(trajectory=piece(path, now_s, self._limits)))
-            self._pass(EVERY_S)
-        until_s = self._arm.now_s() + ARRIVE_S
-        while not self._there(state := self._arm.read(), goal_rad):
-            if self._arm.now_s() > until_s:
-                apart = float(np.abs(state.q_rad - goal_rad).max())
-                raise BackendError(
-                    f"the arm is {apart:.3f} rad from the view's pose {ARRIVE_S:g} s after it was due there; is "
-                    f"something in its way, or does the gate hold it ({self._arm.verdict.name})? See skimo status"
-                )
-            self._pass(LOOK_S)
+        return self.arm.read().q_rad
 
     def take(self, capture: Capture) -> Capture:
         """Take a picture of an arm at rest; returns the capture with that view.
@@ -273,27 +236,23 @@ class Photographer:
         """
         from skimo_calibration.cameras.capture import add_view
 
-        message = self._picture(self._arm.now_s() + SETTLE_S + self._late_s)
-        state, offset_rad = self._arm.read(), self._rig.offset_rad
-        self._pass(EVERY_S)
+        message = self._picture(self.arm.now_s() + SETTLE_S + self._late_s)
+        state, offset_rad = self.arm.read(), self._rig.offset_rad
+        self.let_pass(EVERY_S)
         return add_view(
             capture,
             convert.picture(message),
             stamp_s=convert.stamp_of(message) - self._late_s,
             q_rad=state.q_rad + offset_rad,
             dq_rad_s=state.dq_rad_s,
-            q_after_rad=self._arm.read().q_rad + offset_rad,
+            q_after_rad=self.arm.read().q_rad + offset_rad,
         )
-
-    def _there(self, state: RobotState, goal_rad: Array) -> bool:
-        still = float(np.abs(state.dq_rad_s).max()) < AT_REST_RAD_S
-        return still and float(np.abs(state.q_rad - goal_rad).max()) < THERE_RAD
 
     def _picture(self, since_s: float) -> Image:
         """The first picture with a stamp after `since_s`."""
-        until_s = self._arm.now_s() + PICTURE_S
+        until_s = self.arm.now_s() + PICTURE_S
         while (newest := self._newest) is None or convert.stamp_of(newest) < since_s:
-            if self._arm.now_s() > until_s:
+            if self.arm.now_s() > until_s:
                 came = (
                     "none came" if newest is None else f"the newest is {since_s - convert.stamp_of(newest):.1f} s older"
                 )
@@ -301,14 +260,8 @@ class Photographer:
                     f"waited {PICTURE_S:g} s for a picture on {self._topic!r} taken since the arm is at rest, {came}; "
                     "does the camera's driver run, in this clock?"
                 )
-            self._pass(LOOK_S)
+            self.let_pass(LOOK_S)
         return newest
 
     def _hear(self, message: Image) -> None:
         self._newest = message
-
-    def _pass(self, time_s: float) -> None:
-        """Let time pass in the arm's clock, hearing pictures."""
-        until_s = self._arm.now_s() + time_s
-        while (left_s := until_s - self._arm.now_s()) > 0:
-            self._executor.spin_once(timeout_sec=min(left_s, LOOK_S))

@@ -16,8 +16,6 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from skimo_msgs.msg import GateEvent
 
@@ -31,7 +29,7 @@ from skimo_core.episodes.replay_cli import ReplayArgs
 from skimo_core.episodes.replayed import Objection, Replayed
 
 from . import conversions as convert
-from .backend import RosBackend
+from .led_arm import LedArm
 from .nodes import Names
 from .operator import end_ros, init_ros
 from .reports import GateReport
@@ -39,9 +37,6 @@ from .robots import Setup, set_up
 
 SPEED = 0.5
 TRAVEL_SHARE = 0.15
-LOOK_S = 0.01
-ARRIVE_S, AT_REST_RAD_S, THERE_RAD = 5.0, 0.01, 0.05
-"""How long after its way's end an arm may take to come to rest there, and what that means."""
 VERDICTS_QOS = QoSProfile(
     depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
@@ -66,9 +61,8 @@ def on_robot(args: ReplayArgs, episode: Episode, domain: Domain) -> Replayed:
     try:
         leader = Leader(args, setup)
         try:
-            way = leader.way_to(q_rad[0])
-            _ask(args, way, path, episode)
-            leader.go(way)
+            _ask(args, leader.way_to(q_rad[0], TRAVEL_SHARE), path, episode)
+            leader.go(q_rad[0], TRAVEL_SHARE, "the episode's start")
             return leader.follow(path, episode, domain)
         finally:
             leader.close()
@@ -93,65 +87,32 @@ def _ask(args: ReplayArgs, way: Travel, path: Retimed, episode: Episode) -> None
         raise SetupError("not confirmed; nothing moved")
 
 
-class Leader:
-    """Leads an arm over the graph; in the graph from here to `close`.
+class Leader(LedArm):
+    """Leads an arm along a recorded path, and sees how it goes; in the graph from here to `close`.
 
     Raises:
         SetupError: the stack isn't up.
     """
 
     def __init__(self, args: ReplayArgs, setup: Setup) -> None:
-        self._limits, self._joints = setup.limits, setup.domain.observation.joints
-        self._arm = RosBackend(args.driver, args.arm, rig=setup.rig, namespace=args.namespace)
-        self._node = rclpy.create_node("replay", namespace=args.namespace)
+        super().__init__("replay", setup, driver=args.driver, arm=args.arm, namespace=args.namespace)
+        self._joints = setup.domain.observation.joints
         self._reports: list[tuple[float, GateReport]] = []
         self._seen: list[tuple[float, Array, Array]] = []
-        self._node.create_subscription(GateEvent, Names.GATE, self._hear, VERDICTS_QOS)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._arm.wait_until_up()
-
-    def close(self) -> None:
-        """Leave the graph; an arm under way comes to rest by itself."""
-        self._arm.let_go()
-        self._arm.close()
-        self._executor.shutdown()
-        self._node.destroy_node()
-
-    def way_to(self, q_rad: Array) -> Travel:
-        """The way from where the arm is to a position."""
-        return Travel(self._limits, self._arm.read().reference_q_rad, q_rad, start_s=0.0, share=TRAVEL_SHARE)
-
-    def go(self, way: Travel) -> None:
-        """Go a way that begins where the arm is, and come to rest.
-
-        Raises:
-            BackendError: the gate stopped the arm, or it did not arrive.
-        """
-        self._arm.take_charge()  # takes its time with the first command, which must not have begun by then
-        takes_s, start_s = way.end_s - way.start_s, self._arm.now_s()
-        way.start_s, way.end_s = start_s, start_s + takes_s
-        lead(way, self._arm, self._limits, self._pass)
-        goal_rad, until_s = way.sample(np.array([way.end_s]))[0][0], self._arm.now_s() + ARRIVE_S
-        while not self._rests_at(goal_rad):
-            if self._arm.now_s() > until_s:
-                raise BackendError(
-                    f"the arm is not at the episode's start {ARRIVE_S:g} s after it was due there; is something in its "
-                    f"way, or does the gate hold it ({self._arm.verdict.name})? See skimo status"
-                )
-            self._pass(LOOK_S)
+        self.node.create_subscription(GateEvent, Names.GATE, self._hear, VERDICTS_QOS)
+        self.arm.wait_until_up()
 
     def follow(self, path: Retimed, episode: Episode, domain: Domain) -> Replayed:
         """Lead the arm along the path, and see how it goes."""
         self._seen.clear()
         before, ended = self._reports[-1][1] if self._reports else None, ""
         self._reports.clear()
-        path = path.begun_at(self._arm.now_s())
+        path = path.begun_at(self.arm.now_s())
         goals = hand_goals(episode.actions, self._joints, self._limits)
         try:
             timed = [(path.due_s(step), goal) for step, goal in goals]
-            lead(path, self._arm, self._limits, self._pass, timed, lambda: self._why_held(before))
-            self._pass(domain.action.period_s)
+            lead(path, self.arm, self._limits, self.let_pass, timed, lambda: self._why_held(before))
+            self.let_pass(domain.action.period_s)
         except BackendError as error:
             ended = str(error)
         return Replayed(
@@ -168,11 +129,6 @@ class Leader:
             if report.decision.verdict >= Verdict.HOLD and (report.held, report.stops) != counts:
                 return "; ".join(report.decision.reasons) or report.decision.verdict.name
         return ""
-
-    def _rests_at(self, goal_rad: Array) -> bool:
-        state = self._arm.read()
-        still = float(np.abs(state.dq_rad_s).max()) < AT_REST_RAD_S
-        return still and float(np.abs(state.q_rad - goal_rad).max()) < THERE_RAD
 
     def _at_steps(self, path: Retimed, episode: Episode, domain: Domain) -> Array:
         """What was seen when each control step was due [N + 1, O]; NaN where nobody looked."""
@@ -208,13 +164,9 @@ class Leader:
         return tuple(found)
 
     def _hear(self, message: GateEvent) -> None:
-        self._reports.append((self._arm.now_s(), convert.from_gate_event(message)))
+        self._reports.append((self.arm.now_s(), convert.from_gate_event(message)))
 
-    def _pass(self, time_s: float) -> None:
-        """Let time pass in the arm's clock, looking at the arm and hearing the gate."""
-        until_s = self._arm.now_s() + time_s
-        while (left_s := until_s - self._arm.now_s()) > 0:
-            self._executor.spin_once(timeout_sec=min(left_s, LOOK_S))
-            state = self._arm.read()
-            if not self._seen or state.stamp_s > self._seen[-1][0]:
-                self._seen.append((state.stamp_s, state.q_rad, state.finger_m))
+    def look(self) -> None:
+        state = self.arm.read()
+        if not self._seen or state.stamp_s > self._seen[-1][0]:
+            self._seen.append((state.stamp_s, state.q_rad, state.finger_m))

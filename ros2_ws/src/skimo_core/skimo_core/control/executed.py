@@ -112,9 +112,3 @@ class FingerIntents:
         else:
             self._low_m, self._high_m = min(self._low_m, width_m), max(self._high_m, width_m)
         return self.intent
-
-
-def finger_intents(widths_m: Array, width_max_m: float) -> npt.NDArray[np.float32]:
-    """Intents [T] of the steps between widths [T + 1]."""
-    hand = FingerIntents(float(widths_m[0]), width_max_m)
-    return np.array([hand.next(float(width_m)) for width_m in widths_m[1:]], np.float32)

@@ -16,49 +16,28 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 import tyro
 
 from ..contract.errors import SkimoError
 from ..domain.domain import DEFAULT
-from .finding import GROUP, TWIN, Asked, Check, Finding, fail, gravest, split_remedy
+from .finding import GROUP, Asked, Check, Finding, fail, gravest, split_remedy
 
 MARKS = {"ok": "ok   ", "warn": "WARN ", "fail": "FAIL "}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorArgs:
+class DoctorArgs(Asked):
     """Say what is missing on this machine and in this set-up, and how to mend it; exit code 1 if anything fails.
 
     Attributes:
-        domain: what the tasks share: a domain's name, or a file.
-        robot, cell: whose limits hold, what stands around it: names, or files; empty: the domain's.
-        bundle: what plans: a bundle's folder, or the name of one that ships; empty: the one that ships under the
-            domain's name, if any.
-        rig: what was measured of the cell; empty: none.
-        robot_serial: of the arm that is there; empty: not compared.
-        tracker: which tags sit where, for tracker_node; empty: the domain's, where there is one.
-        driver: twin, or the robot's: franka_ros2, multipanda, or a file.
-        namespace: of the stack, such as /left.
-        endpoint: where the policy server listens.
-        recordings: folder for recordings.
         json: print findings as JSON.
         quiet: print only what is to be mended.
     """
 
     domain: str = DEFAULT
-    robot: str = ""
-    cell: str = ""
-    bundle: str = ""
-    rig: str = ""
-    robot_serial: str = ""
-    tracker: str = ""
-    driver: str = TWIN
-    namespace: str = ""
-    endpoint: str = "local"
-    recordings: str = "recordings"
     json: bool = False
     quiet: bool = False
 
@@ -66,8 +45,7 @@ class DoctorArgs:
 def doctor(argv: list[str]) -> int:
     """Say what is missing on this machine and in this set-up, and how to mend it."""
     args = tyro.cli(DoctorArgs, args=argv, prog="skimo doctor")
-    asked = Asked(**{field.name: getattr(args, field.name) for field in fields(Asked)})
-    findings = examine(asked, installed_checks())
+    findings = examine(args, installed_checks())
     if args.json:
         rows = [asdict(finding) for finding in findings]
         print(json.dumps({"verdict": gravest(findings), "findings": rows}, indent=1))

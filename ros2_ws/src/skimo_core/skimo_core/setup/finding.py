@@ -45,14 +45,18 @@ class Asked:
     """What the machine is to be used for.
 
     Attributes:
-        domain, robot, cell: by name or file; empty: the domain's own.
-        bundle: a folder, or the name of one that ships; empty: none, or the one that ships under the domain's name.
-        rig, robot_serial: of the cell; empty: none.
-        tracker: a tracker file; empty: the domain's, where there is one.
-        driver: whose names are spoken; "twin": no robot.
-        namespace: of the stack.
+        domain: what the tasks share: a domain's name, or a file.
+        robot: whose limits hold: a name, or a file; empty: the domain's.
+        cell: what stands around the arm, likewise.
+        bundle: what plans: a bundle's folder, or the name of one that ships; empty: the one that ships under the
+            domain's name, if any.
+        rig: what was measured of the cell; empty: none.
+        robot_serial: of the arm that is there; empty: not compared.
+        tracker: which tags sit where, for tracker_node; empty: the domain's, where there is one.
+        driver: twin, or the robot's: franka_ros2, multipanda, or a file.
+        namespace: of the stack, such as /left.
         endpoint: where the policy server listens.
-        recordings: the folder for them.
+        recordings: folder for recordings.
     """
 
     domain: str
