@@ -30,7 +30,7 @@ class PretrainArgs:
         start_from: another run's folder: its weights are begun with, e.g. to learn from corrections besides.
         domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
         robot: whose limits the data obeyed: a name, or a file; where none is named, the domain's.
-        recipe: compact, corrected, small, maze, paper, released or smoke.
+        recipe: compact, corrected, small, tabletop, maze, paper, released or smoke.
         updates: gradient steps instead of the recipe's.
         minutes: stop pre-training after so long (the run is then not repeatable bit for bit).
         skills: N, skills per training window (1 to 10).

@@ -44,8 +44,11 @@ def _seen(g: NetworkBuilder, model: SkillModel, x: str, axis: int) -> str:
         return n
     joints = model.config.joints
     scaled = g.op("Mul", g.slice(n, 0, joints), g.constant(model.std_O[:joints].numpy()))
-    pose = g.hand_pose(g.op("Add", scaled, g.constant(model.mean_O[:joints].numpy())), model.hand)
-    centred = g.op("Sub", pose, g.constant(model.mean_P.numpy()))
+    told = g.hand_pose(g.op("Add", scaled, g.constant(model.mean_O[:joints].numpy())), model.hand)
+    if model.reach is not None:
+        raw = g.op("Add", g.op("Mul", n, g.constant(model.std_O.numpy())), g.constant(model.mean_O.numpy()))
+        told = g.op("Concat", told, g.reach(raw, told, model.reach, axis), axis=axis)
+    centred = g.op("Sub", told, g.constant(model.mean_P.numpy()))
     return g.op("Concat", n, g.op("Div", centred, g.constant(model.std_P.numpy())), axis=axis)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from skimo_server.graph_builder import GraphBuilder
 
-from .models.hand import HandPose
+from .models.hand import NEAR_M, HandPose, Reach
 
 Array = npt.NDArray[np.float32]
 
@@ -71,6 +71,18 @@ class NetworkBuilder(GraphBuilder):
             c, s = (self.op("Mul", self.slice(x, joint, joint + 1), t) for x, t in zip((cos, sin), turned))
             x = self.op("Add", self.op("Add", self.op("Add", c, s), turned[2]), self.constant(offsets_JP[joint]))
         return x
+
+    def reach(self, observation: str, pose: str, reach: Reach, axis: int) -> str:
+        """Where bodies are from the hand [..., 6 R], as `Reach.forward` reckons it; `axis` is that of the channels."""
+        turned = (self.op("MatMul", pose, self.constant(matrix)) for matrix in reach.pose_7PQ.numpy())
+        from_tool, ahead, opens, *crossed = turned
+        placed = self.op("Add", self.op("MatMul", observation, self.constant(reach.place_OQ.numpy())), from_tool)
+        offset = self.op("Add", placed, self.constant(reach.place_Q.numpy()))
+        across = self.op("Add", self.op("Mul", *crossed[:2]), self.op("Mul", *crossed[2:]))
+        each = (self.op("Mul", offset, direction) for direction in (ahead, opens, across))
+        summed = [self.op("MatMul", part, self.constant(reach.sum_QR.numpy())) for part in each]
+        seen = self.op("Concat", *summed, axis=axis)
+        return self.op("Concat", seen, self.op("Tanh", self.op("Mul", seen, self.constant(1.0 / NEAR_M))), axis=axis)
 
     def lstm(self, x: str, net: nn.LSTM) -> str:
         """The last output [B, hidden] of a one-layer LSTM over x [B, T, features]."""

@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.bodies import objects_in_base
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
 
@@ -79,7 +80,7 @@ class Pretrainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.model = SkillModel(recipe.model)
-        self.model.mount(load_limits(domain.robot))
+        self.model.mount(load_limits(domain.robot), objects_in_base(domain))
         self.model.fit_normalisation(train.observations_RO.cpu())
         self.model.to(device)
         self.target_encoder = copy.deepcopy(self.model.encoder).requires_grad_(False)

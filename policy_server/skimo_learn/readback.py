@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.bodies import objects_in_base
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
 from skimo_server.bundle import Bundle
@@ -64,7 +65,7 @@ def model_of(bundle: Bundle, domain: Domain) -> tuple[SkillModel, Recipe]:
     recipe = Recipe.from_dict(bundle.manifest.recipe)
     graphs = {name: Layers(parse_graph(name, data).graph) for name, data in bundle.graphs.items()}
     model = SkillModel(recipe.model)
-    model.mount(load_limits(domain.robot))
+    model.mount(load_limits(domain.robot), objects_in_base(domain))
     with torch.no_grad():
         _read(model, graphs)
     check_parity(bundle, model.eval(), recipe)

@@ -144,7 +144,7 @@ def _train(
 
 def _check_sizes(recipe: Recipe, domain: Domain) -> None:
     model, fitting = recipe.model, for_domain(recipe, domain).model
-    for name in ("observation", "action", "joints", "horizon"):
+    for name in ("observation", "action", "joints", "horizon", *(("bodies",) if model.reach else ())):
         its, wanted = getattr(model, name), getattr(fitting, name)
         if its != wanted:
             raise SpecError(

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.contract.specs import Named
+from skimo_core.domain.bodies import bodies_of, objects_in_base
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 from skimo_learn import cli
@@ -43,6 +44,8 @@ from skimo_server.kinds import KINDS, SKIMO
 from skimo_server.parity import pack, read_arrays
 from skimo_server.planner_config import PlannerConfig
 from skimo_server.testing import TASK_GRAPHS, TOY_GRAPHS, make_bundle
+
+BODIES = tuple(body.position for body in bodies_of(load_domain("kitchen").observation))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,7 @@ def test_a_run_exports_to_the_same_bytes_from_two_directories(
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, hand_pose=True),
         ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=True, hand_pose=True),
         ModelConfig(latent=24, hidden=32, lstm=16, skill_encoder="mlp", low_level_encoder=True, hand_pose=True),
+        ModelConfig(latent=24, hidden=32, lstm=16, low_level_encoder=False, hand_pose=True, reach=True, bodies=BODIES),
         ModelConfig(latent=24, hidden=32, lstm=16, skill_encoder="mlp", low_level_encoder=False, value_octaves=3),
     ],
 )
@@ -101,7 +105,7 @@ def test_every_graph_of_every_variant_agrees_with_torch(
 ) -> None:
     torch.manual_seed(0)
     model = SkillModel(config)
-    model.mount(load_limits("panda"))
+    model.mount(load_limits("panda"), objects_in_base(load_domain("kitchen")))
     model.fit_normalisation(episodes.observations_RO)
     with torch.no_grad():
         for p in model.parameters():

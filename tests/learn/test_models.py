@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.domain import load_domain
 from skimo_core.domain.kinematics import POINTS, arm_points, joint_frames
+from skimo_core.domain.pose import Pose
 from skimo_core.domain.robot import load_limits
+from skimo_core.domain.rotations import matrix
 from skimo_learn.losses import LossConfig, skimo_loss
 from skimo_learn.models import normal
 from skimo_learn.models.agent import ModelConfig, SkillModel
-from skimo_learn.models.hand import HandPose
+from skimo_learn.models.hand import NEAR_M, HandPose, Reach
+from skimo_learn.recipes import compact, for_domain
 
 SMALL = ModelConfig(latent=12, hidden=16, layers=2, lstm=16, policy_hidden=16, value_hidden=16)
 
@@ -55,6 +59,35 @@ def test_the_hands_pose_is_that_of_forward_kinematics(robot: str) -> None:
     np.testing.assert_allclose(found[:, :3], arm_points(limits, q_rad)[:, POINTS.index("tool")], atol=1e-5)
     np.testing.assert_allclose(found[:, 3:6], ahead, atol=1e-5)
     np.testing.assert_allclose(found[:, 6:], opens, atol=1e-5)
+
+
+def test_bodies_are_seen_from_the_hand() -> None:
+    limits, rng = load_limits("panda"), np.random.default_rng(1)
+    frame = Pose(position_m=np.array([0.3, -0.2, 0.5]), rotation=matrix(np.array([0.8, 0.1, -0.2, 0.55])))
+    hand, reach = HandPose(7), Reach(20, [(8, 9, 10), (13, 12, 19)])
+    hand.mount(limits)
+    reach.mount(frame)
+    q_rad = rng.uniform(limits.q_min_rad, limits.q_max_rad, (50, 7))
+    seen = np.concatenate([q_rad, rng.uniform(-1.0, 1.0, (50, 13))], axis=1)
+    pose = hand(torch.from_numpy(q_rad).float())
+    found = reach(torch.from_numpy(seen).float().view(5, 10, 20), pose.view(5, 10, 9)).view(50, 12).numpy()
+    rotations, _ = joint_frames(limits, q_rad)
+    ahead = rotations[-1, :, :, 2]
+    opens = rotations[-1] @ [-np.sin(limits.hand_yaw_rad), np.cos(limits.hand_yaw_rad), 0.0]
+    axes = np.stack([ahead, opens, np.cross(ahead, opens)], axis=1)
+    for k, body in enumerate(([8, 9, 10], [13, 12, 19])):
+        offset = frame.points(seen[:, body]) - arm_points(limits, q_rad)[:, POINTS.index("tool")]
+        expected = np.einsum("nij,nj->ni", axes, offset)
+        np.testing.assert_allclose(found[:, k:6:2], expected, atol=1e-5)
+        np.testing.assert_allclose(found[:, 6 + k :: 2], np.tanh(expected / NEAR_M), atol=1e-3)
+
+
+def test_a_body_has_three_channels_and_a_hand_to_be_seen_from() -> None:
+    with pytest.raises(SpecError, match=r"model body \(1, 30, 2\) must be three channels, each in 0 to 29"):
+        ModelConfig(bodies=((1, 30, 2),))
+    with pytest.raises(SpecError, match="needs hand_pose"):
+        ModelConfig(reach=True)
+    assert for_domain(compact(), load_domain("table")).model.bodies == ((9, 10, 11), (13, 14, 15), (17, 18, 19))
 
 
 def test_networks_read_the_hands_pose_beside_the_observation() -> None:

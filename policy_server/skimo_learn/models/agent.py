@@ -3,7 +3,8 @@
 `SkillModel` takes raw observations at its border (`encode_skill`, `act`, `encode`, `decode`, ...) and normalised ones
 where a name ends in `_n`. Its state dict is what a checkpoint holds and what a bundle is exported from.
 
-With `hand_pose` encoder, skill encoder and skill policy read the hand's pose as well (hand.py), normalised alike.
+With `hand_pose` encoder, skill encoder and skill policy read the hand's pose as well, with `reach` where bodies are
+from it (hand.py), normalised alike.
 
 Normalisation: n = (o - mean) / std with std the deviation in the data but at least `std_floor`, so that the noise of a
 channel that never moves isn't blown up to unit size. The decoder's output is in the same unit: what stood still in the
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from skimo_core.contract.errors import SpecError
+from skimo_core.domain.pose import HERE, Pose
 from skimo_core.domain.robot import RobotLimits
 
 from ..models import normal
@@ -54,6 +56,8 @@ class ModelConfig:
         low_level_encoder: give skill encoder and skill policy a separate state encoder, as SkiMo's code has it; else
             they read the (normalised) observation itself.
         hand_pose: those networks that read observations read the hand's pose besides (without joints: nothing more).
+        reach: and where bodies are from the hand (without joints or bodies: nothing more).
+        bodies: channels of x, y and z of each body that the observation tells the place of.
         normalise: normalise observations by the training data's mean and deviation.
         std_floor: smallest deviation used, in each channel's unit.
         residual: the dynamics predicts the change of the latent.
@@ -81,6 +85,8 @@ class ModelConfig:
     value_octaves: int = 0
     low_level_encoder: bool = True
     hand_pose: bool = False
+    reach: bool = False
+    bodies: tuple[tuple[int, ...], ...] = ()
     normalise: bool = True
     std_floor: float = 0.02
     residual: bool = False
@@ -91,11 +97,17 @@ class ModelConfig:
     policy_std: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bodies", tuple(tuple(body) for body in self.bodies))  # JSON has lists
         for name in ("observation", "action", "horizon", "skill", "latent", "hidden", "layers", "lstm", "members"):
             if getattr(self, name) < 1:
                 raise SpecError(f"model {name} is {getattr(self, name)}, must be at least 1")
         if not 0 <= self.joints <= self.observation:
             raise SpecError(f"model joints is {self.joints}, must lie in 0 to {self.observation}, its observation")
+        for body in self.bodies:
+            if len(body) != 3 or not all(0 <= channel < self.observation for channel in body):
+                raise SpecError(f"model body {body} must be three channels, each in 0 to {self.observation - 1}")
+        if self.reach and not self.hand_pose:
+            raise SpecError("model reach needs hand_pose: bodies are seen from there")
         if self.skill_encoder not in ("lstm", "mlp"):
             raise SpecError(f"model skill_encoder is {self.skill_encoder!r}, must be lstm or mlp")
         if not 0 <= self.value_octaves <= 10:
@@ -118,11 +130,13 @@ class SkillModel(nn.Module):
         self.register_buffer("mean_O", torch.zeros(c.observation))
         self.register_buffer("std_O", torch.ones(c.observation))
         self.hand = hand.HandPose(c.joints) if c.hand_pose and c.joints else None
-        seen = c.observation
-        if self.hand is not None:
-            self.register_buffer("mean_P", torch.zeros(hand.WIDTH))
-            self.register_buffer("std_P", torch.ones(hand.WIDTH))
-            seen += hand.WIDTH
+        sees = self.hand is not None and c.reach and c.bodies
+        self.reach = hand.Reach(c.observation, c.bodies) if sees else None
+        width = 0 if self.hand is None else hand.WIDTH + (hand.WIDTH_PER_BODY * len(c.bodies) if sees else 0)
+        if width:
+            self.register_buffer("mean_P", torch.zeros(width))
+            self.register_buffer("std_P", torch.ones(width))
+        seen = c.observation + width
         features = c.latent if c.low_level_encoder else seen
         self.low_encoder = mlp([seen, c.hidden, c.latent]) if c.low_level_encoder else None
         self.encoder = mlp([seen, c.hidden, c.latent])
@@ -154,7 +168,7 @@ class SkillModel(nn.Module):
             return
         self._fit(self.mean_O, self.std_O, observations_RO)
         if self.hand is not None:
-            self._fit(self.mean_P, self.std_P, self.hand(observations_RO[:, : self.config.joints]))
+            self._fit(self.mean_P, self.std_P, self._from_hand(self.hand, observations_RO))
 
     def _fit(self, mean: Tensor, std: Tensor, rows: Tensor) -> None:
         mean.copy_(rows.double().mean(0))
@@ -164,18 +178,28 @@ class SkillModel(nn.Module):
         """Raw to normalised observations [..., O]."""
         return (observation - self.mean_O) / self.std_O
 
-    def mount(self, limits: RobotLimits) -> None:
-        """Take the geometry of the arm whose joints are observed; does nothing without `hand_pose`."""
+    def mount(self, limits: RobotLimits, objects: Pose = HERE) -> None:
+        """Take the geometry of the arm whose joints are observed; does nothing without `hand_pose`.
+
+        Args:
+            objects: where the frame that bodies are told in stands in the arm's base frame.
+        """
         if self.hand is not None:
             self.hand.mount(limits)
+        if self.reach is not None:
+            self.reach.mount(objects)
 
     def with_hand(self, observation_n: Tensor) -> Tensor:
         """The normalised observation [..., O] with the hand's pose, normalised, after it; without, itself."""
         if self.hand is None:
             return observation_n
-        joints = self.config.joints
-        q_rad = observation_n[..., :joints] * self.std_O[:joints] + self.mean_O[:joints]
-        return torch.cat([observation_n, (self.hand(q_rad) - self.mean_P) / self.std_P], dim=-1)
+        told = self._from_hand(self.hand, observation_n * self.std_O + self.mean_O)
+        return torch.cat([observation_n, (told - self.mean_P) / self.std_P], dim=-1)
+
+    def _from_hand(self, pose_of: hand.HandPose, observation: Tensor) -> Tensor:
+        """Of raw observations [..., O], what networks read of the hand [..., P], not normalised."""
+        pose = pose_of(observation[..., : self.config.joints])
+        return pose if self.reach is None else torch.cat([pose, self.reach(observation, pose)], dim=-1)
 
     def features(self, observation_n: Tensor) -> Tensor:
         """What the skill encoder and the skill policy read [..., F]."""
