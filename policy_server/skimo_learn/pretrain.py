@@ -190,12 +190,10 @@ class Pretrainer:
             SpecError: it has other networks.
         """
         tensors, state = read_checkpoint(run)
-        mine, its = self.recipe.to_dict()["model"], state["recipe"]["model"]
-        if unlike := [name for name in mine if its.get(name) != mine[name]]:
-            name = unlike[0]
-            raise SpecError(
-                f"{run.name}: model {name} is {its.get(name)}, this recipe has {mine[name]}; use its recipe"
-            )
+        mine, its = self.recipe.model, Recipe.from_dict(state["recipe"]).model
+        if name := mine.unlike(its):
+            theirs, ours = getattr(its, name), getattr(mine, name)
+            raise SpecError(f"{run.name}: model {name} is {theirs}, this recipe has {ours}; use its recipe")
         load_weights(self.model, part(tensors, "model"), run)
         load_weights(self.target_encoder, part(tensors, "target"), run)
         self._normalise()

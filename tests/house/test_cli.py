@@ -51,3 +51,10 @@ def test_an_unknown_command_names_close_ones() -> None:
 def test_a_command_gets_the_rest_and_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("up", "--show-args")[0] == 0
     assert "use_twin:=true" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("twice", [("--a", "1", "--a", "2"), ("--x_y=1", "--b", "--x-y", "2")])
+def test_an_option_given_twice_is_refused_for_neither_is_dropped(twice: tuple[str, ...]) -> None:
+    code, out, err = run("up", *twice)
+    assert code == cli.USAGE_ERROR and not out
+    assert "is given twice; give it once, with all its values after it" in err

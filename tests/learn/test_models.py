@@ -87,7 +87,11 @@ def test_a_body_has_three_channels_and_a_hand_to_be_seen_from() -> None:
         ModelConfig(bodies=((1, 30, 2),))
     with pytest.raises(SpecError, match="needs hand_pose"):
         ModelConfig(reach=True)
-    assert for_domain(compact(), load_domain("table")).model.bodies == ((9, 10, 11), (13, 14, 15), (17, 18, 19))
+    fitting = for_domain(compact(), load_domain("table")).model
+    assert fitting.bodies == ((9, 10, 11), (13, 14, 15), (17, 18, 19))
+    assert not fitting.unlike(replace(fitting, bodies=())), "nobody reads them"
+    seen = replace(fitting, reach=True)
+    assert seen.unlike(fitting) == "reach" and seen.unlike(replace(seen, bodies=())) == "bodies"
 
 
 def test_networks_read_the_hands_pose_beside_the_observation() -> None:

@@ -15,7 +15,7 @@ Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -114,6 +114,11 @@ class ModelConfig:
             raise SpecError(f"model value_octaves is {self.value_octaves}, must lie in 0 to 10")
         if self.std_floor <= 0:
             raise SpecError(f"model std_floor is {self.std_floor}, must be positive")
+
+    def unlike(self, other: ModelConfig) -> str:
+        """The first setting by which the networks differ; "" if they don't. Nobody reads bodies without `reach`."""
+        seen = [field.name for field in fields(self) if field.name != "bodies" or self.reach]
+        return next((name for name in seen if getattr(self, name) != getattr(other, name)), "")
 
 
 class SkillModel(nn.Module):

@@ -5,7 +5,7 @@ Promises
   - Only the command asked for is imported. `skimo --help` reads the first docstring line of each command from
     its source text, so listing never imports torch, mujoco or rclpy, and a broken command does not hide the others.
   - Exit codes: the command's own; 2 for an unknown command, with the names that come close.
-It never guesses: an abbreviation is not a command.
+It never guesses: an abbreviation is not a command, and of an option that is given twice neither is dropped.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ def print_help(commands: Commands, out: TextIO) -> None:
         print(f"  {name:<{width}}  {summary(entry)}", file=out)
 
 
+def given_twice(argv: list[str]) -> str:
+    """The first option that is given more than once; "" if none is. Parsers would take the last and drop the rest."""
+    options = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--") and word != "--"]
+    return next((option for k, option in enumerate(options) if option in options[:k]), "")
+
+
 def run(argv: list[str], commands: Commands, out: TextIO, err: TextIO) -> int:
     """Dispatches one command line (without the program's name) and returns the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -69,6 +75,9 @@ def run(argv: list[str], commands: Commands, out: TextIO, err: TextIO) -> int:
         close = difflib.get_close_matches(name, list(commands), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "see skimo --help for what is installed"
         print(f"skimo: no command {name!r}; {hint}", file=err)
+        return USAGE_ERROR
+    if option := given_twice(rest):
+        print(f"skimo {name}: {option} is given twice; give it once, with all its values after it", file=err)
         return USAGE_ERROR
     command: Callable[[list[str]], int] = commands[name].load()
     return command(rest)
