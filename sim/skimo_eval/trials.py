@@ -3,7 +3,8 @@
 The policy node's own pilot flies the arm, behind the gate's own checks and limits, on a clock that the twin moves on:
 observation, plan-ahead, actuation, confirmations, misses and holds are the same objects as there. Only the transport
 differs, and the time that planning takes, which here is none. Success is counted on the twin's truth (no observation
-noise, and no sensor that is off or late), progress inside the loop on what the policy sees. Units s, rad, ms.
+noise, and no sensor that is off or late) until the arm is at rest, progress inside the loop on what the policy sees.
+Units s, rad, ms.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from skimo_core.safety.situation import GateConfig, gate_in_time
 from skimo_sim.impaired import actual
 
 PLAN_DEADLINE_S = 30.0
+SETTLE_S = 0.5
+"""From the episode's end until the arm is at rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +224,8 @@ class Trial:
         report = self.pilot.report()
         if report.state in ("running", "missed", "held", "done"):
             self.truths.append(seen_O)
+        if report.state == "done":
+            self._settle(report.step)
         if report.state == "done" or (report.state == "held" and not self._asks(report)):
             self._end(report.reason, held=report.state == "held")
             return False
@@ -230,6 +235,13 @@ class Trial:
             self._end(str(error), held=True)
             return False
         return True
+
+    def _settle(self, step: int) -> None:
+        """The arm comes to rest, as it does on a robot: what the policy took for done may become so on the way."""
+        with suppress(SimulationError):
+            for _ in range(round(SETTLE_S / self.lab.domain.action.period_s)):
+                self.arm.advance(self.lab.domain.action.period_s)
+                self.result.completed_at += [step] * self._real.update(truth(self.lab.domain, self.lab.twin))
 
     def _asks(self, report: PolicyReport) -> bool:
         """Whether it holds because it doubts itself, and somebody is there who hasn't given up."""

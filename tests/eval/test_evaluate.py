@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from skimo_core.domain.domain import load_domain
+from skimo_core.domain.tasks import Progress
 from skimo_core.safety.gate import Gate
 from skimo_eval import evaluate
 from skimo_eval.inprocess import Job, World, factory_for, run_jobs
@@ -144,6 +145,19 @@ def test_the_bundle_that_ships_does_the_kitchen_behind_the_gate() -> None:
     (result,) = run_jobs([Job(task="kitchen", seed=0, condition="papers")], factory_for(resolve_bundle("kitchen"), {}))
     assert result.completed_at and result.completed_at[0] < 60, result
     assert result.stops == 0 and result.missed == 0 and not result.error
+
+
+@pytest.mark.parametrize(("threshold", "done"), [(0.25, 1), (0.1, 0)])
+def test_what_is_taken_for_done_is_judged_when_the_arm_has_come_to_rest(threshold: float, done: int) -> None:
+    """The policy sees the door 0.29 rad from its goal and ends; it swings on to 0.18."""
+    lab, policy = World().build(), factory_for(resolve_bundle("kitchen"), {})()
+    task = lab.domain.task("microwave")
+    trial = Trial(lab, policy, task, 4)
+    trial._real = Progress(replace(task, subtasks=(replace(task.subtasks[0], threshold=threshold),)))
+    while trial.step():
+        pass
+    assert trial.pilot.report().state != "held" and trial.result.steps < 100
+    assert trial.result.completed_at == [trial.result.steps] * done
 
 
 def test_figures_in_process_feel_the_gate(bundle: Path) -> None:
