@@ -75,6 +75,7 @@ def values_of(stack, given, *, here, python, environment):
     if not faults:
         faults = [
             *_unreached(arguments, values),
+            *_without_files(arguments, values),
             *(rule["words"].format(**values) for rule in stack.get("refused", ()) if _holds(rule, values)),
         ]
     values |= {"here": str(here), "python": python, "distro": environment.get("ROS_DISTRO", "")}
@@ -87,7 +88,7 @@ def values_of(stack, given, *, here, python, environment):
 
 def wanted(stack, values):
     """Returns the processes that these values want, in the order of their start."""
-    return [p for p in stack["processes"] if all(values[name] == v for name, v in p.get("when", {}).items())]
+    return [p for p in stack["processes"] if _has_all(values, p.get("when", {}))]
 
 
 def namespace_of(values):
@@ -373,6 +374,47 @@ def _unreached(arguments, values):
                 yield f"{values[name]}: {key!r} would reach nobody, for the nodes are below {namespace}; write " + (
                     f"{namespace}/{node}, or /**/{node} for every namespace"
                 )
+
+
+def _without_files(arguments, values):
+    """Yields domains whose file, or the scene of whose twin where it is simulated, is not there."""
+    for name, argument in arguments.items():
+        given = values[name]
+        if argument["type"] != "domain" or not _is_path(given):
+            continue
+        path = Path(os.path.expanduser(given))
+        if not path.is_file():
+            yield f"{name}:={given}: there is no such file; give the path where the domain's file lies now"
+        elif _has_all(values, argument.get("simulated", {})) and (scene := _scene_beside(path)) is not None:
+            if (path.parent / "manifest.json").is_file():
+                bundle = f"{argument['of']}:={values[argument['of']]}"
+                yield (
+                    f"{bundle} carries its domain, but not the scene of its twin ({scene.name}), which stays beside "
+                    f"the domain's own file: give {name}:=PATH of that (from another machine, copy its folder here "
+                    "first)"
+                )
+            else:
+                yield f"{name}:={given}: the scene of its twin, {scene}, is not there; put it there, or mend its twin"
+
+
+def _is_path(name):
+    """Whether a name is meant as a file's path, as skimo_core.domain.library has it."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def _scene_beside(domain):
+    """Path of the scene that a domain's file names for its twin, if it isn't there."""
+    try:
+        twin = yaml.safe_load(domain.read_text(encoding="utf-8")).get("twin")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return None
+    if not isinstance(twin, str) or not _is_path(twin) or (domain.parent / twin).is_file():
+        return None
+    return domain.parent / twin
+
+
+def _has_all(values, wanted):
+    return all(values[name] == value for name, value in wanted.items())
 
 
 def _missing(process, values, environment):

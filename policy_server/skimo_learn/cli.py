@@ -13,6 +13,7 @@ import tyro
 
 from skimo_core.contract.errors import SetupError, SkimoError, SpecError
 from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.library import is_path
 
 LEARNING_NEEDS = ("torch", "safetensors", "tqdm")
 
@@ -183,7 +184,12 @@ def _export(args: ExportArgs) -> None:
     assert args.checkpoint is not None
     run = load_run(args.checkpoint)
     planner = PlannerConfig.from_dict(parsed(args.set))
-    domain = load_domain(args.domain or run.state["domain_source"])
+    source = args.domain or run.state["domain_source"]
+    if not args.domain and is_path(source) and not Path(source).expanduser().is_file():
+        raise SpecError(
+            f"the run was made with domain {source}, which is not there now; name where it lies with --domain"
+        )
+    domain = load_domain(source)
     if not args.robot and not run.state.get("robot", {}).get("digest"):
         print(f"this run's data names no robot; taken as the domain's, {domain.robot}")
         args = replace(args, robot=domain.robot)

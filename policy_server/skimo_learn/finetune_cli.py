@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
-from skimo_core.domain.domain import DEFAULT, Domain, load_domain
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.robot import load_limits
 
 from .cli import check_installed
@@ -29,7 +29,7 @@ class Args:
     """Learn on from what a robot does: each round gives a candidate, which drives nothing before it is promoted.
 
     Started by torchrun (torchrun --nproc-per-node 2 --no-python skimo finetune ...) its ranks train as one; only rank 0
-    needs bundle, recordings and data, and writes.
+    needs recordings and data, and writes; one that has no bundle needs --domain.
 
     Attributes:
         recordings: folders in which recorders leave episodes, of one robot or of several.
@@ -37,7 +37,7 @@ class Args:
         bundle: path of a bundle, or the name of one that ships: the one that drives. Where it is a link, such as
             STORE/incumbent, the next round begins with whatever it points to by then.
         data: folders of the recordings that the bundle learned from, to learn from besides; without them it forgets.
-        domain: that it all is in: a name, or a file.
+        domain: that it all is in: a name, or a file; empty: the one that the bundle carries or names.
         robot: whose limits hold: a robot's name, or a file; empty: the domain's.
         learn: how a round is made.
         watch: wait for more episodes; else it ends when all are learned from.
@@ -48,7 +48,7 @@ class Args:
     out: Path
     bundle: str = "kitchen"
     data: tuple[Path, ...] = ()
-    domain: str = DEFAULT
+    domain: str = ""
     robot: str = ""
     learn: FinetuneConfig = field(default_factory=FinetuneConfig)
     watch: bool = False
@@ -81,11 +81,13 @@ def finetune(argv: list[str]) -> int:
 def _finetune(args: Args) -> None:
     import torch
 
+    from skimo_server.bundle import domain_of
+
     from . import ranks
     from .finetune import END, be_polite, follow_first
 
     be_polite()
-    domain = load_domain(args.domain)
+    domain = load_domain(args.domain or domain_of(args.bundle))
     with ranks.together(torch.device("cpu")):
         if not ranks.first():
             follow_first(domain)
@@ -96,6 +98,7 @@ def _finetune(args: Args) -> None:
 
 def _lead(args: Args, domain: Domain) -> None:
     from skimo_server.bundle import Bundle, load_bundle, resolve_bundle
+    from skimo_server.domains import domain_for
 
     from . import ranks
     from .data import load_episodes
@@ -104,6 +107,7 @@ def _lead(args: Args, domain: Domain) -> None:
 
     if missing := [folder for folder in args.recordings if not folder.is_dir()]:
         raise SpecError(f"{missing[0]}: no such folder; give the one that the recorder writes to")
+    domain_for(args.bundle, args.domain)  # refuses one that the bundle was not made for
     robot = load_limits(args.robot or domain.robot)
     folder = resolve_bundle(args.bundle)
     with open_replay(args.out / "replay", domain, robot) as replay:

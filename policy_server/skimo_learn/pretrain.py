@@ -205,7 +205,7 @@ class Pretrainer:
             SpecError: it was made with another recipe, or by another version.
         """
         tensors, state = read_checkpoint(run)
-        if state["recipe"] != self.recipe.to_dict():
+        if Recipe.from_dict(state["recipe"]) != self.recipe:
             raise SpecError(f"{run.name}: was begun with other settings; resume with the same, or choose another --out")
         load_weights(self.model, part(tensors, "model"), run)
         load_weights(self.target_encoder, part(tensors, "target"), run)

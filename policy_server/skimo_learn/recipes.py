@@ -140,7 +140,7 @@ def tabletop() -> Recipe:
     """Small's batches, half as long again, for grips at things that stand elsewhere each time.
 
     With bodies seen from the hand the same play of the domain `table` taught twice as many of its grips.
-    A grip and the way to a place take longer than the kitchen's sub-tasks: the goal value discounts less.
+    A grip and the way to a place take long: the goal value discounts less.
     """
     base = small()
     return replace(

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from skimo_core.contract.errors import BundleError, SpecError
+from skimo_core.contract.errors import SpecError
 from skimo_core.contract.policy import FloatArray, Goals, Plan
 from skimo_core.domain.domain import Domain, load_domain
 
-from .bundle import domain_of
+from .domains import domain_for
 from .inprocess import InProcessPolicy, open_policy
 
 DEADLINE_S = 60.0
@@ -114,15 +114,8 @@ def load_bundle(
         workers: threads that share the rows of a large batch.
 
     Raises:
-        BundleError: it is refused, or its domain is not known here.
-        SpecError: a setting is refused, or the domain is another than the bundle's.
+        BundleError: it is refused.
+        SpecError: a setting is refused, its domain is not known here, or the domain is another than the bundle's.
     """
     policy = open_policy(bundle, settings, workers=workers)
-    named = policy.spec.domain
-    try:
-        found = load_domain(domain or domain_of(str(bundle)))
-    except SpecError as error:
-        raise BundleError(f"bundle {policy.spec.bundle_id[:12]} is for domain {named}: {error}") from None
-    if unfit := policy.spec.unfit_for(found.observation, found.action, found.named):
-        raise SpecError(f"bundle {policy.spec.bundle_id[:12]}: its {unfit}; name the domain that it was made for")
-    return Agent(policy=policy, domain=found)
+    return Agent(policy=policy, domain=load_domain(domain_for(str(bundle), domain)))

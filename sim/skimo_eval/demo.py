@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from skimo_core.contract.errors import SkimoError
-from skimo_core.domain.domain import DEFAULT, Domain, load_domain
+from skimo_core.contract.errors import SkimoError, SpecError
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_ros.evaluator import Evaluator, Watched
 from skimo_ros.operator import init_ros
 from skimo_sim.condition import DRAWN
 
+from .domains import domain_to_fly
 from .full_stack import write_parameters
 from .pauses import audit_misses, describe
 from .stack_process import StackProcess
@@ -35,7 +36,7 @@ class Args:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
-        domain: what the tasks share: a domain's name, or a file.
+        domain: what the tasks share: a domain's name, or a file; empty: the one that the bundle carries or names.
         task: a named task, or goals joined by commas, in the order in which they count: sub-tasks' names, or channels
             with values, as microwave=-0.4+-0.1; empty: the domain's first.
         condition: what is different in the twin (skimo_sim.condition): a condition's name, or a file; drawn: nothing,
@@ -49,7 +50,7 @@ class Args:
     """
 
     bundle: str = "kitchen"
-    domain: str = DEFAULT
+    domain: str = ""
     task: str = ""
     condition: str = DRAWN
     seed: int = 0
@@ -70,7 +71,11 @@ def main(argv: list[str]) -> int:
 
 
 def _run(args: Args) -> int:
-    domain = load_domain(args.domain)
+    domain = load_domain(domain_to_fly(args.bundle, args.domain))
+    if not domain.action.joints:
+        raise SpecError(
+            f"domain {domain.name} has no arm, and the ROS stack commands one; `skimo eval` flies it in process"
+        )
     task = domain.task(args.task)
     folder = _new_folder(args.out)
     print(f"demo: {', then '.join(s.name for s in task.subtasks)}; bundle {args.bundle}; logs in {folder / 'logs'}")
@@ -105,11 +110,14 @@ def _run(args: Args) -> int:
 
 def _learn(args: Args) -> int:
     from .improve import ImproveConfig
+    from .inprocess import World
     from .learn_demo import learn
 
+    domain = load_domain(domain_to_fly(args.bundle, args.domain))
     config = ImproveConfig(
         bundle=args.bundle,
-        task=load_domain(args.domain).task(args.task).name,
+        domain=domain.source,
+        task=domain.task(args.task).name,
         rounds=2,
         episodes=8,
         hasty=True,
@@ -118,7 +126,12 @@ def _learn(args: Args) -> int:
         pairs=100,
         measured=10,
     )
-    learn(config if args.condition == DRAWN else replace(config, condition=args.condition), _new_folder(args.out))
+    config = config if args.condition == DRAWN else replace(config, condition=args.condition)
+    try:
+        World(domain=domain.source).build(config.condition)
+    except SpecError as error:
+        raise SpecError(f"{error}; name what is to be different in this domain's twin with --condition") from None
+    learn(config, _new_folder(args.out))
     return 0
 
 

@@ -19,10 +19,10 @@ import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.domain.domain import Domain, load_domain
-from skimo_core.domain.library import is_path
 from skimo_core.process.provenance import provenance
 from skimo_sim.condition import DRAWN, load_condition, load_conditions
 
+from .domains import domain_to_fly
 from .orders import tasks_of
 from .results import Results, flat, gathered, write_results
 
@@ -115,7 +115,7 @@ def evaluate(args: Args) -> Results:
 
     Files are written after each condition, so that a run that is broken off leaves what it had.
     """
-    args = replace(args, domain=args.domain or _domain_of(args.bundle))
+    args = replace(args, domain=domain_to_fly(args.bundle, args.domain))
     domain = load_domain(args.domain)
     if args.stack == "full" and not domain.action.joints:
         raise SpecError(f"domain {domain.name} has no arm, and the ROS stack commands one; take --stack inprocess")
@@ -141,20 +141,6 @@ def evaluate(args: Args) -> Results:
         results = gathered(header, done)
         keep(results)
     return results
-
-
-def _domain_of(bundle: str) -> str:
-    """The domain that a bundle carries or names, if its twin is here too: a scene stays with the domain's own file."""
-    from skimo_server.bundle import domain_of
-
-    found = domain_of(bundle)
-    twin = load_domain(found).twin
-    if is_path(twin) and not Path(twin).is_file():
-        raise SpecError(
-            f"bundle {Path(bundle).name} carries its domain, and not the scene of its twin ({Path(twin).name}); name "
-            "the domain's own file with --domain"
-        )
-    return found
 
 
 def _keeper(args: Args, one: bool) -> Callable[[Results], None]:

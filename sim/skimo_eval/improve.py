@@ -19,16 +19,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from skimo_core.contract.errors import SetupError, SpecError
-from skimo_core.domain.domain import load_domain
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.episodes.files import write_atomic
 from skimo_sim.condition import DRAWN
 
+from .domains import domain_to_fly
 from .practice import Args as PracticeArgs
 from .practice import practise, recording
 
@@ -49,7 +51,7 @@ class ImproveConfig:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships: who drives first.
-        task, condition: as in skimo eval.
+        domain, task, condition: as in skimo eval.
         objective: as in skimo finetune; returns are those of the task.
         rounds, episodes: how many rounds, and of how many episodes each.
         hasty: the first round learns as one would in haste: from its own episodes alone, for a tenth of the time.
@@ -67,7 +69,8 @@ class ImproveConfig:
     """
 
     bundle: str = "kitchen"
-    task: str = "kitchen"
+    domain: str = ""
+    task: str = ""
     condition: str = "doors_x6"
     objective: Literal["corrections", "successes", "returns"] = "corrections"
     rounds: int = 2
@@ -153,6 +156,11 @@ class _Work:
         self.config, self.out, self.say = config, out, say
         self.store, self.recordings = out / "store", out / "recordings"
 
+    @cached_property
+    def domain(self) -> Domain:
+        """In which it all happens."""
+        return load_domain(domain_to_fly(self.config.bundle, self.config.domain))
+
     @property
     def incumbent(self) -> str:
         """Who drives."""
@@ -182,17 +190,18 @@ class _Work:
     def practised(self, number: int, help_left: int) -> dict[str, Any]:
         """A round's episodes, a few at a time; what came of them, as fields of `Round`."""
         config = self.config
-        first, period_s = config.seed + 1000 * number, load_domain().action.period_s
+        first, period_s = config.seed + 1000 * number, self.domain.action.period_s
         file = self.out / "practice" / f"{number}.json"
         known = json.loads(file.read_bytes()) if file.exists() else {"drove": self.incumbent, "episodes": []}
         done: list[dict[str, Any]] = known["episodes"]
-        most = len(load_domain().task(config.task).subtasks) * BATCH
+        most = len(self.domain.task(config.task).subtasks) * BATCH
         while len(done) < config.episodes:
             left = help_left - sum(row["helps"] for row in done)
             count = min(BATCH, config.episodes - len(done))
             args = PracticeArgs(
                 out=self.recordings,
                 bundle=str(self.store / "incumbent"),
+                domain=self.domain.source,
                 task=config.task,
                 condition=config.condition,
                 episodes=count,
@@ -229,7 +238,7 @@ class _Work:
         data = [] if hasty else list(config.data) or self.collected()
         beside = "in haste, from these alone" if hasty else "beside what the bundle knew"
         self.say(f"round {number}: learning from {len(list(self.recordings.glob('*.mcap')))} episodes {beside}")
-        asked = ["--bundle", drove, "--recordings", self.recordings, "--out", folder]
+        asked = ["--bundle", drove, "--domain", self.domain.source, "--recordings", self.recordings, "--out", folder]
         asked += ["--data", *data] if data else []
         settings = {"objective": config.objective, "seed": config.learner_seed, "threads": config.threads}
         if config.objective == "returns":
@@ -245,7 +254,8 @@ class _Work:
         if not self.config.play:
             return []
         made, workers = [], self.config.workers or os.cpu_count() or 1
-        commands = {"play": ("collect", "kitchen"), "corrections": ("intervene", "--bundle", str(self.first))}
+        corrections = ("intervene", "--bundle", self.first, "--domain", self.domain.source)
+        commands = {"play": ("collect", self.domain.source), "corrections": corrections}
         for name, command in commands.items():
             folder, beside = self.out / name, self.out / f"{name}.part"
             if not folder.exists():
@@ -264,7 +274,16 @@ class _Work:
             file = self.out / "measured" / f"{made.number}-{name}.json"
             if not file.exists():
                 asked = ("--bundle", bundle or self.store / "incumbent", "--task", config.task, "--json", file)
-                asked += ("--condition", condition, "--episodes", config.measured, "--workers", config.workers)
+                asked += (
+                    "--domain",
+                    self.domain.source,
+                    "--condition",
+                    condition,
+                    "--episodes",
+                    config.measured,
+                    "--workers",
+                    config.workers,
+                )
                 _run("eval", *asked)
             found[name] = tuple(int(n) for n in json.loads(file.read_bytes())["subtasks_per_episode"])
         worth, unchanged = (np.mean(found[name]) for name in ("worth", "unchanged"))
@@ -277,7 +296,7 @@ class _Work:
         if config.gate:
             trial = ["--trial.conditions", config.condition, "--trial.task", config.task]
             trial += ["--trial.max-pairs", str(config.pairs), "--trial.batch", str(min(BATCH_PAIRS, config.pairs))]
-            trial += ["--trial.workers", str(config.workers)]
+            trial += ["--trial.workers", str(config.workers), "--trial.domain", self.domain.source]
             return _run("promote", candidate, "--store", self.store, "--yes", *ALONE, *trial, may_refuse=True)
         from skimo_promote.store import Store
 

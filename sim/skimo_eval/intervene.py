@@ -22,12 +22,13 @@ from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.contract.policy import FloatArray, SkillPolicy
 from skimo_core.control.loop import SkillLoop
 from skimo_core.control.planning import ImmediatePlanning
-from skimo_core.domain.domain import DEFAULT, Domain, load_domain
+from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.episodes.episode import Episode
 from skimo_sim.play.collect import as_episode, collect, whole_play
 from skimo_sim.play.player import Player, careful
 from skimo_sim.play.plays import need_play
 
+from .domains import domain_to_fly
 from .inprocess import bundle_policy
 from .trials import PLAN_DEADLINE_S
 
@@ -41,7 +42,8 @@ class Args:
 
     Attributes:
         bundle: path of a bundle, or the name of one that ships.
-        domain: what the tasks share, one that has scripted play: a domain's name, or a file.
+        domain: what the tasks share, one that has scripted play: a domain's name, or a file; empty: the one that the
+            bundle carries or names.
         out: a new folder for the recordings and their training cache.
         episodes: how many; episode i depends on seed + i and the bundle alone.
         seed: of the first; choose others than play and evaluation have.
@@ -50,7 +52,7 @@ class Args:
 
     out: Path
     bundle: str = "kitchen"
-    domain: str = DEFAULT
+    domain: str = ""
     episodes: int = 500
     seed: int = 200_000
     workers: int = 2
@@ -64,13 +66,14 @@ def main(argv: list[str]) -> int:
     """Record how a bundle drives, and how what it doesn't get done is done."""
     try:
         args = tyro.cli(Args, args=argv, prog="skimo intervene")
-        opened(args.bundle, load_domain(args.domain))  # refused here, not in each worker
+        domain = domain_to_fly(args.bundle, args.domain)
+        opened(args.bundle, load_domain(domain))  # refused here, not in each worker
         made = collect(
             args.out,
             episodes=args.episodes,
             seed=args.seed,
             workers=args.workers,
-            make=partial(corrected_episode, args.bundle, args.domain),
+            make=partial(corrected_episode, args.bundle, domain),
             progress=partial(tqdm, desc="driving", total=args.episodes, unit="episode", mininterval=1.0),
         )
     except SkimoError as error:
@@ -84,12 +87,9 @@ def main(argv: list[str]) -> int:
 
 
 def opened(bundle: str, domain: Domain) -> SkillPolicy:
-    """The bundle's policy; raises SpecError where it isn't one for the domain, or nobody is there to correct it."""
+    """The bundle's policy; raises SpecError where nobody is there to correct it."""
     need_play(domain)
-    policy = bundle_policy(Path(bundle), {})
-    if unfit := policy.spec.unfit_for(domain.observation, domain.action, domain.named):
-        raise SpecError(f"bundle {bundle}: its {unfit}; name the domain that it was made for (--domain)")
-    return policy
+    return bundle_policy(Path(bundle), {})
 
 
 class PolicyDriver:

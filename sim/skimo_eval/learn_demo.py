@@ -14,6 +14,7 @@ import numpy as np
 
 from skimo_core.domain.domain import load_domain
 
+from .domains import domain_to_fly
 from .improve import ImproveConfig, Round, improve
 from .report import BLUE, DPI, GREY, ORANGE, need_plots
 from .statistics import bootstrap_interval
@@ -38,7 +39,7 @@ def learn(config: ImproveConfig, out: Path) -> list[Round]:
     print(table(rounds))
     first, last = rounds[0], [r for r in rounds if r.promoted][-1]
     helps, minutes = sum(r.helps for r in rounds), sum(r.robot_s for r in rounds) / 60
-    of = len(load_domain().task(config.task).subtasks)
+    of = _asked(config)
     print(
         f"demo: learned {np.mean(first.worth):.2f} -> {np.mean(last.worth):.2f} of {of} sub-tasks with {helps} "
         f"corrections in {minutes:.1f} minutes of the robot's time; {out}"
@@ -64,6 +65,11 @@ def table(rounds: Sequence[Round]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _asked(config: ImproveConfig) -> int:
+    """Sub-tasks of its task."""
+    return len(load_domain(domain_to_fly(config.bundle, config.domain)).task(config.task).subtasks)
+
+
 def draw(path: Path, rounds: Sequence[Round], config: ImproveConfig) -> None:
     """What each candidate is worth against the robot's time, and what drove."""
     import matplotlib as mpl
@@ -71,6 +77,7 @@ def draw(path: Path, rounds: Sequence[Round], config: ImproveConfig) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    most = 1.05 * _asked(config)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=(3, 2), layout="constrained")
     minutes = np.cumsum([r.robot_s for r in rounds]) / 60
     worth = [np.mean(r.worth) for r in rounds]
@@ -83,12 +90,12 @@ def draw(path: Path, rounds: Sequence[Round], config: ImproveConfig) -> None:
             at = minutes[chosen], [worth[i] for i in chosen]
             left.errorbar(*at, yerr=bars[:, chosen], fmt="o", capsize=3, color=colour, label=name)
     left.plot(minutes, [np.mean(r.unchanged) for r in rounds], ":", color=GREY, label="in the old twin")
-    left.set(xlabel="robot's time, minutes", ylabel="sub-tasks", ylim=(0, 4.2), title=f"{config.condition}, measured")
+    left.set(xlabel="robot's time, minutes", ylabel="sub-tasks", ylim=(0, most), title=f"{config.condition}, measured")
     left.legend(frameon=False, loc="lower right")
     practised = [done for r in rounds for done in r.practised]
     right.bar(range(1, len(practised) + 1), practised, color=BLUE)
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.set(xlabel="episode of practice", ylabel="sub-tasks, help included", ylim=(0, 4.2))
+    right.set(xlabel="episode of practice", ylabel="sub-tasks, help included", ylim=(0, most))
     right.set_title(f"{sum(r.helps for r in rounds)} corrections, {sum(r.person_s for r in rounds):.0f} s of a person")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

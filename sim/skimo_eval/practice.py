@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -30,12 +30,13 @@ from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.contract.policy import FloatArray, SkillPolicy
 from skimo_core.control.doubt import DoubtConfig
 from skimo_core.control.reports import StepRecord
-from skimo_core.domain.domain import DEFAULT, load_domain
+from skimo_core.domain.domain import load_domain
 from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.files import check_folder
 from skimo_core.episodes.recording import write_episode
 from skimo_sim.condition import DRAWN, load_condition
 
+from .domains import domain_to_fly
 from .helper import ScriptedHelper
 from .inprocess import Job, World, checked_settings, factory_for, run_jobs
 from .orders import tasks_of
@@ -64,7 +65,7 @@ class Args:
     Attributes:
         out: folder for the recordings; what it holds stays.
         bundle: path of a bundle, or the name of one that ships.
-        domain: what the tasks share: a domain's name, or a file.
+        domain: what the tasks share: a domain's name, or a file; empty: the one that the bundle carries or names.
         task: as in skimo eval.
         condition: what is different (skimo_sim.condition): a name, or a file.
         episodes: how many; episode i uses seed + i.
@@ -82,7 +83,7 @@ class Args:
 
     out: Path
     bundle: str = "kitchen"
-    domain: str = DEFAULT
+    domain: str = ""
     task: str = ""
     condition: str = DRAWN
     episodes: int = 30
@@ -147,6 +148,7 @@ def practise(args: Args) -> list[EpisodeResult]:
     """
     from skimo_server.bundle import load_bundle, resolve_bundle
 
+    args = replace(args, domain=domain_to_fly(args.bundle, args.domain))
     folder, domain = resolve_bundle(args.bundle), load_domain(args.domain)
     settings = checked_settings(load_bundle(folder).manifest.planner, args.settings)
     load_condition(args.condition, domain)

@@ -24,6 +24,7 @@ from skimo_core.contract.policy import Calibration, evidence
 from skimo_core.domain.domain import load_domain
 from skimo_sim.condition import load_conditions
 
+from .domains import domain_to_fly
 from .inprocess import World, factory_for, paired_jobs, run_jobs
 from .orders import RANDOM, tasks_of
 from .statistics import reliability
@@ -106,10 +107,10 @@ def main(argv: list[str]) -> int:
 
 def calibrate(args: Args) -> None:
     """Fly, fit, tell, write."""
-    from skimo_server.bundle import domain_of, load_bundle, resolve_bundle, rewrite_bundle
+    from skimo_server.bundle import load_bundle, resolve_bundle, rewrite_bundle
 
     folder = resolve_bundle(args.bundle)
-    args = replace(args, domain=args.domain or domain_of(args.bundle))
+    args = replace(args, domain=domain_to_fly(args.bundle, args.domain))
     bundle = load_bundle(folder)
     if args.out.exists():
         raise SpecError(f"{args.out} exists, and bundles are immutable; choose another --out")

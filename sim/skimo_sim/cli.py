@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,16 @@ import tyro
 from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.process.provenance import provenance
 
+GROUP = "skimo.twin"
+"""Entry points of this group are subcommands too: what needs ROS comes from the package that has it."""
+
 
 def twin(argv: list[str]) -> int:
-    """Check a domain's twin, or the kitchen's tracking error per joint and speed; show it; draw it."""
-    return _run({"check": twin_check, "show": twin_show, "picture": twin_picture}, argv, "skimo twin")
+    """Check a domain's twin, or the kitchen's tracking error per joint and speed; show it; draw it; put it back."""
+    steps = {"check": twin_check, "show": twin_show, "picture": twin_picture}
+    if not (argv and argv[0] in steps):  # so that `check` doesn't wait for what others bring
+        steps |= {entry.name: entry.load() for entry in metadata.entry_points(group=GROUP)}
+    return _run(steps, argv, "skimo twin")
 
 
 def twin_check(

@@ -29,11 +29,11 @@ from pathlib import Path
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain import library
 from skimo_core.domain.domain import Domain, varied
-from skimo_core.domain.starts import Starts, parse_starts
+from skimo_core.domain.starts import STARTS, Starts, parse_starts
 from skimo_core.domain.tables import Table, read_yaml
 
 KIND, PACKAGE = "conditions", "skimo_sim"
-DRAWN, PAPERS = "drawn", "papers"
+DRAWN, PAPERS = STARTS
 """The condition that changes nothing, and that of the one start that the papers have."""
 EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0

@@ -26,7 +26,7 @@ class KinematicTwin:
     """Implements skimo_core.contract.backend.SimulatedBackend."""
 
     def __init__(self, domain: Domain, limits: RobotLimits) -> None:
-        self.domain, self.limits = domain, limits
+        self.domain, self.limits, self.starts = domain, limits, domain.starts
         self._hand = Hand()
         self._follower = TrajectoryFollower(limits.home_q_rad)
         self.task: Task
@@ -88,7 +88,7 @@ class KinematicTwin:
     def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None:
         """Return to a start; older commands are void.
 
-        Where the domain's `starts` vary nothing that is the robot's home, the hand open, the objects where the domain
+        Where `starts` (the domain's) vary nothing that is the robot's home, the hand open, the objects where the domain
         says that they begin.
         """
         self.task, self.seed = self.domain.task(task), seed
@@ -100,7 +100,7 @@ class KinematicTwin:
         asked = self.task.open_at_start(spec.joints + spec.fingers)
         rng = np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
         bounds = limits.q_min_rad[: spec.joints], limits.q_max_rad[: spec.joints]
-        start = self.domain.starts.draw(home, spec, bounds, self.domain.subtasks, asked, rng)
+        start = self.starts.draw(home, spec, bounds, self.domain.subtasks, asked, rng)
         q_rad = limits.home_q_rad.copy()
         q_rad[: spec.joints] = start[: spec.joints]
         fingers = start[spec.joints : spec.joints + spec.fingers]

@@ -6,7 +6,8 @@
     kinematic = "skimo_sim.kinematic:kinematic_twin"
 The callable takes (domain, limits) and returns a `SimulatedBackend`. One whose scene can be changed by a condition has
 a method `change(condition)` besides, one whose arm and scene can be as a rig says `fit(rig)`, which comes first;
-encoders, delays and noise are done here for all. One that can be put anywhere has `start_at(observation_O)`.
+encoders, delays and noise are done here for all. One that can be put anywhere has `start_at(observation_O)`; one whose
+starts can be others than the domain's has them as an attribute `starts`, which its next reset draws from.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
+from typing import Protocol, runtime_checkable
 
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SetupError, SpecError
@@ -21,15 +23,26 @@ from skimo_core.domain.domain import Domain
 from skimo_core.domain.library import is_path
 from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
+from skimo_core.domain.starts import Starts
 
 from .condition import DRAWN, PANDA, Condition
-from .impaired import ImpairedTwin
+from .impaired import ImpairedTwin, actual
 from .rigging import impairs, scene_parts
 from .scenes.scene_file import known_scenes
 from .twin import scene_twin
 
 GROUP = "skimo.twins"
 PLAIN = Condition(name=DRAWN, why="nothing is different")
+
+
+@runtime_checkable
+class StartsElsewhere(Protocol):
+    """A twin whose next reset draws from `starts`."""
+
+    domain: Domain
+    starts: Starts
+
+    def reset(self, task: str = "", seed: int = 0, *, now_s: float = 0.0) -> None: ...
 
 
 def known_twins() -> tuple[str, ...]:
@@ -76,6 +89,28 @@ def _maker(wanted: str, domain: Domain) -> Callable[[Domain, RobotLimits], Simul
     )
 
 
+def reset_from(start: str, twin: SimulatedBackend, task: str, seed: int, now_s: float) -> None:
+    """Reset a twin, once, to what the domain's `starts` draw (`drawn`) or to its plain start (`papers`).
+
+    Args:
+        start: one of `skimo_core.domain.starts.STARTS`; empty: as its condition says.
+
+    Raises:
+        SpecError: it always starts in its own way.
+    """
+    if not start:
+        twin.reset(task, seed, now_s=now_s)
+        return
+    inside = actual(twin)
+    if not isinstance(inside, StartsElsewhere):
+        raise SpecError(f"the twin {type(inside).__name__} always starts in its own way; leave start {start!r} out")
+    own, inside.starts = inside.starts, inside.domain.starts if start == DRAWN else Starts()
+    try:
+        twin.reset(task, seed, now_s=now_s)
+    finally:
+        inside.starts = own
+
+
 def under(condition: Condition, twin: SimulatedBackend, name: str, rig: Rig = BARE) -> SimulatedBackend:
     """The twin `name` as a rig says it is, under a condition.
 
@@ -93,6 +128,9 @@ def under(condition: Condition, twin: SimulatedBackend, name: str, rig: Rig = BA
             f"the twin {name!r} can't do condition {condition.name!r} ({', '.join(parts)}): it has no scene that could "
             "be changed; take a twin with one, or a condition of sensors and delays alone"
         )
+    elif condition.starts is not None and isinstance(twin, StartsElsewhere):
+        twin.starts = condition.starts
+        twin.reset()
     if not (condition.impairs or impairs(rig)):
         return twin
     return ImpairedTwin(twin, condition.sensors, condition.actuation, rig)

@@ -415,8 +415,11 @@ def test_a_real_bag_without_numbers_says_what_it_holds(name: str) -> None:
     assert "nothing that is a number over time" in words and "/topic (std_msgs/msg/String, 10 messages)" in words
 
 
+PROTOBUF = "mcap_protobuf"  # in test_ingest_protobuf.py
+
+
 def test_every_format_has_a_test_here_or_beside(tmp_path: Path) -> None:
     arm_bag(3).write(tmp_path / "bag")
     lerobot_folder(tmp_path / "set")
-    others = {open_source(tmp_path / name).about().format for name in ("bag", "set")}
+    others = {open_source(tmp_path / name).about().format for name in ("bag", "set")} | {PROTOBUF}
     assert others | set(MAKERS) == set(FORMATS) and files.MAX_VALUES > 0

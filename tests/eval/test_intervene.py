@@ -47,5 +47,6 @@ def test_a_bundle_that_isn_t_there_is_refused_before_anything_is_made(
 def test_a_bundle_of_another_domain_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kitchen = load_bundle(resolve_bundle("kitchen"))
     rewrite_bundle(kitchen, tmp_path / "bench", domain=Named(name="bench", digest="0" * 64))
-    assert main(["--out", str(tmp_path / "fixes"), "--bundle", str(tmp_path / "bench")]) == 1
+    asked = ["--out", str(tmp_path / "fixes"), "--bundle", str(tmp_path / "bench"), "--domain", "kitchen"]
+    assert main(asked) == 1
     assert "its domain is 'bench'" in capsys.readouterr().err and not (tmp_path / "fixes").exists()

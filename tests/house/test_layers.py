@@ -44,7 +44,17 @@ LAZY = {
 # skimo_learn takes nothing but the bundle format, its graphs' contract and what checks them from skimo_server.
 LEARN_FROM_SERVER = {
     f"skimo_server.{name}"
-    for name in ("bundle", "kinds", "graphs", "parity", "vetting", "engine", "planner_config", "graph_builder")
+    for name in (
+        "bundle",
+        "domains",
+        "kinds",
+        "graphs",
+        "parity",
+        "vetting",
+        "engine",
+        "planner_config",
+        "graph_builder",
+    )
 }
 
 

@@ -48,7 +48,13 @@ ROSDEP = {
 }
 PIP_ONLY = {"mcap": "mcap", "mcap_ros2": "mcap-ros2-support", "tyro": "tyro", "ruckig": "ruckig", "lz4": "lz4"}
 """No rosdep key: setup.py's install_requires names them."""
-EXTRAS = {"pyarrow": "pyarrow", "matplotlib": "matplotlib", "viser": "viser", "websockets": "websockets"}
+EXTRAS = {
+    "google": "protobuf",
+    "pyarrow": "pyarrow",
+    "matplotlib": "matplotlib",
+    "viser": "viser",
+    "websockets": "websockets",
+}
 """Not for everybody: an extra of setup.py names them."""
 OTHER_HALF = {"skimo_sim", "skimo_server", "skimo_calibration"}
 """Pip distributions beside the workspace; each import of one of them stands inside a function or in skimo_bringup."""

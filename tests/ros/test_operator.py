@@ -254,6 +254,7 @@ def test_who_is_not_there_is_named_with_the_namespace(
     assert command(["--namespace", "/right", "--timeout-s", "0.3"]) == 1
     said = "".join(capsys.readouterr())
     assert "nobody answers for " in said and " below /right; is the stack up (skimo up --namespace /right)" in said
+    assert (said.startswith("NOT STOPPED: ") and "Use the emergency stop" in said) is (command is cli.stop)
 
 
 def test_an_operator_on_a_node_of_somebody_elses_asks_the_same(policy: FakePolicy, ros_domain: int) -> None:

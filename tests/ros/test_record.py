@@ -16,7 +16,7 @@ import rclpy
 from rclpy.context import Context
 from ros.ros_harness import ANSWER_S, Processes, clear_gate, let_pass
 from sensor_msgs.msg import JointState, Joy
-from skimo_msgs.msg import EpisodeEvent, ObjectStates
+from skimo_msgs.msg import EpisodeEvent, ObjectStates, RecorderStatus
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from support.waiting import START_S, wait_until
@@ -240,7 +240,11 @@ def test_the_recorder_keeps_the_driver_s_state_on_request(stage: Stage, tmp_path
     given = {"domain": stage.domain, "rig": stage.rig, "directory": tmp_path, "min_free_mib": 1.0}
     stage.processes.node("recorder_node", keep_robot_state=True, **given)
     events = stage.operator.node.create_publisher(EpisodeEvent, Names.EPISODE, RECORD_QOS)
-    listens = lambda: events.get_subscription_count() == 1 and stage.operator.recorder() is not None  # noqa: E731
+    recorder = {Names.RECORDER: RecorderStatus}
+
+    def listens() -> bool:
+        return events.get_subscription_count() == 1 and stage.operator.newest(recorder)[Names.RECORDER] is not None
+
     wait_until(listens, "the recorder to listen", START_S)
     episode = reports.Episode(episode_id="kept", task="push", subtasks=("push",), seed=3, bundle_id="b", explore=0.0)
     tell = lambda kind: events.publish(  # noqa: E731

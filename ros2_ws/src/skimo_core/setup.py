@@ -38,7 +38,7 @@ setup(
     ],
     extras_require={
         "hdf5": ["h5py>=3.10"],
-        "ingest": ["h5py>=3.10", "pyarrow>=14", "matplotlib>=3.6"],
+        "ingest": ["h5py>=3.10", "pyarrow>=14", "matplotlib>=3.6", "protobuf>=6.31"],
         "test": ["pytest"],
     },
     entry_points={

@@ -38,6 +38,7 @@ setup(
         ],
         "skimo.doctor": ["ros = skimo_ros.doctor:CHECKS"],
         "skimo.replay": ["robot = skimo_ros.replay:on_robot"],
+        "skimo.twin": ["reset = skimo_ros.cli:twin_reset"],
         "skimo.calibrate": ["capture = skimo_ros.capture:capture"],
     },
     zip_safe=False,

@@ -99,7 +99,7 @@ class MazeTwin:
         self.domain, self.limits = domain, limits
         self.model, self.walls = build_maze()
         self.data = mujoco.MjData(self.model)
-        self._starts = domain.starts
+        self.starts = domain.starts
         self.task: Task
         self.seed: int
         self.reset()
@@ -166,7 +166,7 @@ class MazeTwin:
         asked, rng = self.task.open_at_start(0), np.random.default_rng(np.random.SeedSequence([seed, START_STREAM]))
         home, none = self.domain.start.astype(np.float64), np.zeros(0)
         for _ in range(START_TRIES):
-            start = self._starts.draw(home, self.domain.observation, (none, none), self.domain.subtasks, asked, rng)
+            start = self.starts.draw(home, self.domain.observation, (none, none), self.domain.subtasks, asked, rng)
             self.place(start[:2], start[2:], now_s=now_s)
             if not self.data.ncon:
                 return
@@ -196,7 +196,7 @@ class MazeTwin:
                 f"the twin 'maze' can't do condition {condition.name!r} ({', '.join(others)}); take one of starts, "
                 "sensors and delays alone"
             )
-        self._starts: Starts = self.domain.starts if condition.starts is None else condition.starts
+        self.starts: Starts = self.domain.starts if condition.starts is None else condition.starts
 
     def advance(self, dt_s: float) -> None:
         """Let `dt_s` of simulated time pass, in whole steps.

@@ -91,6 +91,7 @@ class Player:
     Args:
         driver: drives every script first, and the arm is led no further than a policy may lead it.
         adapt: makes another config of the teleoperator's own.
+        twin: played in; None: the domain's own.
 
     Raises:
         SpecError: the domain has no scripted play, or its twin draws no starts.
@@ -101,11 +102,12 @@ class Player:
         domain: Domain,
         driver: Driver | None = None,
         adapt: Callable[[PlayConfig], PlayConfig] = lambda config: config,
+        twin: SimulatedBackend | None = None,
     ) -> None:
         need_play(domain)
         self.domain, self.driver = domain, driver
         self.limits, cell = load_limits(domain.robot), load_cell(domain.cell)
-        self.twin = _playable(domain, make_twin(domain, self.limits))
+        self.twin = _playable(domain, twin or make_twin(domain, self.limits))
         self.teleoperator = teleoperator_of(domain, self.twin)
         self.config = adapt(self.teleoperator.config)
         lead_rad = cell.contact.lead_rad if driver else None

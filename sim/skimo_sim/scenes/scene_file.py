@@ -111,7 +111,13 @@ def load_scene_file(name_or_path: str | Path) -> SceneFile:
     Raises:
         SpecError: no such scene or file, or it is malformed.
     """
-    return parse_scene_file(library.find(KIND, name_or_path, PACKAGE))
+    name = str(name_or_path)
+    if library.is_path(name) and not Path(name).expanduser().is_file():
+        raise SpecError(
+            f"there is no scene file {name}; it lies beside the domain's own file (a bundle carries its domain without "
+            "it): name that one as the domain"
+        )
+    return parse_scene_file(library.find(KIND, name, PACKAGE))
 
 
 def parse_scene_file(source: library.Source) -> SceneFile:

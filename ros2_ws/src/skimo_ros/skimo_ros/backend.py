@@ -30,10 +30,8 @@ from .adapters import load_adapter
 from .arm_state import ArmState
 from .guarded import GuardedExecutor
 from .nodes import COMMAND_QOS, EVENT_QOS, LATEST_QOS, Names, now_s
-from .operator import Operator
+from .operator import ANSWER_S, Operator
 from .reports import GateReport
-
-ANSWER_S = 5.0
 
 
 class RosBackend:

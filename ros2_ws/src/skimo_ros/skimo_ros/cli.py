@@ -1,4 +1,5 @@
-"""The operator's commands: `skimo scene`, `skimo start`, `skimo status`, `skimo stop`, `skimo reset`, `skimo resume`.
+"""The operator's commands: `skimo scene`, `skimo start`, `skimo status`, `skimo stop`, `skimo reset`, `skimo resume`,
+`skimo twin reset`.
 
 Each joins the ROS domain of the environment (ROS_DOMAIN_ID), asks the nodes of one namespace, prints one line per
 answer and leaves; exit code 1 when somebody that should have answered did not, or refused.
@@ -9,14 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import rclpy.utilities
 import tyro
 from rclpy.executors import ExternalShutdownException
 
-from skimo_core.contract.errors import SkimoError
+from skimo_core.contract.errors import SetupError, SkimoError
 from skimo_core.contract.types import ObjectStates
 from skimo_core.control.reports import PolicyReport
 from skimo_core.domain.domain import load_domain
@@ -24,7 +25,7 @@ from skimo_core.domain.scene import judge_scene
 
 from .adapters import load_adapter
 from .nodes import Names
-from .operator import POLICY, Operator, init_ros
+from .operator import ANSWER_S, NOT_STOPPED, POLICY, TWIN, Operator, init_ros
 from .reports import GateReport, RecorderReport
 
 FAILED = 1
@@ -52,7 +53,23 @@ class Start:
     """follow it to its end; exit code 1 if the task was not finished"""
     held_s: Annotated[float, tyro.conf.arg(help="with --wait: how long it may be held in one go, s")] = 600.0
     namespace: Namespace = ""
-    timeout_s: Timeout = 5.0
+    timeout_s: Timeout = ANSWER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinReset:
+    """Put the twin of the running stack back to a start; refused while an episode runs."""
+
+    task: str = ""
+    """what is to be done next, as for skimo start: none of its goals is done at the start; empty: the stack's own"""
+    seed: int | None = None
+    """draws the start, and for others sensor noise and the planner's dice; by default the stack's own"""
+    start: Literal["drawn", "papers"] | None = None
+    """drawn: as the domain's starts have it; papers: their one start; by default as the twin's condition says"""
+    anew: bool = False
+    """first end an episode that is held, or runs"""
+    namespace: Namespace = ""
+    timeout_s: Timeout = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +84,7 @@ class Scene:
     """go on looking until all is in place"""
     wait_s: Annotated[float, tyro.conf.arg(help="with --wait: how long, s")] = 600.0
     namespace: Namespace = ""
-    timeout_s: Timeout = 5.0
+    timeout_s: Timeout = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +96,7 @@ class Reset:
     driver: str = ""
     """driver stack whose recovery is asked: its name, or the path of its file; empty: that of the running gate"""
     namespace: Namespace = ""
-    timeout_s: Timeout = 5.0
+    timeout_s: Timeout = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +104,7 @@ class Resume:
     """Let a held policy go on; the gate's stop is `skimo reset`'s."""
 
     namespace: Namespace = ""
-    timeout_s: Timeout = 5.0
+    timeout_s: Timeout = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +112,7 @@ class Stop:
     """Stop the arm now and keep it stopped until `skimo reset`."""
 
     namespace: Namespace = ""
-    timeout_s: Timeout = 2.0
+    timeout_s: Timeout = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +120,7 @@ class Status:
     """Print where the policy, the gate, the hand and the recorder stand."""
 
     namespace: Namespace = ""
-    timeout_s: Timeout = 3.0
+    timeout_s: Timeout = ANSWER_S
 
 
 def start(argv: list[str]) -> int:
@@ -139,6 +156,26 @@ def _wanted(operator: Operator, options: Start) -> tuple[str, int]:
         return "", 0
     task, domain, seed = operator.parameters(POLICY, ("task", "domain", "seed"))
     return task or load_domain(domain).task().name, seed if options.seed is None else options.seed
+
+
+def twin_reset(options: tyro.conf.OmitArgPrefixes[TwinReset]) -> None:
+    """Put the twin of the running stack back to a start."""
+
+    def ask(operator: Operator) -> bool:
+        operator.need_twin()
+        if options.anew:
+            print(f"policy: {operator.trigger(Names.CANCEL)[1]}")
+        elif (report := operator.episode()) is not None:
+            print(f"twin: episode {report.episode_id} is {_policy_words(report)}; wait for its end, or give --anew")
+            return False
+        (own,) = operator.parameters(TWIN, ("seed",))
+        seed = own if options.seed is None else options.seed
+        done, text, _ = operator.reset_twin(options.task, seed, options.start or "")
+        print(f"twin: {f'put back, seed {seed}' if done else text}")
+        return done
+
+    if code := _run(options, ask):
+        raise SystemExit(code)
 
 
 def scene(argv: list[str]) -> int:
@@ -201,7 +238,10 @@ def stop(argv: list[str]) -> int:
     """Stop the arm and keep it stopped until `skimo reset`."""
 
     def ask(operator: Operator) -> bool:
-        stopped, text = operator.trigger(Names.GATE_STOP)
+        try:
+            stopped, text = operator.trigger(Names.GATE_STOP)
+        except SkimoError as error:
+            raise SetupError(NOT_STOPPED.format(error)) from None
         print(f"gate: {text}")
         return stopped
 
@@ -212,18 +252,18 @@ def status(argv: list[str]) -> int:
     """Print where the policy, the gate, the hand and the recorder stand."""
 
     def ask(operator: Operator) -> bool:
-        gate, hand, plan, recorder = operator.gate(), operator.hand(), operator.policy(), operator.recorder()
+        stack = operator.stack()
         nobody = lambda topic: operator.nobody(f"topic {topic}")  # noqa: E731
-        print(f"gate: {_gate_words(gate) if gate else nobody(Names.GATE)}")
-        print(f"hand: {hand.words if hand else nobody(Names.HAND)}")
-        print(f"policy: {_policy_words(plan) if plan else nobody(Names.PLAN_STATUS)}")
-        print(f"recorder: {_recorder_words(recorder) if recorder else nobody(Names.RECORDER)}")
-        return gate is not None and plan is not None
+        print(f"gate: {_gate_words(stack.gate) if stack.gate else nobody(Names.GATE)}")
+        print(f"hand: {stack.hand.words if stack.hand else nobody(Names.HAND)}")
+        print(f"policy: {_policy_words(stack.policy) if stack.policy else nobody(Names.PLAN_STATUS)}")
+        print(f"recorder: {_recorder_words(stack.recorder) if stack.recorder else nobody(Names.RECORDER)}")
+        return stack.gate is not None and stack.policy is not None
 
     return _run(tyro.cli(Status, args=argv, prog="skimo status"), ask)
 
 
-def _run(options: Scene | Start | Reset | Resume | Stop | Status, ask: Callable[[Operator], bool]) -> int:
+def _run(options: Scene | Start | TwinReset | Reset | Resume | Stop | Status, ask: Callable[[Operator], bool]) -> int:
     operator = None
     try:
         init_ros()

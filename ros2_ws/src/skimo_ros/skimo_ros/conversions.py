@@ -54,6 +54,7 @@ from skimo_core.contract.types import (
 )
 from skimo_core.control.reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from skimo_core.domain.pose import Pose
+from skimo_core.domain.starts import STARTS
 from skimo_core.safety.gate import Decision
 
 from .hand import HandReport, HandState
@@ -793,17 +794,21 @@ def answer_reset_stop(response: ResetGate.Response, success: bool, text: str) ->
     return response
 
 
-def reset_request(task: str, seed: int) -> ResetTwin.Request:
-    return ResetTwin.Request(task=task, seed=seed)
+def reset_request(task: str, seed: int, start: str = "") -> ResetTwin.Request:
+    return ResetTwin.Request(task=task, seed=seed, start=start)
 
 
 def start_request(task: str, seed: int, episode_id: str = "") -> StartEpisode.Request:
     return StartEpisode.Request(task=task, seed=seed, episode_id=episode_id)
 
 
-def from_reset_request(request: ResetTwin.Request) -> tuple[str, int]:
-    """Raises SpecError for a task's name that is too long."""
-    return _text("task", request.task), request.seed
+def from_reset_request(request: ResetTwin.Request) -> tuple[str, int, str]:
+    """Task, seed and start; raises SpecError for a task's name that is too long, or a start that is none."""
+    if request.start not in ("", *STARTS):
+        raise SpecError(
+            f"start is {request.start[:40]!r}, must be {' or '.join(STARTS)}, or empty: as the condition says"
+        )
+    return _text("task", request.task), request.seed, request.start
 
 
 def _text(what: str, text: str) -> str:

@@ -29,7 +29,7 @@ from skimo_core.contract.types import GripperCommand, Verdict
 from skimo_core.safety.gate import Decision
 
 from . import conversions as convert
-from .adapters import Adapter, interface
+from .adapters import Adapter, gripper_type
 from .hand import HandConfig, HandReport, HandState
 from .nodes import LATEST_QOS, STEADY, Names, now_s
 
@@ -81,8 +81,8 @@ class GripperClient:
         self._node, self._width_max_m, self._judge = node, width_max_m, judge
         self._config = config or HandConfig()
         self._actions = {
-            "move": (adapter.gripper_move, interface(adapter, adapter.gripper_move_type)),
-            "grasp": (adapter.gripper_grasp, interface(adapter, adapter.gripper_grasp_type)),
+            "move": (adapter.gripper_move, gripper_type(adapter, "move")),
+            "grasp": (adapter.gripper_grasp, gripper_type(adapter, "grasp")),
         }
         self._clients = {key: ActionClient(node, kind, name) for key, (name, kind) in self._actions.items()}
         self._attempt: Attempt | None = None

@@ -19,7 +19,7 @@ from skimo_core.contract.errors import SkimoError
 from skimo_core.contract.types import GripperCommand
 
 from . import conversions as convert
-from .adapters import Adapter, interface
+from .adapters import Adapter, gripper_type, interface
 
 POLL_S = 0.05
 
@@ -56,8 +56,8 @@ class GripperServer:
         self._timer.cancel()
         self._homing = interface(adapter, adapter.gripper_homing_type)
         served = (
-            (interface(adapter, adapter.gripper_move_type), adapter.gripper_move),
-            (interface(adapter, adapter.gripper_grasp_type), adapter.gripper_grasp),
+            (gripper_type(adapter, "move"), adapter.gripper_move),
+            (gripper_type(adapter, "grasp"), adapter.gripper_grasp),
             (self._homing, adapter.gripper_homing),
         )
         self._servers = [self._serve(kind, name) for kind, name in served]

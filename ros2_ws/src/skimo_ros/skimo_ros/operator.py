@@ -10,9 +10,13 @@ waits, or sits on a node that somebody else spins. Times s of the steady clock.
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import rclpy
@@ -23,13 +27,13 @@ from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from skimo_msgs.msg import GateEvent, HandStatus, ObjectStates, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
 from skimo_core.contract.errors import BackendError, SetupError
 from skimo_core.contract.types import ObjectStates as Objects
+from skimo_core.control.pilot import UNDER_WAY
 from skimo_core.control.reports import PolicyReport
 from skimo_core.link.endpoint import ros_domain
 from skimo_core.process.isolation import namespace_of
@@ -40,12 +44,28 @@ from .hand import HandReport
 from .nodes import LATEST_QOS, STATE_QOS, Names
 from .reports import GateReport, RecorderReport
 
-ANSWER_S = 5.0
+ANSWER_S = 10.0
+"""Processes that miss each other's first announcements, which are datagrams, hear of one another by later ones: Fast
+DDS sends five in half a second, then one every 3 s (its `leaseDuration_announcementperiod`). On a busy machine one
+command in 25 met nobody within 3 s."""
+ALSO_S = 4.0
 SPIN_S, SLEEP_S = 0.05, 0.002
 AGAIN_S = 0.2
 SILENT_S = 5.0
 """A policy node that is alive tells where it stands once a second."""
-GATE, POLICY = "gate_node", "policy_node"
+NOT_STOPPED = "NOT STOPPED: {}. Use the emergency stop"
+GATE, POLICY, TWIN = "gate_node", "policy_node", "twin_node"
+NOTHING: Mapping[str, type] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackReport:
+    """Where a stack's nodes stand; None: nobody told in time."""
+
+    gate: GateReport | None
+    policy: PolicyReport | None
+    hand: HandReport | None
+    recorder: RecorderReport | None
 
 
 class Operator:
@@ -101,13 +121,23 @@ class Operator:
         """Ask a Trigger service; return whether it did it, and its words."""
         return convert.from_trigger(self.call(Trigger, name))
 
-    def newest(self, kind: type, topic: str, qos: QoSProfile = LATEST_QOS) -> Any:
-        """The newest message of a topic that keeps its last; None if nobody publishes it in time."""
-        got: list[Any] = []
-        subscription = self.node.create_subscription(kind, topic, got.append, qos)
-        self.within(lambda: bool(got), self.timeout_s)
-        self.node.destroy_subscription(subscription)
-        return got[-1] if got else None
+    def newest(self, kinds: Mapping[str, type], *, also: Mapping[str, type] = NOTHING) -> dict[str, Any]:
+        """The newest message of topics that keep their last, by topic; None where nobody publishes in time.
+
+        Args:
+            kinds: what to wait for, all at once.
+            also: what may be missing, and is waited for `ALSO_S` longer than the rest.
+        """
+        got: dict[str, Any] = dict.fromkeys((*kinds, *also))
+        subscriptions = [
+            self.node.create_subscription(kind, topic, functools.partial(got.__setitem__, topic), LATEST_QOS)
+            for topic, kind in (*kinds.items(), *also.items())
+        ]
+        if self.within(lambda: all(got[topic] is not None for topic in kinds), self.timeout_s):
+            self.within(lambda: None not in got.values(), min(ALSO_S, self.timeout_s))
+        for subscription in subscriptions:
+            self.node.destroy_subscription(subscription)
+        return got
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Let time pass until it holds; raises SetupError when it does not in time."""
@@ -135,21 +165,25 @@ class Operator:
 
     # --- what the stack's nodes tell --------------------------------------------------------------------------------
 
+    def stack(self) -> StackReport:
+        """Where all nodes stand that an operator hears of."""
+        needed = {Names.GATE: GateEvent, Names.PLAN_STATUS: PlanStatus}
+        got = self.newest(needed, also={Names.HAND: HandStatus, Names.RECORDER: RecorderStatus})
+        gate, policy, hand, recorder = got.values()
+        return StackReport(
+            gate=gate and convert.from_gate_event(gate),
+            policy=policy and convert.from_plan_status(policy),
+            hand=hand and convert.from_hand_status(hand),
+            recorder=recorder and convert.from_recorder_status(recorder),
+        )
+
     def gate(self) -> GateReport | None:
-        message = self.newest(GateEvent, Names.GATE)
-        return None if message is None else convert.from_gate_event(message)
+        message = self.newest({Names.GATE: GateEvent})[Names.GATE]
+        return message and convert.from_gate_event(message)
 
     def policy(self) -> PolicyReport | None:
-        message = self.newest(PlanStatus, Names.PLAN_STATUS)
-        return None if message is None else convert.from_plan_status(message)
-
-    def hand(self) -> HandReport | None:
-        message = self.newest(HandStatus, Names.HAND)
-        return None if message is None else convert.from_hand_status(message)
-
-    def recorder(self) -> RecorderReport | None:
-        message = self.newest(RecorderStatus, Names.RECORDER)
-        return None if message is None else convert.from_recorder_status(message)
+        message = self.newest({Names.PLAN_STATUS: PlanStatus})[Names.PLAN_STATUS]
+        return message and convert.from_plan_status(message)
 
     def watch_objects(self, enough: Callable[[Objects], bool], patience_s: float) -> bool:
         """Show object states as they come to `enough` until it says so, or for so long; whether it did.
@@ -191,9 +225,50 @@ class Operator:
         request = convert.start_request(task, seed, episode_id)
         return convert.from_start_response(self.call(StartEpisode, Names.START_EPISODE, request))
 
-    def reset_twin(self, task: str, seed: int) -> tuple[bool, str, float]:
-        """Put the twin's scene into a task's initial state: whether, why not, and since when in the twin's clock."""
-        return convert.from_reset_response(self.call(ResetTwin, Names.TWIN_RESET, convert.reset_request(task, seed)))
+    def reset_twin(self, task: str, seed: int, start: str = "") -> tuple[bool, str, float]:
+        """Put the twin's scene into a task's initial state: whether, why not, and since when in the twin's clock.
+
+        Args:
+            start: one of `STARTS`; empty: as the twin's condition says.
+
+        Raises:
+            SetupError: nobody answers; or there is a stack, and its arm is a robot.
+        """
+        self.need_twin()
+        request = convert.reset_request(task, seed, start)
+        return convert.from_reset_response(self.call(ResetTwin, Names.TWIN_RESET, request))
+
+    def need_twin(self) -> None:
+        """Raises SetupError where nobody answers, and where there is a stack, but its arm is a robot."""
+        there, gate_since_s = self.meet(ResetTwin, Names.TWIN_RESET).service_is_ready, math.inf
+
+        def decided() -> bool:
+            nonlocal gate_since_s
+            if self.sees(GATE):
+                gate_since_s = min(gate_since_s, time.monotonic())
+            alone = time.monotonic() - gate_since_s > ALSO_S and not self.sees(TWIN)
+            return there() or alone
+
+        self.within(decided, self.timeout_s)
+        if there():
+            return
+        if self.sees(GATE) and not self.sees(TWIN):
+            raise SetupError(
+                "this stack has no twin, it commands a robot; put things back by hand (`skimo scene --wait` says what "
+                "goes where)"
+            )
+        raise SetupError(self.nobody(f"service {Names.TWIN_RESET}"))
+
+    def episode(self) -> PolicyReport | None:
+        """The episode that runs or is held; None: there is none, or nobody tells of one in time."""
+        report = self.policy()
+        return report if report is not None and report.state in ("resetting", *UNDER_WAY) else None
+
+    def sees(self, name: str) -> bool:
+        """Whether the stack has a node of that name."""
+        own = namespace_of(self.node.get_namespace())
+        found = self.node.get_node_names_and_namespaces()
+        return any(node == name and namespace_of(below) == own for node, below in found)
 
     def reset_stop(self, generation: int) -> tuple[bool, str]:
         """Clear the stop of that generation, and no newer one."""

@@ -131,7 +131,7 @@ class TwinNode(Node):
         self._only_one = only_one(self)
         # a simulation is needed in this process only
         from skimo_sim.condition import load_condition
-        from skimo_sim.twins import make_twin
+        from skimo_sim.twins import make_twin, reset_from
 
         setup = set_up(self.values)
         self.adapter, self.limits = setup.adapter, setup.limits
@@ -143,6 +143,7 @@ class TwinNode(Node):
         self._clock_s = TwinClock(lambda: now_s(self), factor, self._period_s * (factor or 1.0))
         condition = load_condition(self.values["condition"], setup.domain)
         rig = load_rig(self.values["twin_rig"] or self.values["rig"])
+        self._reset_from = reset_from
         self.twin = make_twin(setup.domain, setup.limits, self.values["twin"], condition, rig)
         self._simulated_s = self.twin.now_s()
         self._publish_to()
@@ -292,16 +293,16 @@ class TwinNode(Node):
 
     def _reset(self, request: ResetTwin.Request, response: ResetTwin.Response) -> ResetTwin.Response:
         try:
-            task, seed = convert.from_reset_request(request)
+            task, seed, start = convert.from_reset_request(request)
             self._await_rest()
             with self._lock:
                 self._catch_up()
-                self.twin.reset(task or self.values["task"], seed, now_s=self._simulated_s)
+                self._reset_from(start, self.twin, task or self.values["task"], seed, self._simulated_s)
                 self._was_reset = True
                 stamp_s = self.twin.now_s()
         except SkimoError as error:
             return convert.answer_reset(response, False, str(error), 0.0)
-        self.get_logger().info(f"reset: task {task!r} seed {seed}")
+        self.get_logger().info(f"reset: task {task!r} seed {seed}{f' start {start}' if start else ''}")
         return convert.answer_reset(response, True, SEED_DRAWS, stamp_s)
 
     def _await_rest(self) -> None:

@@ -19,11 +19,10 @@ from skimo_core.contract.errors import SkimoError
 from skimo_core.domain.domain import Domain
 
 from .nodes import Names
-from .operator import Operator
+from .operator import NOT_STOPPED, Operator
 
 STOP_S = 2.0
 """Longest wait for the gate's answer to a stop."""
-NOT_STOPPED = "NOT STOPPED: {}. Use the emergency stop"
 
 
 class Desk:

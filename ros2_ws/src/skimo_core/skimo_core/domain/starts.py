@@ -26,6 +26,8 @@ from ..contract.types import Array
 from .tables import Table
 from .tasks import Subtask
 
+STARTS = ("drawn", "papers")
+"""What a twin may be put at: what is drawn here, or the one plain start, which the papers have."""
 TRIES = 100
 CUT = 2.0
 """A normal's tails end at so many deviations."""

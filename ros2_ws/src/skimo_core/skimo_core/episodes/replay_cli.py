@@ -40,7 +40,7 @@ class ReplayArgs:
         on: the domain's twin, in this process; or the robot (or whatever drives the running stack), through its gate.
         speed: share of the recorded speed. On the twin by default 1: the recorded actions are executed as a policy's;
             below 1, and on the robot (by default 0.5), the arm is led along the recorded path.
-        tolerance: greatest departure of any joint, rad (without an arm: of any channel, in its unit).
+        tolerance: greatest departure of any joint, rad (without an arm: of any channel that is no rate, in its unit).
         domain: a name, or a file; empty: the name in the recording.
         robot, cell, rig: as the stack's; empty: the domain's own, and no rig.
         twin_rig: what is true of the twin's cell; empty: what rig says.
@@ -90,12 +90,18 @@ def _opened(args: ReplayArgs) -> tuple[Episode, Domain, RobotLimits]:
 
     Raises:
         EpisodeError: it can't be read, or is of another domain or robot.
+        SpecError: no such domain or robot, or one without an arm that is to be led as an arm is.
     """
     episode = read_episode(args.recording)
     name = args.domain or episode.meta.domain.name
     if not args.domain and name not in known_domains():
         raise EpisodeError(f"{args.recording.name} is of domain {episode.meta.domain}; give its file with --domain")
     domain = load_domain(name)
+    if not domain.observation.joints and (args.on != "twin" or args.speed not in (None, 1.0)):
+        raise SpecError(
+            f"domain {domain.name} has no arm that could be led: its episodes are replayed in its twin, at their own "
+            "speed; leave --on and --speed out"
+        )
     limits = load_limits(args.robot or domain.robot)
     if why := why_unlike(episode.meta, domain, limits) or why_unfit(episode, domain, limits):
         raise EpisodeError(f"{args.recording.name} {why}")

@@ -1,7 +1,8 @@
 """Where a replayed episode departs from its recording, in figures and words.
 
 Joints are compared at each control step; the tool's place follows from them; objects are told, and judged only where a
-domain has no arm: what an object does after a contact is not the path's fault. Units rad, m (or mm), control steps.
+domain has no arm: what an object does after a contact is not the path's fault. There, rates (units per second) are told
+and not judged: an impact a step sooner changes them at once, and places hardly. Units rad, m (or mm), control steps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contract.specs import ObservationSpec
 from ..contract.types import Array
 from ..domain.domain import Domain
 from ..domain.kinematics import POINTS, arm_points
@@ -19,6 +21,8 @@ from .episode import Episode, FloatArray
 TOLERANCE_RAD = 0.05
 """An arm that departs by more did not go the recorded way: a policy's lag is a fifth of it."""
 MOST_VERDICTS, MOST_OBJECTS = 8, 8
+RATE = "/s"
+"""How the units of what is told per second end."""
 NOTICED = 0.25
 """Share of its tolerance from which on an object's departure is told."""
 
@@ -72,14 +76,14 @@ class Departure:
 def report(
     episode: Episode, replayed: Replayed, domain: Domain, limits: RobotLimits, tolerance: float = TOLERANCE_RAD
 ) -> tuple[list[str], bool]:
-    """The report's lines, and whether the episode was led again within `tolerance`, rad (no arm: of each channel).
+    """The report's lines, and whether the episode was led again within `tolerance`, rad (no arm: of all but rates).
 
     It was if the replay came to the end, the gate neither held nor stopped, and no joint departed by more.
     """
     spec, seen = domain.observation, replayed.observations.astype(np.float64)
     told = episode.observations[: len(seen)].astype(np.float64)
     apart = np.abs(seen - told)
-    judged = slice(0, spec.joints or spec.size)
+    judged = _judged(spec)
     departed = np.flatnonzero((apart[:, judged] > tolerance).any(axis=1))
     steps = len(seen) - 1
     lines = [
@@ -93,17 +97,24 @@ def report(
     lines += _objection_lines(replayed)
     if departed.size:
         step = int(departed[0])
-        name = spec.names[judged][int(np.argmax(apart[step, judged]))]
+        name = spec.names[judged[int(np.argmax(apart[step, judged]))]]
         at_s = step / episode.meta.rate_hz
         lines.append(f"departs by more than {tolerance:g} from step {step} on ({at_s:.1f} s), {name} first")
     if replayed.ended:
         lines.append(f"ended at step {steps}: {replayed.ended}")
     whole = not replayed.ended and steps == episode.steps
     good = whole and not departed.size and not any(objection.grave for objection in replayed.objections)
-    unit = "rad" if spec.joints else "of any channel"
+    unit = "rad" if spec.joints else f"of {', '.join(spec.names[k] for k in judged)}"
     what = "led again" if good else "NOT led again"
     lines.append(f"{what} within the tolerance of {tolerance:g} {unit}")
     return lines, good
+
+
+def _judged(spec: ObservationSpec) -> list[int]:
+    """Which channels are held against the tolerance: the joints, or else all that are no rates, if there are any."""
+    if spec.joints:
+        return list(range(spec.joints))
+    return [k for k, unit in enumerate(spec.units) if not unit.endswith(RATE)] or list(range(spec.size))
 
 
 def _joint_lines(domain: Domain, found: Departure, episode: Episode) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bags of ROS 2: a folder with metadata.yaml, or one file of it; and MCAP files whose messages are JSON.
+"""Bags of ROS 2: a folder with metadata.yaml, or one file of it; and MCAP files of JSON or of Protocol Buffers.
 
 A bag is one session: nothing in it says whether it is one episode. Messages are decoded by the definition that the bag
 carries, else by that of a common message or of the sourced ROS workspace (`message_types`). What becomes a signal, and
@@ -19,14 +19,17 @@ from mcap.records import Channel, Message, Metadata
 from ..contract.errors import EpisodeError
 from ..episodes.recording import METADATA as OURS
 from ..episodes.stream import DamageError, RecordStream
-from . import cdr, mcap_json, message_types
+from . import cdr, mcap_json, mcap_protobuf, message_types
 from .files import digest_of, kind_of, licence_beside, read_words, within
 from .gather import Content, Gather
 from .hdf5 import DAMAGED, after
 from .source import About, Session
 from .storages import LIMITS, Raw, Storage, Topic, messages, unpacked, unpacked_message
 
-BAG, JSON = "rosbag2", "mcap_json"
+BAG = "rosbag2"
+FOREIGN = {"json": "mcap_json", "protobuf": "mcap_protobuf"}
+"""Formats of MCAP files that are no bags, by how their messages are encoded."""
+READ = ("cdr", *FOREIGN)
 MAX_FILES = 10_000
 MAX_HELD_VALUES = 25_000_000
 """Numbers of a bag that are kept between `about` and `sessions`, so that it needn't be read twice; 200 MB."""
@@ -35,6 +38,7 @@ _ROBOT_KEYS = ("robot_type", "robot", "robot_name")
 _PEEKED = 10_000
 _HOUSEKEEPING = ("rcl_interfaces/", "lifecycle_msgs/", "diagnostic_msgs/", "rosgraph_msgs/", "service_msgs/")
 """Packages whose messages say how nodes fare, and nothing of the robot or its objects."""
+_REMEDIES = {"ros1": "convert the ROS 1 bag that it was made from: rosbags-convert --src OLD.bag --dst NEW"}
 Decoder = Callable[[bytes], dict[str, Any]]
 
 
@@ -52,7 +56,7 @@ class Listing:
 
 
 def open_bag(path: Path, format: str) -> BagSource:
-    """A bag, or an MCAP file of JSON.
+    """A bag, or an MCAP file of JSON or of Protocol Buffers.
 
     Raises:
         EpisodeError: what makes it up is missing or of another format, or it is a recording of skimo's.
@@ -131,7 +135,7 @@ def _look(path: Path) -> str:
                 if isinstance(record, Channel):
                     encodings[record.id] = record.message_encoding
                 if isinstance(record, Message):
-                    return JSON if encodings.get(record.channel_id) == "json" else BAG
+                    return FOREIGN.get(encodings.get(record.channel_id, ""), BAG)
         except EpisodeError as error:
             raise EpisodeError(after(f"{path.name}: ", error)) from None
     return ""
@@ -247,12 +251,17 @@ def _decoder(topic: Topic, gather: Gather) -> Decoder | None:
     if topic.encoding == "json":
         return mcap_json.decode
     try:
+        if topic.encoding == "protobuf":
+            return mcap_protobuf.Decoder(topic.kind, topic.definition)
         if topic.encoding != "cdr":
-            raise EpisodeError(f"its messages are encoded as {topic.encoding!r}, only cdr and json are read")
+            raise EpisodeError(
+                f"its messages are encoded as {topic.encoding!r}, only {', '.join(READ)} are read; "
+                f"{_REMEDIES.get(topic.encoding, 'convert them to JSON, or record the topic with ROS 2')}"
+            )
         if topic.definition_encoding == "ros2msg" and topic.definition:
-            fields = message_types.parse(topic.kind, topic.definition)
+            fields = message_types.parse(topic.kind, topic.definition.decode("utf-8", "replace"))
         else:
-            fields = message_types.known(topic.kind)
+            fields = message_types.known(topic.kind, topic.definition_encoding if topic.definition else "")
     except EpisodeError as error:
         gather.unread(topic.name, topic.kind, str(error))
         return None

@@ -24,7 +24,7 @@ from .draft import draft
 from .formats import open_source
 from .pipeline import Imported, read
 
-Format = Literal["auto", "d4rl", "minari", "robomimic", "hdf5", "lerobot", "rosbag2", "mcap_json"]
+Format = Literal["auto", "d4rl", "minari", "robomimic", "hdf5", "lerobot", "rosbag2", "mcap_json", "mcap_protobuf"]
 Sources = list[tuple[str, Imported]]
 
 

@@ -3,7 +3,7 @@
     d4rl, minari, robomimic, hdf5    one HDF5 file (`hdf5`: any other in which groups hold fields of one length)
     lerobot                          the folder of a LeRobot data set, v2.0, v2.1 or v3.0
     rosbag2                          a bag: its folder, or one of its files (MCAP or SQLite3), compressed or not
-    mcap_json                        an MCAP file of JSON messages
+    mcap_json, mcap_protobuf         an MCAP file of JSON messages, or of Protocol Buffers (Foxglove's)
 
 A folder that is none of these, but whose entries all are recordings of one format, is a set of them.
 """
@@ -26,7 +26,7 @@ from .source import About, Session, Source
 
 AUTO = "auto"
 FORMS: tuple[Form, ...] = (minari, robomimic, d4rl, grouped)
-FORMATS = ("d4rl", "minari", "robomimic", "hdf5", "lerobot", "rosbag2", "mcap_json")
+FORMATS = ("d4rl", "minari", "robomimic", "hdf5", "lerobot", "rosbag2", "mcap_json", "mcap_protobuf")
 MAX_RECORDINGS = 100_000
 _MINARI_FILE = Path("data/main_data.hdf5")
 _REMEDY = f"skimo ingest reads {', '.join(FORMATS)}"

@@ -84,12 +84,21 @@ def parse(name: str, text: str) -> tuple[FieldType, ...]:
     return _resolve(short(name), texts.get, ())
 
 
-def known(name: str) -> tuple[FieldType, ...]:
+def known(name: str, written: str = "") -> tuple[FieldType, ...]:
     """The fields of a type whose recording doesn't define it: by a common message, or by the sourced ROS workspace.
+
+    Args:
+        written: how its recording defines it, in words that are not read here, such as ros2idl; empty: it does not.
 
     Raises:
         EpisodeError: nobody here knows it.
     """
+    if written and _installed(short(name)) is None:
+        package, _, kind = short(name)[:80].partition("/")
+        raise EpisodeError(
+            f"its definition is written as {written}, and only ros2msg is read; source the ROS workspace that has "
+            f"share/{package}/msg/{kind}.msg, and the same command reads it"
+        )
     return _resolve(short(name), _installed, ())
 
 

@@ -39,14 +39,14 @@ class Topic:
     Attributes:
         kind: the type's name, `package/msg/Name`.
         encoding: of messages: cdr, json, ...
-        definition: the type's definition in words; empty: the file has none.
-        definition_encoding: ros2msg, ros2idl, jsonschema, ...
+        definition: the type's definition, as it stands in the file; empty: the file has none.
+        definition_encoding: ros2msg, ros2idl, jsonschema, protobuf, ...
     """
 
     name: str
     kind: str
     encoding: str
-    definition: str = ""
+    definition: bytes = b""
     definition_encoding: str = ""
 
 
@@ -157,7 +157,7 @@ def _topic(channel: Channel, schema: Schema | None) -> Topic:
         name=channel.topic[:200],
         kind=schema.name[:200] if schema else "",
         encoding=channel.message_encoding[:40],
-        definition=schema.data.decode("utf-8", "replace") if schema else "",
+        definition=schema.data if schema else b"",
         definition_encoding=schema.encoding[:40] if schema else "",
     )
 
@@ -205,7 +205,7 @@ def _sqlite_topics(base: sqlite3.Connection) -> dict[int, Topic]:
             name=str(name)[:200],
             kind=str(kind)[:200],
             encoding=str(encoding)[:40],
-            definition=texts.get(str(kind), ("", ""))[0],
+            definition=texts.get(str(kind), ("", ""))[0].encode(),
             definition_encoding=texts.get(str(kind), ("", ""))[1],
         )
         for key, name, kind, encoding in rows

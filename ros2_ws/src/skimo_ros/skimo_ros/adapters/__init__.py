@@ -35,6 +35,9 @@ KINDS = {
 """The keys that hold a type, and the kinds of interface that each may be."""
 NAMES = ("joint_states", "robot_state", "command", "gripper_move", "gripper_grasp", "gripper_homing", "recovery")
 """The keys that hold the name of a topic, action or service; object_states is the stack's own and one more."""
+GRIPPER_GOALS = {"move": {"width", "speed"}, "grasp": {"width", "speed", "force", "epsilon"}}
+GRIPPER_RESULT = {"success", "error"}
+"""Fields of the hand's actions."""
 _TYPE = re.compile(r"[a-z][a-z0-9_]*/(msg|srv|action)/[A-Z][A-Za-z0-9]*")
 _NAME = re.compile(r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 _ARM = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -194,6 +197,25 @@ def robot_state_type(adapter: Adapter) -> Any:
             f"desired_joint_state or q_d, has {', '.join(sorted(there))}"
         )
     return kind
+
+
+def gripper_type(adapter: Adapter, kind: str) -> Any:
+    """The hand's action type of `kind`, move or grasp: what libfranka's gripper takes and answers.
+
+    Raises:
+        SetupError: it is not installed.
+        SpecError: it is of another form, as control_msgs' GripperCommand is.
+    """
+    named = getattr(adapter, f"gripper_{kind}_type")
+    found = interface(adapter, named)
+    there = set(found.Goal.get_fields_and_field_types()), set(found.Result.get_fields_and_field_types())
+    if not (GRIPPER_GOALS[kind] <= there[0] and there[1] >= GRIPPER_RESULT):
+        raise SpecError(
+            f"driver {adapter.name}: gripper_{kind}_type {named} must have {', '.join(sorted(GRIPPER_GOALS[kind]))} in "
+            f"its goal and {', '.join(sorted(GRIPPER_RESULT))} in its result, as franka_msgs' actions have; name those "
+            "of the driver that are so, or bridge its own with a node that offers them"
+        )
+    return found
 
 
 def recovery_type(adapter: Adapter) -> Any:
