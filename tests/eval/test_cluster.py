@@ -101,7 +101,6 @@ def skimo(*words: object, where: Path, code: int = 0) -> str:
 # --- on a cluster ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_a_trial_on_a_cluster_has_the_results_of_local_processes(
     ray: str, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,7 +145,6 @@ for result in run_on_ray(jobs, lab / "toy", {}, world, address=address, flown=fl
 """
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_a_crew_that_dies_is_replaced_and_its_job_done_again_so_often(ray: str, lab: Path) -> None:
     def run(how: str) -> subprocess.CompletedProcess[str]:
@@ -164,7 +162,6 @@ def test_a_crew_that_dies_is_replaced_and_its_job_done_again_so_often(ray: str, 
     assert (lab / "always").read_text() == "xxx"
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_what_is_wrong_with_a_bundle_is_said_as_by_a_local_crew(ray: str, lab: Path) -> None:
     asked = ["eval", "--domain", "workbench.yaml", "--bundle", toy(lab / "other", "kitchen"), "--episodes", "1"]
@@ -172,7 +169,6 @@ def test_what_is_wrong_with_a_bundle_is_said_as_by_a_local_crew(ray: str, lab: P
     assert said == skimo(*asked, where=lab, code=1) and "its observation is not this caller's" in said
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_without_its_token_nobody_joins(ray: str, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(QUIET, "RAY_AUTH_TOKEN", "fedcba9876543210" * 3)

@@ -6,14 +6,12 @@ The nodes fly it in tests/ros.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import forked
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import load_limits
@@ -25,10 +23,8 @@ EPISODES, STEPS = 6, 120
 
 
 def skimo(*words: object, code: int = 0) -> str:
-    """Run a command as a person does; returns what it printed."""
-    command = [sys.executable, "-m", "skimo_core.cli", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    """Run a command, in a process of its own; returns what it printed."""
+    done = forked.skimo(*words)
     said = done.stdout + done.stderr
     assert done.returncode == code and "Traceback" not in said, said
     return said
@@ -72,7 +68,7 @@ def bundle(table: Path) -> Path:
     recordings.mkdir()
     for seed in range(EPISODES):
         write_episode(recordings / f"{seed}.mcap", play(table, seed))
-    skimo("pretrain", "--data", recordings, "--out", run, "--domain", table, "--recipe", "smoke")
+    skimo("pretrain", "--data", recordings, "--out", run, "--domain", table, "--recipe", "smoke", "--threads", 1)
     skimo("export", "--checkpoint", run, "--out", folder)
     assert "ok" in skimo("verify", folder)
     return folder

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+from learn.misfortunes import impatient, killed_at, out_of_room_at
 from learn.robot import recorded, small_bundle
+from support.forked import run
 
 from skimo_core.contract.errors import EpisodeError, SpecError
 from skimo_core.domain.domain import Domain
@@ -181,22 +183,13 @@ def test_a_second_learner_of_the_same_folder_is_refused(
     tmp_path: Path, parent: Path, robot: Path, domain: Domain
 ) -> None:
     with open_replay(tmp_path / "out" / "replay", domain, ROBOT) as replay:
-        refused = command("--bundle", parent, "--out", tmp_path / "out", "--recordings", robot)
+        asked = ["--bundle", str(parent), "--out", str(tmp_path / "out"), "--recordings", str(robot)]
+        refused = run(impatient, *asked)
         assert refused.returncode == 1 and not replay.taken
         assert "another learner is at work" in refused.stderr and "let it finish" in refused.stderr
         assert len(replay.take_from([robot])) == 3
 
 
-DIES = """
-import os, re, signal, sys
-from pkgutil import resolve_name
-from skimo_learn import finetune as module
-from skimo_learn.finetune_cli import finetune
-module.be_polite = lambda: None  # beside other tests it would wait for them
-owner, name = re.fullmatch("(.*)[.:](.*)", sys.argv[1]).groups()
-setattr(resolve_name(owner), name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-sys.exit(finetune(sys.argv[2:]))
-"""
 STAGES = (
     "skimo_learn.replay:write_atomic",  # before an episode is copied
     "skimo_learn.replay:Replay._note",  # copied, not yet noted
@@ -215,10 +208,10 @@ def test_a_learner_killed_outright_at_every_stage_gives_the_candidate_that_it_wo
     out, bundle = tmp_path / "out", read_bundle(parent).manifest
     asked = ["--bundle", str(parent), "--out", str(out), "--recordings", str(robot)]
     for stage in STAGES:
-        died = subprocess.run([sys.executable, "-c", DIES, stage, *asked], capture_output=True, timeout=100)
+        died = run(killed_at, stage, *asked)
         assert died.returncode == -signal.SIGKILL, (stage, died.stderr)
         assert not list(out.glob("candidates/[!.]*")), stage
-    done = command(*asked)
+    done = run(impatient, *asked)
     assert done.returncode == 0 and "1 candidates from 3 episodes, 0 refused" in done.stdout, done.stderr
     (candidate,) = out.glob("candidates/[!.]*")
     wanted = round_of(tmp_path / "whole", parent, robot, domain, None)
@@ -227,22 +220,6 @@ def test_a_learner_killed_outright_at_every_stage_gives_the_candidate_that_it_wo
     assert load_bundle(parent).manifest == bundle
 
 
-FILLS_UP = """
-import re, resource, sys
-from pkgutil import resolve_name
-from skimo_learn import finetune as module
-from skimo_learn.finetune_cli import finetune
-module.be_polite = lambda: None  # beside other tests it would wait for them
-owner, name = re.fullmatch("(.*)[.:](.*)", sys.argv[1]).groups()
-then = getattr(resolve_name(owner), name)
-
-def full(*given, **more):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-    return then(*given, **more)
-
-setattr(resolve_name(owner), name, full)
-sys.exit(finetune(sys.argv[3:]))
-"""
 BOUNDS = {  # bytes that a file may have from there on
     "skimo_learn.replay:write_atomic": 2000,
     "skimo_learn.finetune:write_atomic": 50,
@@ -259,12 +236,11 @@ def test_a_learner_whose_disk_fills_up_at_any_stage_says_so_and_goes_on_with_roo
     out = tmp_path / "out"
     asked = ["--bundle", str(parent), "--out", str(out), "--recordings", str(robot)]
     for stage, bound in BOUNDS.items():
-        line = [sys.executable, "-c", FILLS_UP, stage, str(bound), *asked]
-        full = subprocess.run(line, capture_output=True, text=True, timeout=100)
+        full = run(out_of_room_at, stage, bound, *asked)
         assert full.returncode == 1 and "File too large" in full.stderr and "make room" in full.stderr, full.stderr
         assert "Traceback" not in full.stderr, stage
         assert not list(out.glob("candidates/*")), stage
-    done = command(*asked)
+    done = run(impatient, *asked)
     assert done.returncode == 0 and "1 candidates from 3 episodes" in done.stdout, done.stderr
 
 
@@ -275,7 +251,7 @@ def test_the_command_learns_from_what_is_there_and_goes_on(tmp_path: Path, paren
     assert done.returncode == 0, done.stderr
     assert "took e0.mcap" in done.stdout and "refused torn.mcap" in done.stdout
     assert "1 candidates from 3 episodes, 1 refused" in done.stdout
-    again = command(*asked, "--recordings", robot)
+    again = run(impatient, *map(str, asked), "--recordings", str(robot))
     assert again.returncode == 0 and "0 candidates from 3 episodes" in again.stdout, again.stderr
-    refused = command(*asked, "--recordings", tmp_path / "nowhere")
+    refused = run(impatient, *map(str, asked), "--recordings", str(tmp_path / "nowhere"))
     assert refused.returncode == 1 and "no such folder" in refused.stderr

@@ -1,6 +1,7 @@
 """Several ranks train as one: the losses of a single process, and an end in words where one of them is gone.
 
-Real processes, started by torchrun, that speak over the loopback.
+Real processes, started by torchrun, that speak over the loopback. Where nothing of it is at stake, it forks its ranks
+from where torch is imported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from learn import misfortunes
 from learn.robot import recorded, small_bundle
+from support.forked import run
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain.domain import Domain
@@ -24,7 +27,7 @@ from skimo_learn.cli import pretrain
 
 TOLERANCE = 1e-4
 """Relative, of every logged loss: float32 adds up in another order, and Adam follows. Seen: 1e-6."""
-LOOPBACK = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +53,21 @@ def asked(data: Path, run: Path, *more: str) -> list[str]:
     return ["--data", str(data), "--out", str(run), *smoke]
 
 
-def torchrun(*program: str, count: int = 2) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *program]
-    return subprocess.run(command, env=LOOPBACK, capture_output=True, text=True, timeout=100, check=False)
-
-
 def skimo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return torchrun("-m", "skimo_core.cli", "pretrain", *arguments)
+    """A command of two ranks as a person starts it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "skimo_core.cli", "pretrain", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **LOOPBACK}, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+FORKED = "--start-method", "fork", "--run-path"
+"""torchrun's own way to begin ranks where it stands, with a program that ends by itself where all went well."""
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    return run(misfortunes.torchrun, "--nproc-per-node", "2", *words, environment=LOOPBACK)
 
 
 def assert_same_losses(one: Path, other: Path) -> None:
@@ -94,10 +105,9 @@ def test_two_ranks_learn_on_as_one(data: Path, tmp_path: Path) -> None:
     program = tmp_path / "learn.py"
     program.write_text(IMPATIENT)
     outs = [tmp_path / name for name in ("alone", "two")]
-    alone = [sys.executable, str(program), *asked, "--out", str(outs[0])]
     for done in (
-        subprocess.run(alone, capture_output=True, text=True, timeout=100, check=False),
-        torchrun(str(program), *asked, "--out", str(outs[1])),
+        run(misfortunes.impatient, *asked, "--out", str(outs[0])),
+        torchrun(*FORKED, str(program), *asked, "--out", str(outs[1])),
     ):
         assert done.returncode == 0 and "1 candidates from 10 episodes" in done.stdout, done.stderr
     ours, theirs = (next(out.glob("from-*/rounds/001")) for out in outs)
@@ -113,7 +123,8 @@ import sys
 from skimo_learn import finetune as module
 from skimo_learn.finetune_cli import finetune
 module.be_polite = lambda: None  # beside other tests it would wait for them
-sys.exit(finetune(sys.argv[1:]))
+if code := finetune(sys.argv[1:]):
+    sys.exit(code)
 """
 
 
@@ -130,7 +141,8 @@ def dies(trainer, progress):
     return step(trainer, progress)
 
 Pretrainer.step = dies
-sys.exit(pretrain(sys.argv[1:]))
+if code := pretrain(sys.argv[1:]):
+    sys.exit(code)
 """
 
 
@@ -139,14 +151,14 @@ def test_a_rank_that_dies_ends_all_and_the_same_command_goes_on(
 ) -> None:
     """The second time torchrun restarts them: at update 10, as they were the time before, and once more."""
     monkeypatch.setitem(LOOPBACK, "TMPDIR", str(tmp_path))  # a rank that was killed leaves its folder there
-    program, run = tmp_path / "dying.py", tmp_path / "run"
+    program, out = tmp_path / "dying.py", tmp_path / "run"
     program.write_text(DYING)
-    assert torchrun(str(program), *asked(data, run)).returncode != 0
-    assert read_checkpoint(run)[1]["update"] == 10
-    done = torchrun("--max-restarts", "1", str(program), *asked(data, run))
+    assert torchrun(str(program), *asked(data, out)).returncode != 0
+    assert read_checkpoint(out)[1]["update"] == 10
+    done = torchrun("--max-restarts", "1", str(program), *asked(data, out))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("from update 10") == 2
-    assert_same_losses(alone, run)
+    assert_same_losses(alone, out)
 
 
 RANKS = """
@@ -185,7 +197,7 @@ def test_rank_0_alone_needs_data_and_folders(tmp_path: Path) -> None:
     (folder / "a").write_bytes(b"whole")
     tests = str(Path(__file__).parents[1])
     program.write_text(f"import sys\nsys.path.insert(0, {tests!r})\n{RANKS}")
-    done = torchrun(str(program), str(folder))
+    done = torchrun(*FORKED, str(program), str(folder))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the 2 ranks were not given the same words") == 2
     assert not list(tmp_path.glob("elsewhere"))
