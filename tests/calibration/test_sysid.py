@@ -176,6 +176,18 @@ def test_a_joint_that_stood_still_is_not_identifiable_and_stays_as_it_was(series
     assert found.dynamics.friction_nm[4] == pytest.approx(0.33, abs=0.05)
 
 
+def test_an_arm_far_from_the_prior_is_not_drawn_to_it(series: Series, links: LinkModel) -> None:
+    """A hundred times the damping, and the friction that would pass for it is none."""
+    damping = np.repeat([100.0, 10.0], [4, 3])
+    piece = prepare(synthetic(series, links, replace(TRUE, damping_nm_s=damping, friction_nm=ZERO)))
+    found = fit_plant([piece], links, LIMITS, TRUE, np.random.default_rng(0))
+    assert found.dynamics.damping_nm_s == pytest.approx(damping, rel=0.02)
+    assert found.dynamics.friction_nm == pytest.approx(ZERO, abs=0.15)
+    for joint in range(7):
+        told = of(found.estimates, f"damping joint {joint + 1}")
+        assert told.identifiable and told.high - told.low < 0.1 * damping[joint]
+
+
 def test_a_missing_hand_is_noticed(series: Series, links: LinkModel) -> None:
     log = synthetic(series, links_of(LIMITS, hand=False), TRUE)
     with pytest.raises(SpecError, match=r"the flange bears 0\.7\d kg .* less than the model's hand .* \(--no-hand\)"):

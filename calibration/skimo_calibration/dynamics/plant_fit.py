@@ -48,6 +48,8 @@ MISSING_KG = 0.1
 """A payload that is lighter than nothing by more than this is a mistake about the hand."""
 OWN: tuple[Kind, ...] = (FRICTION, DAMPING, ARMATURE, OFFSET)
 REFITS = 4
+FAR_SIGMAS, ALONE = 3.0, 1e3
+"""From a prior; and how many times as wide one is that tells nothing."""
 
 
 class Links(Protocol):
@@ -127,7 +129,8 @@ def fit_plant(
     """Estimate the arm's dynamics from pieces of log.
 
     Args:
-        prior: what is taken before the log is looked at; what that doesn't tell stays near it.
+        prior: what is taken before the log is looked at; what that doesn't tell stays near it. Where the log lies far
+            from it, it is another arm's, and gives way.
         rng: draws the bootstrap's blocks.
         payload: whether the flange may carry something; where it is known not to, a model's errors can't pass for one.
 
@@ -137,6 +140,7 @@ def fit_plant(
     parts = [_Columns(piece, links, limits) for piece in pieces]
     wide = _prior(prior)
     none = {} if payload else dict.fromkeys(range(limits.joints * len(OWN), len(wide.value)), 0.0)
+    wide = _giving_way(parts, wide, none, limits.joints * len(OWN))
     lag_s = _best_lag(parts, wide, none)
     rows = _joined([part.rows(lag_s) for part in parts])
     return _judged(rows, limits.joints, wide, lag_s, rng, none)
@@ -204,6 +208,18 @@ def _prior(prior: ArmDynamics) -> Prior:
         sigma=np.array([kind.wide for kind in (*OWN * joints, *load)]),
         low=np.concatenate([np.tile([0.0, 0.0, 0.0, -np.inf], joints), free]),
     )
+
+
+def _giving_way(parts: Sequence[_Columns], wide: Prior, fixed: dict[int, float], own: int) -> Prior:
+    """The prior, of the first `own` parameters as wide as the log tells by itself that it lies far off.
+
+    It would draw back what lies far off, and a joint's damping would pass for friction.
+    """
+    alone = replace(wide, sigma=np.where(np.arange(len(wide.sigma)) < own, ALONE, 1.0) * wide.sigma)
+    found = _solved(_joined([part.rows(0.0) for part in parts]), fixed, alone, None)
+    off = np.abs(found.value - wide.value)
+    far = (off > FAR_SIGMAS * np.hypot(wide.sigma, found.sigma)) & (np.arange(len(off)) < own)
+    return replace(wide, sigma=np.where(far, off, wide.sigma))
 
 
 def _best_lag(parts: Sequence[_Columns], wide: Prior, fixed: dict[int, float]) -> float:
