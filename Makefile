@@ -13,7 +13,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint style format clean
+.PHONY: help setup demo test lint format clean
 
 help:
 	@echo "make demo    set up, run the kitchen task through the whole stack on the twin, render a video"
@@ -27,7 +27,7 @@ setup: $(INSTALLED)
 $(INSTALLED): | check-tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing pinned packages into $(VENV) (minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --no-compile -r constraints.txt # what is used is compiled when it is used
+	@$(BIN)/python -m pip install --quiet -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(foreach d,$(DISTRIBUTIONS),-e $(d))
 	@rm -f $(VENV)/installed-*
 	@touch $@
@@ -43,14 +43,16 @@ check-tools:
 demo: setup
 	@$(BIN)/skimo demo
 
-style: setup
+lint: setup
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . || { echo "lint: ruff found the above (make format mends the layout)"; exit 1; }
-
-lint: style
 	@$(BIN)/pyright
 
-test: style
-	@tests/run.sh
+# Two processes share what needs only processor time, a file at a time; then what is marked `alone` has the machine to
+# itself. Plain `pytest` runs all of it one after the other.
+test: lint
+	@$(BIN)/python ros2_ws/build.py --quiet --tests
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder; shared=$$?; \
+	$(BIN)/python -m pytest -q -m alone && exit $$shared
 
 format: setup
 	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .

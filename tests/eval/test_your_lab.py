@@ -19,6 +19,7 @@ BIN, DOCTOR = str(Path(sys.executable).parent), "skimo doctor --domain table"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.alone
 @pytest.mark.ros
 @pytest.mark.timeout(600)
 def test_the_page_s_commands_lead_from_bags_to_an_arm_that_plans(tmp_path: Path) -> None:
