@@ -343,7 +343,8 @@ def test_the_twin_s_cameras_show_what_the_tracker_reads(processes: Processes, wa
         return [message for message in states if shown and not np.isnan(message.values).any()]
 
     try:
-        told = wait_until(whole, "every channel", 90.0, lambda: processes.log("camera_node")[-1500:], poll_s=0.05)[-1]
+        logs = lambda: [processes.log(name)[-1500:] for name in ("camera_node", "tracker_node")]  # noqa: E731
+        told = wait_until(whole, "every channel", 90.0, lambda: (len(shown), states[-1:], logs()), poll_s=0.05)[-1]
         units = np.array(domain.observation.units[9:])
         bounds = np.select([units == "rad", units == "m"], [0.01, 0.003], 0.02)
         assert (np.abs(convert.object_states(told).values - truth.values) < bounds).all()
