@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from skimo_core.contract.errors import BackendError, SetupError, SimulationError, SpecError
-from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
-from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.contract.errors import SetupError, SimulationError, SpecError
+from skimo_core.contract.types import JOINTS, Array, GripperCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
 
 from .hand import Hand
+from .led import Led
 from .scenes.scene import OWN
 from .servo import SAME_S, Ask, Driver, by_position
 
@@ -50,7 +51,7 @@ class _Look:
     objects: Array
 
 
-class FrankaKitchen:
+class FrankaKitchen(Led):
     """Implements skimo_core.contract.backend.SimulatedBackend.
 
     Args:
@@ -64,10 +65,12 @@ class FrankaKitchen:
         SetupError: it is not installed.
     """
 
+    NAME = ENVIRONMENT
+
     def __init__(
         self, domain: Domain, limits: RobotLimits, driver: Driver = by_position, *, noise_ratio: float | None = None
     ) -> None:
-        self._domain, self._limits, self._driver = domain, limits, driver
+        self._domain, self.limits, self._driver = domain, limits, driver
         self.environment: Any = _made(domain, noise_ratio)
         self._arm: Any = self.environment.unwrapped.robot_env
         self.period_s = float(self._arm.dt)
@@ -92,28 +95,6 @@ class FrankaKitchen:
     def read_objects(self) -> ObjectStates:
         """The objects as the last step told them."""
         return self.objects_of(self._look)
-
-    def write(self, command: JointCommand) -> None:
-        """Take a command; it replaces the one before.
-
-        Raises:
-            BackendError: stopped, or the hand can't have its goal.
-            SpecError: the trajectory is malformed.
-        """
-        self._refuse_if_stopped()
-        trajectory = check_trajectory(command.trajectory, JOINTS)
-        if command.gripper is not None:
-            self.command_hand(command.gripper)
-        self._follower.set(trajectory, self.now_s())
-
-    def hold(self) -> None:
-        """Lead the reference to rest; a later write moves on."""
-        self._follower.hold(self.now_s(), self._limits.ddq_max_rad_s2, self._limits.dddq_max_rad_s3)
-
-    def stop(self, reason: str) -> None:
-        """Lead the reference to rest and refuse every write until `recover` or `reset`."""
-        self.hold()
-        self._stopped = reason
 
     # --- simulated time ---------------------------------------------------------------------------------------------
 
@@ -241,10 +222,6 @@ class FrankaKitchen:
         if self._stopped:
             return RobotMode.USER_STOPPED
         return RobotMode.MOVE if self.now_s() < self._follower.end_s else RobotMode.IDLE
-
-    def _refuse_if_stopped(self) -> None:
-        if self._stopped:
-            raise BackendError(f"{ENVIRONMENT} is stopped ({self._stopped}); an operator must reset it")
 
 
 class _Truth:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from skimo_core.contract.errors import BackendError
-from skimo_core.contract.types import Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
-from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.contract.types import Array, GripperCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import RobotLimits
 from skimo_core.domain.tasks import Task
 
 from .hand import Hand
+from .led import Led
 
 START_STREAM = 5
 """Which of a seed's streams of chance draws the start."""
 
 
-class KinematicTwin:
+class KinematicTwin(Led):
     """Implements skimo_core.contract.backend.SimulatedBackend."""
 
     def __init__(self, domain: Domain, limits: RobotLimits) -> None:
@@ -60,28 +60,6 @@ class KinematicTwin:
         """The objects where they stood at the start."""
         names = self.domain.observation.objects
         return ObjectStates(stamp_s=self._now_s, names=names, values=self._objects.copy())
-
-    def write(self, command: JointCommand) -> None:
-        """Take a command; it replaces the one before.
-
-        Raises:
-            BackendError: the twin is stopped, or the hand can't have its goal.
-            SpecError: the trajectory is malformed.
-        """
-        self._refuse_if_stopped()
-        trajectory = check_trajectory(command.trajectory, self.limits.joints)
-        if command.gripper is not None:
-            self.command_hand(command.gripper)
-        self._follower.set(trajectory, self._now_s)
-
-    def hold(self) -> None:
-        """Brake to rest now and stay."""
-        self._follower.hold(self._now_s, self.limits.ddq_max_rad_s2, self.limits.dddq_max_rad_s3)
-
-    def stop(self, reason: str) -> None:
-        """Brake to rest and refuse every write until `recover` or `reset`."""
-        self.hold()
-        self._stopped = reason
 
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
@@ -152,15 +130,6 @@ class KinematicTwin:
     def hand_busy(self) -> bool:
         """Whether the fingers are on their way."""
         return self._now_s < self._hand.end_s()
-
-    @property
-    def stop_reason(self) -> str:
-        """Why the twin refuses commands; empty if it does not."""
-        return self._stopped
-
-    def _refuse_if_stopped(self) -> None:
-        if self._stopped:
-            raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
 
 
 def kinematic_twin(domain: Domain, limits: RobotLimits) -> KinematicTwin:

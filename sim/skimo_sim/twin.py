@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skimo_core.contract.errors import BackendError, SimulationError, SpecError
-from skimo_core.contract.types import JOINTS, Array, GripperCommand, JointCommand, ObjectStates, RobotMode, RobotState
-from skimo_core.control.trajectory import TrajectoryFollower, check_trajectory
+from skimo_core.contract.errors import SimulationError, SpecError
+from skimo_core.contract.types import JOINTS, Array, GripperCommand, ObjectStates, RobotMode, RobotState
+from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.domain import Domain, load_domain
 from skimo_core.domain.rig import Placement, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
@@ -31,6 +31,7 @@ from skimo_core.domain.tasks import Subtask, Task
 from .condition import Condition
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .kinematic import START_STREAM
+from .led import Led
 from .rigging import furniture_of, plant_of
 from .scenes.arm import FINGERS
 from .scenes.described import Room
@@ -66,7 +67,7 @@ class TwinState:
     stopped: str
 
 
-class Twin:
+class Twin(Led):
     """Implements skimo_core.contract.backend.Backend in simulated time.
 
     Args:
@@ -134,28 +135,6 @@ class Twin:
         """The objects' values as they are now."""
         values = self.scene.objects.read(self.data)
         return ObjectStates(stamp_s=self.now_s(), names=self.domain.observation.objects, values=values)
-
-    def write(self, command: JointCommand) -> None:
-        """Take a command; it replaces the one before.
-
-        Raises:
-            BackendError: the twin is stopped, or the hand can't have its goal.
-            SpecError: the trajectory is malformed.
-        """
-        self._refuse_if_stopped()
-        trajectory = check_trajectory(command.trajectory, JOINTS)
-        if command.gripper is not None:
-            self.command_hand(command.gripper)
-        self._follower.set(trajectory, self.now_s())
-
-    def hold(self) -> None:
-        """Brake to rest now and stay."""
-        self._follower.hold(self.now_s(), self.limits.ddq_max_rad_s2, self.limits.dddq_max_rad_s3)
-
-    def stop(self, reason: str) -> None:
-        """Brake to rest and refuse every write until `recover` or `reset`."""
-        self.hold()
-        self._stopped = reason
 
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
@@ -372,11 +351,6 @@ class Twin:
         moving = np.abs(self.data.qvel[JOINTS:OWN]).max() > 1e-3
         return bool(self.now_s() < self._hand.end_s() or moving)
 
-    @property
-    def stop_reason(self) -> str:
-        """Why the twin refuses commands; empty if it does not."""
-        return self._stopped
-
     def drawn(self) -> Scene:
         """The same scene with what is only there to be looked at."""
         return self.room(self.scene.arm.name, placement=self._stands, visual=True)
@@ -459,10 +433,6 @@ class Twin:
         if self._stopped:
             return RobotMode.USER_STOPPED
         return RobotMode.MOVE if self.now_s() < self._follower.end_s else RobotMode.IDLE
-
-    def _refuse_if_stopped(self) -> None:
-        if self._stopped:
-            raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
 
     def _check_sane(self) -> None:
         speeds = np.nan_to_num(np.abs(self.data.qvel), nan=np.inf)

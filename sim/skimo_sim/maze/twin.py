@@ -28,6 +28,7 @@ from skimo_core.domain.tasks import Task
 
 from ..condition import Condition
 from ..flat import Frame
+from ..led import Stoppable
 from .picture import Map, Target, places
 from .walls import Cells, draw_walls
 
@@ -82,7 +83,7 @@ def runs(walls: Cells) -> list[tuple[int, int, int]]:
     return found
 
 
-class MazeTwin:
+class MazeTwin(Stoppable):
     """Implements skimo_core.contract.backend.SimulatedBackend.
 
     Raises:
@@ -152,11 +153,6 @@ class MazeTwin:
     def hold(self) -> None:
         """Push no more; what rolls is braked by its damping alone."""
         self._until_s = -np.inf
-
-    def stop(self, reason: str) -> None:
-        """Push no more and refuse every write until `recover` or `reset`."""
-        self.hold()
-        self._stopped = reason
 
     # --- what a simulation can do beyond ----------------------------------------------------------------------------
 
@@ -250,15 +246,6 @@ class MazeTwin:
     def hand_busy(self) -> bool:
         """There is no hand."""
         return False
-
-    @property
-    def stop_reason(self) -> str:
-        """Why the twin refuses commands; empty if it does not."""
-        return self._stopped
-
-    def _refuse_if_stopped(self) -> None:
-        if self._stopped:
-            raise BackendError(f"the twin is stopped ({self._stopped}); an operator must reset it")
 
 
 def maze_twin(domain: Domain, limits: RobotLimits) -> MazeTwin:
