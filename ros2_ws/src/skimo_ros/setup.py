@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "."},
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.yaml"]},
+    package_data={NAME: ["py.typed", "**/*.yaml", "*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE", "CHANGELOG.rst"]),

@@ -29,6 +29,7 @@ from skimo_core.domain.rig_file import load_rig
 
 from . import conversions as convert
 from .guarded import Complaints
+from .large_messages import make_room
 from .nodes import EVENT_QOS, POLLED_STATE_QOS, STATE_QOS, Names, component, now_s, only_one, run
 from .parameters import SETUP, Parameter, declare
 from .robots import set_up
@@ -147,6 +148,7 @@ class CameraNode(Node):
 
 def main() -> int:
     """Run the twin's cameras."""
+    make_room()
     return run(CameraNode)
 
 
