@@ -174,7 +174,8 @@ class Player:
         """The teleoperator's own way to choose, or its way beside a policy that is to be corrected."""
         config = self.config
         favoured = config.favoured_corrected if corrected else config.favoured
-        return freely(self.teleoperator.scripts, self.domain, favoured, config.undoing)
+        undoing = config.undoing_corrected if corrected else config.undoing
+        return freely(self.teleoperator.scripts, self.domain, favoured, undoing)
 
     def _goal_of(self, script: str) -> str:
         return self.teleoperator.scripts[script].goal

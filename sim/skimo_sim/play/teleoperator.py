@@ -82,7 +82,7 @@ class PlayConfig:
         partial: share of attempts that leave the part somewhere between.
         undoing: how likely a script is chosen that is no sub-task, against one that is.
         favoured: how likely a script of a kind is chosen, against others; 0: never.
-        favoured_corrected: the same where a policy drives that is to be corrected.
+        undoing_corrected, favoured_corrected: the same where a policy drives that is to be corrected.
         driver_steps: after how long the teleoperator then takes over, drawn evenly: now and then from a policy that is
             only slow.
         disturbance: what keeps the hand from doing what was meant.
@@ -98,6 +98,7 @@ class PlayConfig:
     partial: float = 0.25
     undoing: float = 0.45
     favoured: Mapping[str, float] = field(default_factory=dict)
+    undoing_corrected: float = 0.45
     favoured_corrected: Mapping[str, float] = field(default_factory=dict)
     driver_steps: tuple[int, int] = (20, 60)
     disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
