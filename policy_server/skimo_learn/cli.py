@@ -16,6 +16,8 @@ from skimo_core.domain.domain import DEFAULT, load_domain
 from skimo_core.domain.library import is_path
 
 LEARNING_NEEDS = ("torch", "safetensors", "tqdm")
+PARENT = "parent"
+"""Beneath a run: the networks of the bundle that it began with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,8 @@ class PretrainArgs:
     Attributes:
         data: folders of recordings.
         out: the run's folder.
-        start_from: another run's folder: its weights are begun with, e.g. to learn from corrections besides.
+        start_from: another run's folder, a bundle's, or the name of a bundle that ships: its weights are begun with,
+            e.g. to learn from corrections besides. What is made from a bundle is known as its descendant.
         domain: whose channels, actions, rate, horizon and sub-tasks the data has: a name, or a file.
         robot: whose limits the data obeyed: a name, or a file; where none is named, the domain's.
         recipe: compact, corrected, small, tabletop, maze, paper, released or smoke.
@@ -47,7 +50,7 @@ class PretrainArgs:
 
     data: tuple[Path, ...]
     out: Path
-    start_from: Path | None = None
+    start_from: str = ""
     domain: str = DEFAULT
     robot: str = ""
     recipe: str = "compact"
@@ -139,6 +142,7 @@ def _pretrain(args: PretrainArgs) -> None:
     from .data import episodes_of_first, load_episodes
     from .device import pick_device
     from .overrides import with_settings
+    from .readback import run_of
     from .recipes import for_domain, recipe
     from .run import train_run
 
@@ -154,6 +158,9 @@ def _pretrain(args: PretrainArgs) -> None:
     chosen = with_settings(chosen, args.set)
     robot = load_limits(args.robot or domain.robot)
     with ranks.together(place):
+        parent = Path(args.start_from) if args.start_from else None
+        if parent is not None and ranks.first():
+            parent = run_of(args.start_from, domain, args.out / PARENT)
         train_run(
             chosen,
             domain,
@@ -161,7 +168,7 @@ def _pretrain(args: PretrainArgs) -> None:
                 lambda: load_episodes(*args.data, domain=domain, robot=robot, skip_damaged=args.skip_damaged)
             ),
             args.out,
-            start_from=args.start_from,
+            start_from=parent,
             minutes=args.minutes,
             device=args.device,
             capture=args.capture,

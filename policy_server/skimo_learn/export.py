@@ -92,7 +92,6 @@ def export_bundle(
     domain: Domain,
     *,
     planner: PlannerConfig | None = None,
-    parent_id: str | None = None,
     robot: RobotLimits | None = None,
 ) -> Manifest:
     """Write the bundle of a finished run.
@@ -137,7 +136,7 @@ def export_bundle(
         domain=domain.named,
         robot=made_with,
         ranges=run.state["ranges"],
-        parent_id=parent_id,
+        parent_id=run.state.get("parent_id"),
         domain_files=pack(domain),
     )
 

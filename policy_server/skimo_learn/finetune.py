@@ -110,7 +110,7 @@ class Learner:
             chosen, pretrain=replace(chosen.pretrain, seed=config.seed, threads=config.threads)
         )
         self._rounds = self._read_state()
-        write_run(model, self.recipe, self.folder / "parent")
+        write_run(model, self.recipe, self.folder / "parent", bundle_id=bundle.manifest.bundle_id)
         self._candidates.mkdir(exist_ok=True)  # for who watches it
 
     @property
@@ -154,7 +154,6 @@ class Learner:
             folder,
             self._domain,
             planner=planner_for(self._bundle.manifest.planner, self.config.objective),
-            parent_id=self._bundle.manifest.bundle_id,
             robot=self._robot,
         )
         return Candidate(number=number, folder=folder, manifest=manifest)

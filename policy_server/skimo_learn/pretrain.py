@@ -36,7 +36,7 @@ from .checkpoint import CHECKPOINT, load_weights, part, read_checkpoint, restore
 from .data import EpisodeSet
 from .device import Repeated, make_adam
 from .losses import Metrics, skimo_loss
-from .models.agent import SkillModel
+from .models.agent import SkillModel, seeing_bodies
 from .pretrain_config import PretrainConfig
 from .recipes import Recipe
 from .schedule import anneal, follow
@@ -186,16 +186,22 @@ class Pretrainer:
     def start_from(self, run: Path) -> None:
         """Begin with the weights, and the normalisation, of another run instead of random ones.
 
+        A recipe with `model.reach` may begin with a run without it: what was learned is kept, and bodies are read too.
+
         Raises:
             SpecError: it has other networks.
         """
         tensors, state = read_checkpoint(run)
         mine, its = self.recipe.model, Recipe.from_dict(state["recipe"]).model
-        if name := mine.unlike(its):
+        sees_more = mine.reach and not its.reach
+        if name := mine.unlike(replace(its, reach=True, bodies=mine.bodies) if sees_more else its):
             theirs, ours = getattr(its, name), getattr(mine, name)
             raise SpecError(f"{run.name}: model {name} is {theirs}, this recipe has {ours}; use its recipe")
-        load_weights(self.model, part(tensors, "model"), run)
-        load_weights(self.target_encoder, part(tensors, "target"), run)
+        for network, prefix in ((self.model, "model"), (self.target_encoder, "target")):
+            weights = part(tensors, prefix)
+            if sees_more:
+                weights = seeing_bodies(weights, network.state_dict(), mine.observation)
+            load_weights(network, weights, run)
         self._normalise()
 
     def load(self, run: Path) -> dict[str, Any]:

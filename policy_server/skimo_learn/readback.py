@@ -19,15 +19,15 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from skimo_core.contract.errors import SpecError
+from skimo_core.contract.errors import BundleError, SpecError
 from skimo_core.domain.bodies import objects_in_base
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.robot import load_limits
-from skimo_server.bundle import Bundle
+from skimo_server.bundle import Bundle, load_bundle, resolve_bundle
 from skimo_server.graphs import parse_graph
 from skimo_server.parity import unpack
 
-from .checkpoint import save_checkpoint
+from .checkpoint import CHECKPOINT, save_checkpoint
 from .export import TrainedRun, allowances, measure_parity, parity_cases
 from .models.agent import SkillModel
 from .models.networks import SegmentEncoder
@@ -170,13 +170,40 @@ def as_run(bundle: Bundle, model: SkillModel, recipe: Recipe) -> TrainedRun:
     )
 
 
-def write_run(model: SkillModel, recipe: Recipe, folder: Path) -> None:
-    """Write what `Pretrainer.start_from` reads."""
+def write_run(model: SkillModel, recipe: Recipe, folder: Path, *, bundle_id: str = "") -> None:
+    """Write what `Pretrainer.start_from` reads; `bundle_id`: of the bundle that these networks are."""
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(
         folder,
         modules={"model": model, "target": copy.deepcopy(model.encoder)},
         optimizer=None,
         generators={},
-        state={"update": 0, "recipe": recipe.to_dict()},
+        state={"update": 0, "recipe": recipe.to_dict(), "parent_id": bundle_id or None},
     )
+
+
+def run_of(given: str, domain: Domain, folder: Path) -> Path:
+    """What `Pretrainer.start_from` reads, of a run's folder, a bundle's, or the name of a bundle that ships.
+
+    Args:
+        folder: where a bundle's networks are written as a run.
+
+    Raises:
+        SpecError: neither, or a bundle that sees other channels than the domain's, or of another version.
+        BundleError: the bundle is damaged.
+    """
+    if (Path(given) / CHECKPOINT).is_file():
+        return Path(given)
+    try:
+        source = resolve_bundle(given)
+    except BundleError as error:
+        raise SpecError(f"{given!r} is no run ({CHECKPOINT} is not there), and {error}") from None
+    bundle = load_bundle(source)
+    if bundle.manifest.observation.names != domain.observation.names:
+        raise SpecError(
+            f"bundle {given} sees the channels of domain {bundle.manifest.domain}, not those of {domain.named}; start "
+            "from one that was made for it, or from nothing"
+        )
+    model, recipe = model_of(bundle, domain)
+    write_run(model, recipe, folder, bundle_id=bundle.manifest.bundle_id)
+    return folder

@@ -53,7 +53,7 @@ def train_run(
 
     Args:
         held_out: episodes that are not trained on; None: some of `episodes`, as the recipe says.
-        start_from: another run, whose weights to begin with.
+        start_from: another run, whose weights to begin with, and whose descendant this one is.
         minutes: of pre-training at most.
         device: auto, cpu or cuda (device.py), for all parts.
         capture: on CUDA, each update is one captured graph.
@@ -107,6 +107,7 @@ def _train(
         print(f"going on with {run} from update {trainer.update}")
     elif start_from is not None:
         trainer.start_from(start_from)
+        state["parent_id"] = read_checkpoint(start_from)[1].get("parent_id")
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "returns": lambda: learn_returns(
@@ -177,7 +178,7 @@ def _checked(run: Path, state: dict[str, Any]) -> dict[str, Any]:
     found = read_checkpoint(run)[1]
     if any(found.get(name) != state[name] for name in ("dataset_digests", "robot")):
         raise SpecError(f"{run.name}: was begun with other data; resume with the same, or choose another --out")
-    keep = ("dataset_digests", "commit", "domain_digest", "domain_source", "robot", "ranges", "finished", "curves")
+    keep = (*state, "parent_id", "finished", "curves")
     return {name: found[name] for name in keep if name in found}
 
 

@@ -15,8 +15,10 @@ from skimo_core.episodes.episode import Episode, EpisodeMeta
 from skimo_core.episodes.recording import write_episode
 from skimo_learn.cli import export, pretrain
 from skimo_learn.data import EpisodeSet
-from skimo_learn.export import load_run
-from skimo_learn.recipes import Recipe
+from skimo_learn.export import export_bundle, load_run
+from skimo_learn.models.hand import WIDTH, WIDTH_PER_BODY
+from skimo_learn.pretrain import Pretrainer
+from skimo_learn.recipes import Recipe, for_domain
 from skimo_learn.run import train_run
 
 
@@ -49,6 +51,42 @@ def test_a_run_begins_with_anothers_weights_and_normalisation(
     other = replace(recipe, model=replace(recipe.model, latent=8))
     with pytest.raises(SpecError, match=r"first: model latent is \d+, this recipe has 8; use its recipe"):
         train_run(other, domain, episodes, tmp_path / "third", start_from=tmp_path / "first")
+
+
+def seeing(recipe: Recipe, domain: Domain) -> Recipe:
+    """The same networks, which read where the kettle is from the hand besides."""
+    return for_domain(replace(recipe, model=replace(recipe.model, reach=True)), domain)
+
+
+def test_networks_that_see_bodies_besides_begin_with_what_was_learned_without(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path
+) -> None:
+    """Their answers are the same until they learn; then what they see counts."""
+    train_run(recipe, domain, episodes, tmp_path / "first")
+    first = load_run(tmp_path / "first").model
+    more = seeing(recipe, domain)
+    trainer = Pretrainer(more, domain, *episodes.split(2))
+    trainer.start_from(tmp_path / "first")
+    second = trainer.model.eval()
+    observed, horizon = episodes.observations_RO, recipe.model.horizon
+    segments = observed[: 4 * horizon].view(4, horizon, -1), episodes.actions_RA[: 4 * horizon].view(4, horizon, -1)
+    with torch.no_grad():
+        for rows in (observed[:7], observed[50:57]):
+            torch.testing.assert_close(first.encode(rows), second.encode(rows))
+            skills = torch.randn(7, recipe.model.skill)
+            torch.testing.assert_close(first.act(rows, skills), second.act(rows, skills))
+        for mine, its in zip(first.encode_skill(*segments), second.encode_skill(*segments)):
+            torch.testing.assert_close(mine, its)
+    kept = trainer.target_encoder.state_dict()["0.weight"]
+    assert not kept[:, -WIDTH_PER_BODY:].any() and kept[:, :-WIDTH_PER_BODY].all()
+    learned = train_run(more, domain, episodes, tmp_path / "second", start_from=tmp_path / "first")
+    assert learned["updates"] == recipe.pretrain.updates
+    columns = load_run(tmp_path / "second").model.state_dict()["encoder.0.weight"][
+        :, recipe.model.observation + WIDTH :
+    ]
+    assert columns.shape[1] == WIDTH_PER_BODY and columns.abs().min() > 0.0
+    with pytest.raises(SpecError, match="second: model reach is True, this recipe has False; use its recipe"):
+        train_run(recipe, domain, episodes, tmp_path / "third", start_from=tmp_path / "second")
 
 
 def interrupt(*args: object, **settings: object) -> None:
@@ -124,3 +162,27 @@ def test_without_torch_the_commands_say_what_to_install(
     ):
         assert command(options) == 1
         assert f"this needs {missing}: pip install 'skimo_policy_server[learn]'" in capsys.readouterr().err
+
+
+def test_a_run_begins_with_a_bundle_and_is_its_descendant(
+    recipe: Recipe, domain: Domain, episodes: EpisodeSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, runs, bundle = (
+        a_data_set(tmp_path / "data", episodes),
+        [tmp_path / "first", tmp_path / "second"],
+        tmp_path / "b",
+    )
+    train_run(for_domain(recipe, domain), domain, episodes, runs[0])
+    parent = export_bundle(load_run(runs[0]), bundle, domain)
+    still = ["--updates", "1", "--set", "pretrain.learning_rate=1e-9"]
+    options = ["--recipe", "smoke", "--threads", "1", "--data", str(data), "--out", str(runs[1]), *still]
+    assert pretrain([*options, "--start-from", str(bundle)]) == 0
+    assert pretrain([*options, "--start-from", str(bundle)]) == 0  # it goes on, though nothing is left to do
+    first, second = (load_run(run).model.state_dict() for run in runs)
+    torch.testing.assert_close(first["dynamics.members.0.0.weight"], second["dynamics.members.0.0.weight"])
+    assert export_bundle(load_run(runs[1]), tmp_path / "child", domain).parent_id == parent.bundle_id
+    capsys.readouterr()
+    nothing = refusal(capsys, "--data", data, "--out", tmp_path / "third", "--start-from", "nothing")
+    assert "'nothing' is no run (checkpoint.safetensors is not there), and no bundle 'nothing'" in nothing
+    other = refusal(capsys, "--data", data, "--out", tmp_path / "third", "--start-from", "table")
+    assert "bundle table sees the channels of domain 'table'" in other and not (tmp_path / "third").exists()

@@ -15,6 +15,7 @@ Dimensions: B batch, H skill horizon, O observation, A action, Z skill, D latent
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -285,3 +286,23 @@ class SkillModel(nn.Module):
             with torch.no_grad():
                 decoded = self.decode_n(latent_BD)[0]
         return self.value(latent_BD, self.normalise(goal_BO), weight_BO * self.std_O, decoded)
+
+
+def seeing_bodies(weights: Mapping[str, Tensor], like: Mapping[str, Tensor], observation: int) -> dict[str, Tensor]:
+    """Weights of a network without `reach` for the one that has it and is else the same, whose present ones are `like`.
+
+    The first layers get zeros for what they did not read, so that all answers stay the same. How that is normalised
+    is taken from `like`, and with it where the bodies are.
+
+    Args:
+        observation: O.
+    """
+    told, found = observation + hand.WIDTH, {name: value for name, value in like.items() if name not in weights}
+    for name, value in weights.items():
+        if name in ("mean_P", "std_P"):
+            value = torch.cat([value, like[name][hand.WIDTH :]])
+        elif name in like and value.shape != like[name].shape:
+            unread = value.new_zeros(len(value), like[name].shape[1] - value.shape[1])
+            value = torch.cat([value[:, :told], unread, value[:, told:]], dim=1)
+        found[name] = value
+    return found
