@@ -34,6 +34,17 @@ def random_orders(domain: Domain, count: int, seed: int) -> list[str]:
     return [",".join(order) for order in orders]
 
 
+def mixed_orders(domain: Domain, count: int, seed: int) -> list[str]:
+    """The domain's named tasks in turn, each followed by a random order: what nobody chose and what is asked for often.
+
+    Raises:
+        SpecError: there are not so many.
+    """
+    named = list(domain.orders)
+    drawn = random_orders(domain, count - count // 2 if named else count, seed)
+    return [named[k // 2 % len(named)] if named and k % 2 else drawn.pop() for k in range(count)]
+
+
 def tasks_of(domain: Domain, task: str, episodes: int, seed: int) -> tuple[str, list[str]]:
     """A task's name, and each episode's: the same, or an order of its own where the task is `random`.
 

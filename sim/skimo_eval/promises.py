@@ -1,9 +1,9 @@
 """`skimo promises`: what a bundle's predicted successes are worth, and the bundle with them calibrated.
 
-The bundle flies orders of four sub-tasks drawn at random, under every condition asked for. How often what its plans
-predict comes true is fitted as `skimo_core.contract.policy.Calibration` has it, and written into a new bundle: the same
-graphs, the old one as its parent. What the calibration is worth is told on episodes that it was not fitted to: five
-times over, each fifth by the others (cross-validation).
+The bundle flies the domain's tasks and orders of four sub-tasks drawn at random, turn and turn about, under every
+condition asked for. How often what its plans predict comes true is fitted as `skimo_core.contract.policy.Calibration`
+has it, and written into a new bundle: the same graphs, the old one as its parent. What the calibration is worth is told
+on episodes that it was not fitted to: five times over, each fifth by the others (cross-validation).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from skimo_sim.condition import load_conditions
 
 from .domains import domain_to_fly
 from .inprocess import World, factory_for, paired_jobs, run_jobs
-from .orders import RANDOM, tasks_of
+from .orders import mixed_orders
 from .statistics import reliability
 from .trials import EpisodeResult
 
@@ -158,7 +158,7 @@ def _flown(args: Args, folder: Path) -> Iterator[EpisodeResult]:
     domain = load_domain(args.domain)
     world = World(domain=args.domain)
     conditions = load_conditions(args.condition, domain)
-    tasks = tasks_of(domain, RANDOM, args.episodes, args.seed)[1]
+    tasks = mixed_orders(domain, args.episodes, args.seed)
     jobs = paired_jobs(tasks, conditions.values(), args.seed)
     flown = run_jobs(jobs, factory_for(folder, {}), world, workers=args.workers or (os.cpu_count() or 1))
     yield from tqdm(flown, desc="flying", total=len(jobs), unit="episode", mininterval=1.0)

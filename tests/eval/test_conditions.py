@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.domain import library
 from skimo_core.domain.domain import load_domain
 from skimo_eval import compare, evaluate
-from skimo_eval.orders import random_orders, tasks_of
+from skimo_eval.orders import mixed_orders, random_orders, tasks_of
 from skimo_eval.report import write_report
 from skimo_eval.results import dump, read_results
 from skimo_eval.statistics import pooled, reliability, share_interval
@@ -183,6 +184,17 @@ def test_a_stack_after_another_is_met_in_its_own_ros_domain() -> None:
 
 
 # --- random orders ---------------------------------------------------------------------------------------------------
+
+
+def test_mixed_orders_are_the_domain_s_tasks_and_random_ones_in_turn() -> None:
+    domain = load_domain("kitchen")
+    mixed = mixed_orders(domain, 9, 3)
+    named = list(domain.orders)
+    assert mixed[1::2] == [named[k % len(named)] for k in range(4)]
+    assert len(set(mixed[::2])) == 5 and not set(mixed[::2]) & set(named)
+    assert set(mixed[::2]) == set(random_orders(domain, 5, 3))
+    alone = replace(domain, orders={})
+    assert len(mixed_orders(alone, 4, 3)) == 4
 
 
 def test_random_orders_are_drawn_from_the_seed() -> None:
