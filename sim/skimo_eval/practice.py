@@ -228,4 +228,5 @@ def as_episode(records: Sequence[StepRecord], meta: EpisodeMeta, skill_dim: int)
         kinds=np.array([step.kind.value for step in steps]),
         verdicts=np.array([int(record.verdict) for record in records], np.uint8),
         bundle_ids=np.array([record.step.bundle_id for record in told]),
+        promises=rows([r.step.new_plan.promise_2 if r.step.new_plan else None for r in told], 2),
     )

@@ -4,6 +4,9 @@ The bundle flies the domain's tasks and orders of four sub-tasks drawn at random
 condition asked for. How often what its plans predict comes true is fitted as `skimo_core.contract.policy.Calibration`
 has it, and written into a new bundle: the same graphs, the old one as its parent. What the calibration is worth is told
 on episodes that it was not fitted to: five times over, each fifth by the others (cross-validation).
+
+With `--recordings` it is what the bundle's plans promised on a robot, and what came of them there. A robot's plans are
+few, so the fit stays near the calibration that the bundle has.
 """
 
 from __future__ import annotations
@@ -27,12 +30,17 @@ from skimo_sim.condition import load_conditions
 from .domains import domain_to_fly
 from .inprocess import World, factory_for, paired_jobs, run_jobs
 from .orders import mixed_orders
+from .recorded import recorded_plans
 from .statistics import reliability
 from .trials import EpisodeResult
 
 FOLDS = 5
 RIDGE = 1e-2
 """Penalty on the squared weights: it matters only where few plans tell them apart."""
+RIDGE_RECORDED = 1.0
+"""Penalty on the squared change of the weights that the bundle has."""
+AS_IT_STANDS = (0.0, 1.0, 0.0, 0.0, 0.0)
+"""The calibration that changes nothing."""
 NEWTON_STEPS = 50
 LEAST_PLANS = 50
 
@@ -45,6 +53,8 @@ class Args:
 
     Attributes:
         out: the new bundle's folder.
+        recordings: instead of the twin, folders of a robot's recordings: of the bundle's plans in them. The options
+            below are the twin's.
         bundle: path of a bundle, or the name of one that ships.
         domain: what the tasks share: a domain's name, or a file; empty: the one that the bundle carries or names.
         condition: names or files joined by commas, or all that ship, as in skimo eval.
@@ -56,6 +66,7 @@ class Args:
     out: Path
     bundle: str = "kitchen"
     domain: str = ""
+    recordings: tuple[Path, ...] = ()
     condition: str = "all"
     episodes: int = 10
     seed: int = 300_000
@@ -114,28 +125,33 @@ def calibrate(args: Args) -> None:
     bundle = load_bundle(folder)
     if args.out.exists():
         raise SpecError(f"{args.out} exists, and bundles are immutable; choose another --out")
-    results = list(_flown(args, folder))
+    if args.recordings:
+        results = recorded_plans(args.recordings, load_domain(args.domain), bundle.manifest)
+    else:
+        results = list(_flown(args, folder))
     raw = [(p.success_probability, p.achieved) for r in results for p in r.plans]
     plans = Plans.of(results)
-    held_out = cross_validated(plans)
+    near = bundle.manifest.planner.calibration or AS_IT_STANDS
+    penalty = {"near_F": np.array(near), "ridge": RIDGE_RECORDED} if args.recordings else {}
+    held_out = cross_validated(plans, **penalty)
     print(f"{len(results)} episodes, {len(raw)} plans; predicted: came true (plans)")
     for name, pairs in (("before", raw), ("after, on episodes not fitted to", list(zip(held_out, plans.came_N)))):
         bins = [b for b in reliability(pairs) if b["count"]]
         print(f"{name}: " + "  ".join(f"{b['mean_predicted']:.2f}: {b['realised']:.2f} ({b['count']})" for b in bins))
         print(f"  Brier score {np.mean([(p - came) ** 2 for p, came in pairs]):.3f}")
-    found = fit(plans.evidence_NF, plans.came_N)
+    found = fit(plans.evidence_NF, plans.came_N, **penalty)
     planner = replace(bundle.manifest.planner, calibration=tuple(round(float(w), 4) for w in found))
     made = rewrite_bundle(bundle, args.out, planner=planner)
     print(f"{Calibration.of(planner.calibration)}\nwrote {args.out} id {made.bundle_id} parent {made.parent_id}")
 
 
-def fit(evidence_NF: Array, came_N: npt.NDArray[np.bool_]) -> Array:
-    """Weights [F] of the ridge-penalised logistic regression, by Newton's method."""
-    weights_F = np.zeros(evidence_NF.shape[1])
+def fit(evidence_NF: Array, came_N: npt.NDArray[np.bool_], near_F: Array | float = 0.0, ridge: float = RIDGE) -> Array:
+    """Weights [F] of the logistic regression with a penalty on what they are away from `near_F`, by Newton's method."""
+    weights_F = np.zeros(evidence_NF.shape[1]) + near_F
     for _ in range(NEWTON_STEPS):
         p_N = probabilities(evidence_NF, weights_F)
-        slope_F = evidence_NF.T @ (came_N - p_N) - RIDGE * weights_F
-        curvature_FF = (evidence_NF.T * (p_N * (1.0 - p_N))) @ evidence_NF + RIDGE * np.eye(len(weights_F))
+        slope_F = evidence_NF.T @ (came_N - p_N) - ridge * (weights_F - near_F)
+        curvature_FF = (evidence_NF.T * (p_N * (1.0 - p_N))) @ evidence_NF + ridge * np.eye(len(weights_F))
         weights_F = weights_F + np.linalg.solve(curvature_FF, slope_F)
     return weights_F
 
@@ -145,12 +161,13 @@ def probabilities(evidence_NF: Array, weights_F: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-np.clip(evidence_NF @ weights_F, -30.0, 30.0)))
 
 
-def cross_validated(plans: Plans) -> Array:
+def cross_validated(plans: Plans, near_F: Array | float = 0.0, ridge: float = RIDGE) -> Array:
     """Each plan's calibrated probability [N] by a fit to the episodes of the other folds."""
     fold_N, found_N = plans.episode_N % FOLDS, np.zeros(len(plans.came_N))
     for fold in range(FOLDS):
         its = fold_N == fold
-        found_N[its] = probabilities(plans.evidence_NF[its], fit(plans.evidence_NF[~its], plans.came_N[~its]))
+        weights_F = fit(plans.evidence_NF[~its], plans.came_N[~its], near_F, ridge)
+        found_N[its] = probabilities(plans.evidence_NF[its], weights_F)
     return found_N
 
 

@@ -37,6 +37,11 @@ def test_what_is_recorded_is_all_that_learning_needs(tmp_path: Path) -> None:
     assert set(episode.bundle_ids[~by_hand]) == {episode.meta.bundle_id}
     kinds = [transition.kind for transition in transitions(episode, 10)]
     assert set(kinds[:-1]) <= {"whole", "held"} and kinds[-1] in ("intervened", "held", "whole", "cut")
+    assert episode.promises is not None
+    told = episode.promises[np.isfinite(episode.promises).all(1)]
+    plans = [(plan.value, plan.predicted_success) for plan in result.plans]
+    np.testing.assert_allclose(told[: len(plans)], plans, rtol=1e-6)
+    assert len(plans) <= len(told) <= len(plans) + 1  # one may take effect as the last sub-task is done
     assert episode.actions_proposed is not None and np.isfinite(episode.actions_proposed).all()
     with pytest.raises(SpecError, match="is there already"):
         practise(args)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.policy import Calibration, Plan, evidence
+from skimo_core.domain.domain import load_domain
+from skimo_core.episodes.episode import INTERVENE, Episode, EpisodeMeta
+from skimo_core.episodes.recording import write_episode
 from skimo_eval.promises import Plans, cross_validated, fit, main, probabilities
+from skimo_eval.recorded import recorded_plans
 from skimo_eval.trials import EpisodeResult, PlanRecord
 from skimo_server.bundle import load_bundle, resolve_bundle
 
@@ -102,3 +108,93 @@ def test_a_bundle_is_flown_and_written_with_its_calibration(tmp_path: Path, caps
     assert made.parent_id == old.bundle_id and len(made.planner.calibration) == 5 and made.files == old.files
     assert "after, on episodes not fitted to" in capsys.readouterr().out
     assert main(arguments) == 1 and "choose another --out" in capsys.readouterr().err
+
+
+# --- of a robot's recordings ----------------------------------------------------------------------------------------
+
+KITCHEN = load_domain("kitchen")
+SHIPPED = load_bundle(resolve_bundle("kitchen")).manifest
+STEPS, EVERY = 80, 10
+
+
+def recorded(folder: Path, number: int, *, done_at: int, **changes: Any) -> None:
+    """A robot's episode: a plan every ten steps for the microwave, which is open from `done_at` on, then the kettle."""
+    observations = np.zeros((STEPS + 1, KITCHEN.observation.size), np.float32)
+    microwave = KITCHEN.subtasks["microwave"]
+    observations[done_at:, list(microwave.channels)] = microwave.goal
+    promises = np.full((STEPS, 2), np.nan, np.float32)
+    promises[::EVERY] = 0.5, 0.9
+    kinds = np.full(STEPS + 1, "act", dtype="<U9")
+    kinds[-1] = "done"
+    episode = Episode(
+        observations=observations,
+        actions=np.zeros((STEPS, KITCHEN.action.size), np.float32),
+        meta=EpisodeMeta(episode_id=f"e{number}", source="policy", task="microwave,kettle", domain=KITCHEN.named),
+        kinds=kinds,
+        bundle_ids=np.full(STEPS, SHIPPED.bundle_id),
+        promises=promises,
+    )
+    folder.mkdir(exist_ok=True)
+    write_episode(folder / f"e{number}.mcap", replace(episode, **changes))
+
+
+def test_a_recording_tells_what_came_of_each_plan(tmp_path: Path) -> None:
+    recorded(tmp_path, 0, done_at=35)
+    (result,) = recorded_plans([tmp_path], KITCHEN, SHIPPED)
+    told = [(p.step, p.subtask, p.spent, p.achieved) for p in result.plans]
+    assert told == [
+        (0, "microwave", 0, False),
+        (10, "microwave", 1, True),
+        (20, "microwave", 2, True),
+        (30, "microwave", 3, True),
+        (40, "kettle", 0, False),
+        (50, "kettle", 1, False),
+    ]  # the last two end with the episode, so that nobody knows
+    first, again = result.plans[0], Calibration.of(SHIPPED.planner.calibration)
+    assert first.predicted_success == pytest.approx(0.9) and first.value == 0.5
+    assert first.success_probability == pytest.approx(again.probability(first.predicted_success, 0.5, 0))
+
+
+def test_plans_whose_skills_did_not_run_are_left_out(tmp_path: Path) -> None:
+    kinds = np.full(STEPS + 1, "act", dtype="<U9")
+    kinds[12], kinds[63:70], kinds[-1] = "hold", INTERVENE, "done"
+    others = np.full(STEPS, SHIPPED.bundle_id)
+    others[20:30] = "another"
+    recorded(tmp_path, 0, done_at=35, kinds=kinds, bundle_ids=others)
+    (result,) = recorded_plans([tmp_path], KITCHEN, SHIPPED)
+    assert [(p.step, p.spent) for p in result.plans] == [(30, 3)]
+
+
+def test_a_robot_s_plans_move_the_calibration_that_the_bundle_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(24):
+        recorded(tmp_path / "robot", number, done_at=200)  # nothing ever comes true
+    (tmp_path / "robot" / "torn.mcap").write_bytes(b"torn")
+    options = ["--recordings", str(tmp_path / "robot"), "--out", str(tmp_path / "made")]
+    assert main(options) == 0
+    told = capsys.readouterr()
+    assert "24 episodes, 144 plans" in told.out and "left out: torn.mcap" in told.err
+    made = load_bundle(tmp_path / "made").manifest
+    assert made.parent_id == SHIPPED.bundle_id and made.files == SHIPPED.files
+    before, after = (Calibration.of(m.planner.calibration).probability(0.9, 0.5, 0) for m in (SHIPPED, made))
+    assert after < 0.5 * before
+    again = recorded_plans([tmp_path / "robot"], KITCHEN, made)  # plans of the bundle that it is a copy of
+    assert len(again) == 24
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"promises": None}, "none of 1 recordings holds a plan of bundle"),
+        ({"bundle_ids": np.full(STEPS, "another")}, "none of 1 recordings holds a plan of bundle"),
+        ({"meta": EpisodeMeta(episode_id="e0", source="policy", task="sing")}, "its task can't be read"),
+        ({"meta": EpisodeMeta(episode_id="e0", source="policy", task="kettle", part=2)}, "begins in mid-episode"),
+    ],
+)
+def test_recordings_without_plans_are_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    recorded(tmp_path, 0, done_at=35, **changes)
+    with pytest.raises(SpecError, match=why):
+        recorded_plans([tmp_path], KITCHEN, SHIPPED)
+    with pytest.raises(SpecError, match="no such folder"):
+        recorded_plans([tmp_path / "nowhere"], KITCHEN, SHIPPED)

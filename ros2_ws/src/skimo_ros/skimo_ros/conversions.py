@@ -679,6 +679,7 @@ def to_episode_step(record: StepRecord, episode_id: str) -> EpisodeStep:
     message.action_proposed = _floats(step.action_A)
     message.action_applied = _floats(record.applied_A)
     message.skill = _floats(step.skill_Z)
+    message.promise = _floats(None if step.new_plan is None else step.new_plan.promise_2)
     return message
 
 

@@ -93,6 +93,12 @@ class Plan:
     candidates: Foreseen | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def promise_2(self) -> FloatArray:
+        """Value and success as the model alone has them: what a calibration is fitted to, and recordings keep."""
+        alone = self.success_probability if math.isnan(self.predicted_success) else self.predicted_success
+        return np.array([self.value, alone], np.float32)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -121,10 +127,14 @@ class Calibration:
 
     def __call__(self, plan: Plan, spent: int) -> Plan:
         """The plan with a calibrated success probability, `spent` plans on its sub-task before it."""
-        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first])
-        log_odds = float(np.clip(weights @ evidence(plan.success_probability, plan.value, spent), -30.0, 30.0))
-        probability = 1.0 / (1.0 + math.exp(-log_odds))
+        probability = self.probability(plan.success_probability, plan.value, spent)
         return replace(plan, success_probability=probability, predicted_success=plan.success_probability)
+
+    def probability(self, predicted: float, value: float, spent: int) -> float:
+        """Of a plan to which the model gives a success and a value, `spent` plans on its sub-task before it."""
+        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first])
+        log_odds = float(np.clip(weights @ evidence(predicted, value, spent), -30.0, 30.0))
+        return 1.0 / (1.0 + math.exp(-log_odds))
 
 
 def evidence(predicted: float, value: float, spent: int) -> npt.NDArray[np.float64]:

@@ -27,6 +27,7 @@ MAY_HOLD = {
     "reward": "float32",
     "verdict": "uint8",
     "bundle_id": "string",
+    "promise": "float32[]",
 }
 DEFINITION_BYTES = 64 * 1024
 DECODE_ERRORS = (McapError, ValueError, IndexError, struct.error, OverflowError)

@@ -22,6 +22,7 @@ uint32 step_in_skill
 float32 reward
 uint8 verdict
 string bundle_id
+float32[] promise
 {SEPARATOR}
 MSG: std_msgs/Header
 builtin_interfaces/Time stamp

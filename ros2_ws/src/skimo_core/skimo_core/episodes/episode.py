@@ -145,6 +145,8 @@ class Episode:
         kinds: [T+1] of KINDS, what was decided for the step.
         verdicts: [T+1], uint8, the gate's, a constant of skimo_msgs/GateEvent.
         bundle_ids: [T], whose skill was in force; empty where none was.
+        promises: [T, 2], of the plan that takes effect with the step: its value, and its success as the model alone has
+            it (`Plan.promise`); rows of NaN where none does.
         first_step: the episode's control step that row 0 is.
         lost: spans of control steps (first, last) that its recording should hold and does not; only what was salvaged
             has any, and is then the longest run between them.
@@ -161,6 +163,7 @@ class Episode:
     kinds: npt.NDArray[np.str_] | None = None
     verdicts: npt.NDArray[np.uint8] | None = None
     bundle_ids: npt.NDArray[np.str_] | None = None
+    promises: FloatArray | None = None
     first_step: int = 0
     lost: tuple[tuple[int, int], ...] = ()
     damage: str = ""
@@ -211,6 +214,7 @@ def _check_optional(episode: Episode, name: str) -> None:
     for spec in (
         ArraySpec(name="actions_proposed", shape=(steps, size)),
         ArraySpec(name="skills", shape=(steps, -1)),
+        ArraySpec(name="promises", shape=(steps, 2)),
         ArraySpec(name="rewards", shape=(steps + 1,)),
         ArraySpec(name="verdicts", shape=(steps + 1,), dtype="uint8"),
     ):

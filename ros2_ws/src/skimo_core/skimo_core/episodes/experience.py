@@ -98,7 +98,15 @@ def _between(episode: Episode, first: int, end: int) -> Episode:
     )
 
 
-_OPTIONAL = {"actions_proposed": 0, "skills": 0, "bundle_ids": 0, "rewards": 1, "kinds": 1, "verdicts": 1}
+_OPTIONAL = {
+    "actions_proposed": 0,
+    "skills": 0,
+    "bundle_ids": 0,
+    "promises": 0,
+    "rewards": 1,
+    "kinds": 1,
+    "verdicts": 1,
+}
 """What else an episode may hold, and how many rows it has more than actions."""
 
 

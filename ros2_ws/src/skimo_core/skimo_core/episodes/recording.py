@@ -75,6 +75,7 @@ class EpisodeWriter:
         kind: str = "",
         reason: str = "",
         bundle_id: str = "",
+        promise_2: FloatArray | None = None,
     ) -> None:
         """Append a step; the last one of an episode has no action and holds the final observation.
 
@@ -95,6 +96,7 @@ class EpisodeWriter:
             "reward": float(reward),
             "verdict": verdict,
             "bundle_id": bundle_id,
+            "promise": _numbers(promise_2),
         }
         self._writer.write_message(TOPIC, self._schema, message, log_time=stamp_ns, sequence=self._step)
         self._file.flush()  # a finished chunk reaches the file at once
@@ -131,6 +133,7 @@ def write_episode(path: Path, episode: Episode) -> None:
                 verdict=0 if episode.verdicts is None else int(episode.verdicts[t]),
                 kind="" if episode.kinds is None else str(episode.kinds[t]),
                 bundle_id="" if last or episode.bundle_ids is None else str(episode.bundle_ids[t]),
+                promise_2=None if last else _row(episode.promises, t),
             )
 
 
@@ -301,6 +304,7 @@ def _assemble(rows: Sequence[Any], meta: EpisodeMeta, stream: RecordStream) -> E
         kinds=np.array(kinds) if known else None,
         verdicts=np.array(_values(run, "verdict"), np.uint8) if known and hasattr(run[0], "verdict") else None,
         bundle_ids=np.array(bundle_ids) if bundle_ids is not None and any(bundle_ids) else None,
+        promises=_vectors(run[:-1], "promise", name),
         first_step=run[0].step,
         lost=lost,
         damage=stream.damage,
