@@ -293,22 +293,22 @@ def _undone(name: str, **changes: Any) -> Any:
 
 
 SCRIPTS |= {
-    "microwave closed": _undone("microwave", until=-0.05, worth=-0.3),
+    "microwave closed": _undone("microwave", until=-0.05, worth=-0.13),
     "bottom burner off": _undone(
         "bottom burner",
         until=-0.08,
-        worth=-0.45,
+        worth=-0.2,
         contact_m=(-0.029, -0.012, -0.034),
         side_m=(-1.0, 0.0, 0.0),
         beside=("light switch",),
     ),
     "top burner off": _undone(
-        "top burner", until=-0.08, worth=-0.45, contact_m=(0.029, -0.012, 0.026), side_m=(1.0, 0.0, 0.0)
+        "top burner", until=-0.08, worth=-0.2, contact_m=(0.029, -0.012, 0.026), side_m=(1.0, 0.0, 0.0)
     ),
     "light off": _undone(
         "light switch",
         until=-0.06,
-        worth=-0.35,
+        worth=-0.15,
         contact_m=(-0.034, 0.012, 0.0),
         side_m=(-1.0, 0.0, 0.0),
         entry_yaw_rad=-0.5,
@@ -316,9 +316,9 @@ SCRIPTS |= {
         shy=3.0,
     ),
     "slide cabinet closed": _undone(
-        "slide cabinet", until=0.02, worth=0.12, contact_m=(-0.018, 0.015, 0.0), side_m=(1.0, 0.0, 0.0)
+        "slide cabinet", until=0.02, worth=0.06, contact_m=(-0.018, 0.015, 0.0), side_m=(1.0, 0.0, 0.0)
     ),
-    "hinge cabinet closed": _undone("hinge cabinet", until=0.08, worth=0.5),
+    "hinge cabinet closed": _undone("hinge cabinet", until=0.08, worth=0.2),
     **{
         name: Drag(
             part="kettle",
