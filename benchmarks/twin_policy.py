@@ -35,10 +35,11 @@ class TwinPolicy:
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         """Plan without a deadline: physics is slow."""
         del deadline_s, warm_start_of
-        return self._planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ)
+        return self._planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ, spent=spent)
 
     def act(
         self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float

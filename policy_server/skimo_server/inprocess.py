@@ -57,11 +57,14 @@ class InProcessPolicy:
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         """See `SkillPolicy.plan`."""
         self._spec.observation.check(observation_O)
         warm_PZ = warm_start_PZ if warm_start_of in ("", self._spec.bundle_id) else None
-        return self.planner.plan(observation_O, goals, seed=seed, warm_start_PZ=warm_PZ, deadline_s=deadline_s)
+        return self.planner.plan(
+            observation_O, goals, seed=seed, warm_start_PZ=warm_PZ, deadline_s=deadline_s, spent=spent
+        )
 
     def act(
         self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float

@@ -105,6 +105,7 @@ class Planner:
         warm_start_PZ: FloatArray | None = None,
         deadline_s: float = math.inf,
         candidates: int = 0,
+        spent: int = 0,
     ) -> Plan:
         """Plans from an observation towards the goals; see `skimo_core.contract.policy.SkillPolicy.plan`.
 
@@ -117,7 +118,13 @@ class Planner:
         """
         stages = Stages(self._clock)
         found = self.search(
-            observation_O, goals, seed=seed, warm_start_PZ=warm_start_PZ, deadline_s=deadline_s, stages=stages
+            observation_O,
+            goals,
+            seed=seed,
+            warm_start_PZ=warm_start_PZ,
+            deadline_s=deadline_s,
+            stages=stages,
+            spent=spent,
         )
         chosen = found.chosen
         with stages("predict"):
@@ -146,6 +153,7 @@ class Planner:
         warm_start_PZ: FloatArray | None = None,
         deadline_s: float = math.inf,
         stages: Stages | None = None,
+        spent: int = 0,
     ) -> Search:
         """As `plan`, but returns elites and the score after each round. Comments name SkiMo's algorithm 2."""
         cfg, end_s, stages = self.config, self._clock() + deadline_s, stages or Stages(self._clock)
@@ -158,7 +166,7 @@ class Planner:
         rng = np.random.Generator(np.random.PCG64(seed))
         with stages("encode"):
             latent_1D = self.model.encode(observation_O[None])  # h_t = E(s_t)
-        imagine = Imagination(self.model, cfg, latent_1D, goals, stages)
+        imagine = Imagination(self.model, cfg.after(spent), latent_1D, goals, stages)
         found, warm = self._first(imagine, warm_start_PZ)
         skills, noise = self._proposals(warm)  # line 2: mean 0 and the initial std, or the warm start
         fixed = [warm] if warm is not None and cfg.warm_start == "candidate" else []

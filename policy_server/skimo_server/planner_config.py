@@ -19,14 +19,14 @@ Proposals = Literal["gaussian", "prior", "mixed"]
 Proposer = Literal["prior", "task_policy"]
 Execute = Literal["elite_sample", "best", "mean"]
 WarmStart = Literal["none", "candidate", "mean"]
-ValueAt = Literal["end", "every"]
+ValueAt = Literal["end", "every", "best"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "proposals": ("gaussian", "prior", "mixed"),
     "proposer": ("prior", "task_policy"),
     "execute": ("elite_sample", "best", "mean"),
     "warm_start": ("none", "candidate", "mean"),
-    "value_at": ("end", "every"),
+    "value_at": ("end", "every", "best"),
 }
 MAX_WEIGHT = 1e3  # of a calibration
 MAX_EXPLORE = 2.0  # skills lie in -1..1: what is wider than twice that is hardly a plan any more
@@ -47,6 +47,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "explore": (0.0, MAX_EXPLORE),
     "noise_clip": (1e-3, 10.0),
     "skill_clip": (1e-3, 0.999999),
+    "patience": (0, 1000),
     "discount": (0.0, 1.0),
     "threshold_scale": (1e-3, 10.0),
     "surprise_weight": (0.0, 1e6),
@@ -85,8 +86,11 @@ class PlannerConfig:
         score: one or more of these terms joined by "+": "reward" (the task's own, Jumpy eq. 3), "value" (the graph
             "goal_value"; 0 where there is none), "learned_reward" and "learned_value" (the graphs "reward" and "value",
             together SkiMo's algorithm 2).
-        value_at: the values of the plan's end, or the mean over the state after every skill, which also asks for
-            progress soon.
+        value_at: the value of the plan's end; or the mean over the state after every skill, which also asks for
+            progress soon; or the best of those states, the later the less.
+        patience: after so many plans on a sub-task, as many are valued by their best state whatever `value_at` says,
+            and so on in turns; 0: never. By their ends alone, plans that get to the goal at last are all alike, and of
+            those that are made one after the other each may put it off.
         threshold_scale: predicted completion needs a distance below this share of the task's threshold.
         surprise_weight: penalty on mean eps^2 / 2 under the prior (its negative log-density up to a constant).
         disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.
@@ -116,6 +120,7 @@ class PlannerConfig:
     proposer: Proposer = "prior"
     score: str = "value"
     value_at: ValueAt = "end"
+    patience: int = 0
     threshold_scale: float = 1.0
     surprise_weight: float = 0.0
     disagreement_weight: float = 0.0
@@ -163,6 +168,12 @@ class PlannerConfig:
             )
         if self.min_std > self.initial_std:
             raise SpecError(f"planner min_std {self.min_std} exceeds initial_std {self.initial_std}")
+
+    def after(self, spent: int) -> PlannerConfig:
+        """The settings for a sub-task on which so many plans were spent."""
+        if not self.patience or spent // self.patience % 2 == 0:
+            return self
+        return replace(self, value_at="best")
 
     @property
     def score_terms(self) -> frozenset[str]:

@@ -70,7 +70,7 @@ def discounted_value(
     discount: float,
     at: ValueAt,
 ) -> Float64Array:
-    """Discounted value [N] of the plan's end, or the mean over the state after every skill.
+    """Discounted value [N] of the plan's end, or of the states after every skill the mean or the best.
 
     Args:
         value: of latents [B, D] at which so many sub-tasks [B] are complete.
@@ -79,7 +79,8 @@ def discounted_value(
     if at == "end":
         return discount**P * value(latents_NPD[:, -1], done_NP[:, -1])
     values_B = value(latents_NPD.reshape(N * P, D), done_NP.reshape(N * P))
-    return values_B.reshape(N, P) @ discount ** np.arange(1, P + 1) / P
+    discounted_NP = values_B.reshape(N, P) * discount ** np.arange(1, P + 1)
+    return discounted_NP.max(axis=1) if at == "best" else discounted_NP.mean(axis=1)
 
 
 def goal_values(model: SkillModel, latents_BD: FloatArray, goals: Goals, done_B: IntArray) -> Float64Array:

@@ -63,6 +63,7 @@ class Served:
                 warm_start_PZ=query.warm_start_PZ,
                 deadline_s=deadline_s,
                 candidates=query.candidates,
+                spent=query.spent,
             )
             return replace(plan, speed=self.speed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -69,9 +70,10 @@ def serving(answer: Answer, port: int = 0) -> Iterator[str]:
     router.setsockopt(zmq.LINGER, 0)
     router.bind(f"tcp://127.0.0.1:{port or '*'}")
     stop: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-    stop.bind(f"inproc://stop-{id(router)}")
+    name = f"inproc://stop-{uuid.uuid4()}"  # a name stays taken for a moment after its socket was closed
+    stop.bind(name)
     caller: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-    caller.connect(f"inproc://stop-{id(router)}")
+    caller.connect(name)
 
     def run() -> None:
         poller = zmq.Poller()

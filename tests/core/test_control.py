@@ -126,6 +126,7 @@ def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: Man
     odds.append(odds[0])  # the next sub-task's first
     assert [plan.success_probability for plan in found] == pytest.approx([1 / (1 + np.exp(-o)) for o in odds])
     assert all(plan.predicted_success == 0.0 for plan in found)
+    assert [request.spent for request in planning.requests[:5]] == [0, 1, 2, 3, 0]
 
 
 def test_a_skill_ends_with_the_bundle_that_planned_it_and_the_next_is_the_new_one_s(
@@ -273,6 +274,7 @@ class Echo:
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         if observation_O[0] < 0:
             raise DeadlineError("too late")

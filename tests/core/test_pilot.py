@@ -47,6 +47,7 @@ class FakePolicy:
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         if self.failing:
             raise DeadlineError("no plan")

@@ -57,13 +57,28 @@ def test_one_that_is_not_finite_is_left_out() -> None:
     assert len(_told(np.array([1.0]), np.full((1, 2, 4), np.inf, np.float32), 3).weights_E) == 0
 
 
-@pytest.mark.parametrize("count", [-1, protocol.MAX_CANDIDATES + 1, 2.0, "many", True])
-def test_another_number_of_them_is_refused_in_words(endpoint: str, observation_O, goals: Goals, count: object) -> None:
+@pytest.mark.parametrize(("name", "most"), protocol.COUNTS.items())
+@pytest.mark.parametrize("count", [-1, None, 2.0, "many", True])
+def test_another_number_of_them_is_refused_in_words(
+    endpoint: str, observation_O, goals: Goals, name: str, most: int, count: object
+) -> None:
     message = protocol.plan_request(query(observation_O, goals, 1), 1, 5.0)
-    message = replace(message, fields={**message.fields, "candidates": count})
+    message = replace(message, fields={**message.fields, name: most + 1 if count is None else count})
     with raw_peer(endpoint) as peer:
         reply = peer.ask(wire.encode(message))
-    assert reply.code == "spec" and f"whole number of 0 to {protocol.MAX_CANDIDATES}" in reply.text
+    assert reply.code == "spec" and f"{name} must be a whole number of 0 to {most}" in reply.text
+
+
+def test_how_many_plans_were_spent_travels_with_the_question(
+    policy: InProcessPolicy, observation_O, goals: Goals
+) -> None:
+    asked = replace(query(observation_O, goals, 0), spent=7)
+    assert protocol.read_plan_request(protocol.plan_request(asked, 1, 5.0), policy.spec).spent == 7
+    patient = InProcessPolicy(policy.engine, replace(policy.config, patience=5))
+    first, again = (
+        p.plan(observation_O, goals, seed=4, warm_start_PZ=None, deadline_s=30.0, spent=7) for p in (policy, patient)
+    )
+    assert not np.array_equal(first.skills_PZ, again.skills_PZ)
 
 
 def test_a_reply_that_tells_of_nonsense_is_refused(policy: InProcessPolicy, observation_O, goals: Goals) -> None:

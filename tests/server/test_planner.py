@@ -192,6 +192,24 @@ def test_valuing_every_state_reaches_the_goal_sooner() -> None:
         return float(np.mean([np.linalg.norm(p.predicted_PO[0, :2] - (0.4, 0.0)) for p in plans]))
 
     assert first_distance("every") < 0.1 < first_distance("end")
+    assert first_distance("best") < 0.1
+
+
+def test_patience_takes_turns_and_ends_what_plans_put_off() -> None:
+    """By their ends alone, plans put off what one skill would do, and who runs only first skills never does it."""
+    config = with_settings(SMALL, ["score=value", "samples=512", "execute=best", "patience=3"])
+    turns = [config.after(spent).value_at for spent in range(10)]
+    assert turns == ["end"] * 3 + ["best"] * 3 + ["end"] * 3 + ["best"]
+    assert with_settings(config, ["patience=0"]).after(1000).value_at == "end"
+    planner, goals = Planner(LinearModel(), config), goal((0.4, 0.0))
+
+    def off(spent: int, seed: int) -> float:
+        plan = planner.plan(START, goals, seed=seed, spent=spent)
+        return float(np.linalg.norm(plan.predicted_PO[0, :2] - (0.4, 0.0)))
+
+    for seed in range(3):
+        assert off(3, seed) < 0.1 and off(0, seed) == off(2, seed) == off(6, seed)
+    assert np.mean([off(0, seed) for seed in range(5)]) > 0.1
 
 
 def test_learned_rewards_count_from_where_each_skill_starts_and_learned_values_from_where_it_ends() -> None:
@@ -207,6 +225,8 @@ def test_learned_rewards_count_from_where_each_skill_starts_and_learned_values_f
     assert found == pytest.approx(powers[3] * after_P[-1], rel=1e-5)
     found, _, after_P = value("score=learned_value", "value_at=every")
     assert found == pytest.approx(powers[1:] @ after_P / 3, rel=1e-5)
+    found, _, after_P = value("score=learned_value", "value_at=best")
+    assert found == pytest.approx((powers[1:] * after_P).max(), rel=1e-5)
     found, skill_P, after_P = value("score=learned_reward+learned_value")
     rewards_P = 10.0 * np.array([0.0, *after_P[:-1]]) + skill_P
     assert found == pytest.approx(powers[:3] @ rewards_P + powers[3] * after_P[-1], rel=1e-5)

@@ -228,11 +228,13 @@ class SkillPolicy(Protocol):
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         """Plan from an observation [O].
 
         Args:
             warm_start_of: id of the bundle whose plan gave the warm start; empty: the one that plans.
+            spent: plans that took effect for the open sub-task before and did not bring it about.
 
         Raises:
             DeadlineError, UnreachableError: no answer within `deadline_s`.

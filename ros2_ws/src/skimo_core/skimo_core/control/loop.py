@@ -291,6 +291,7 @@ class SkillLoop:
             seed=seed,
             warm_start_PZ=self._warm_start,
             warm_start_of=self._bundle_id,
+            spent=self._spent,
         )
         self._index += 1
         self._planning.submit(request)

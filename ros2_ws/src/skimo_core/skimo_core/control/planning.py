@@ -21,7 +21,7 @@ NEWEST = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """One question to the planner; `index` counts the plans of an episode, `warm_start_of` is a bundle's id."""
+    """One question to the planner; `index` counts the plans of an episode, the others are as in `SkillPolicy.plan`."""
 
     index: int
     observation_O: FloatArray
@@ -29,6 +29,7 @@ class PlanRequest:
     seed: int
     warm_start_PZ: FloatArray | None
     warm_start_of: str = ""
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ def answer(policy: SkillPolicy, request: PlanRequest, deadline_s: float) -> Plan
             warm_start_PZ=request.warm_start_PZ,
             deadline_s=deadline_s,
             warm_start_of=request.warm_start_of,
+            spent=request.spent,
         )
     except SkimoError as error:
         return PlanOutcome(index=request.index, error=error)

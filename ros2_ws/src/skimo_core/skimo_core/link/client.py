@@ -160,6 +160,7 @@ class PolicyClient:
         warm_start_PZ: FloatArray | None,
         deadline_s: float,
         warm_start_of: str = "",
+        spent: int = 0,
     ) -> Plan:
         """See `SkillPolicy.plan`."""
         spec, end_s = self.spec, self._clock() + deadline_s
@@ -170,6 +171,7 @@ class PolicyClient:
             warm_start_PZ=warm_start_PZ,
             warm_start_of=warm_start_of or spec.bundle_id,
             candidates=self.candidates,
+            spent=spent,
         )
         reply = self._ask(protocol.plan_request(query, self._next_id(), deadline_s))
         if reply.fields.get("bundle") != spec.bundle_id:

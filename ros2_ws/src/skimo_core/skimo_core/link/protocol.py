@@ -32,6 +32,9 @@ MAX_SCALE = 1e6
 MAX_WEIGHT = 1e6
 MIN_SPEED = 1e-3
 MAX_CANDIDATES = 16
+MAX_SPENT = 1_000_000
+COUNTS = {"candidates": MAX_CANDIDATES, "spent": MAX_SPENT}
+"""Fields of a plan's request that are left out where they are 0, and the most that they may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class PlanQuery:
     warm_start_PZ: FloatArray | None
     warm_start_of: str = ""
     candidates: int = 0
+    spent: int = 0
 
 
 def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Message:
@@ -56,8 +60,7 @@ def plan_request(query: PlanQuery, request_id: int, deadline_s: float) -> Messag
     if query.warm_start_PZ is not None:
         arrays["warm_start"] = query.warm_start_PZ
     fields: dict[str, Scalar] = {"seed": query.seed, **_of(query.warm_start_of)}
-    if query.candidates:
-        fields["candidates"] = query.candidates
+    fields |= {name: count for name in COUNTS if (count := getattr(query, name))}
     return Message(op="plan", request_id=request_id, deadline_s=deadline_s, fields=fields, arrays=arrays)
 
 
@@ -72,11 +75,16 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
     if wrong := (set(message.arrays) ^ wanted) - {"warm_start"}:
         raise SpecError(f"plan: array {min(wrong)[:40]!r} is missing or unknown; it takes {sorted(wanted)}, warm_start")
     seed = message.fields.get("seed")
-    if set(message.fields) - {"bundle", "candidates"} != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise SpecError(f"plan: takes the fields bundle, candidates and seed, a whole number of 0 to {MAX_SEED}")
-    candidates = message.fields.get("candidates", 0)
-    if type(candidates) is not int or not 0 <= candidates <= MAX_CANDIDATES:
-        raise SpecError(f"plan: candidates must be a whole number of 0 to {MAX_CANDIDATES}")
+    if set(message.fields) - {"bundle", *COUNTS} != {"seed"} or type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise SpecError(
+            f"plan: takes the fields bundle, {', '.join(COUNTS)} and seed, a whole number of 0 to {MAX_SEED}"
+        )
+    counts: dict[str, int] = {}
+    for name, most in COUNTS.items():
+        count = message.fields.get(name, 0)
+        if type(count) is not int or not 0 <= count <= most:
+            raise SpecError(f"plan: {name} must be a whole number of 0 to {most}")
+        counts[name] = count
     thresholds_K = ArraySpec(name="goal_thresholds", shape=(-1,), low=0.0).check(message.arrays["goal_thresholds"])
     K = len(thresholds_K)
     if not 1 <= K <= MAX_SUBTASKS:
@@ -92,7 +100,7 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
         ),
         seed=seed,
         warm_start_PZ=None if warm is None else ArraySpec(name="warm_start", shape=(P, Z), low=-1, high=1).check(warm),
-        candidates=candidates,
+        **counts,
     )
 
 
