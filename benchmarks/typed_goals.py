@@ -16,7 +16,7 @@ import tyro
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
-from skimo_eval.inprocess import Job, factory_for, run_jobs
+from skimo_eval.inprocess import Job, checked_settings, factory_for, run_jobs
 from skimo_eval.results import write_results
 from skimo_eval.statistics import share_interval
 from skimo_server.bundle import load_bundle, resolve_bundle
@@ -48,6 +48,7 @@ class Args:
         seeds: episodes of each goal.
         first_seed: the first of them.
         condition: what is different in the twin (skimo_sim.condition).
+        set: settings of the planner, name=value, on top of the bundle's own.
         out: result files OUT.json and OUT.md.
         workers: processes.
     """
@@ -57,6 +58,7 @@ class Args:
     seeds: int = 20
     first_seed: int = 0
     condition: str = DRAWN
+    set: tuple[str, ...] = ()
     out: Path = Path("benchmarks/results/typed_goals")
     workers: int = 2
 
@@ -78,14 +80,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder, domain = resolve_bundle(args.bundle), load_domain()
     command = f"python benchmarks/typed_goals.py --bundle {folder.name} --seeds {args.seeds}"
     command += f" --first-seed {args.first_seed} --condition {args.condition}"
+    command += f" --set {' '.join(args.set)}" if args.set else ""
+    manifest = load_bundle(folder).manifest
     results: dict[str, Any] = {
         "provenance": provenance(command, args.first_seed),
-        "bundle_id": load_bundle(folder).manifest.bundle_id,
+        "bundle_id": manifest.bundle_id,
         "goals": {},
     }
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     jobs = [Job(task=domain.task(goal).name, seed=s, condition=args.condition) for goal in args.goals for s in seeds]
-    flown = run_jobs(jobs, factory_for(folder, {}), workers=args.workers)
+    flown = run_jobs(jobs, factory_for(folder, checked_settings(manifest.planner, args.set)), workers=args.workers)
     for goal in args.goals:
         episodes = [result for _, result in zip(seeds, flown)]
         at = [e.completed_at[0] if e.completed_at else None for e in episodes]
