@@ -100,7 +100,8 @@ def read_plan_request(message: Message, spec: PolicySpec) -> PlanQuery:
         ),
         seed=seed,
         warm_start_PZ=None if warm is None else ArraySpec(name="warm_start", shape=(P, Z), low=-1, high=1).check(warm),
-        **counts,
+        candidates=counts["candidates"],
+        spent=counts["spent"],
     )
 
 
