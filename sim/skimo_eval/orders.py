@@ -35,7 +35,7 @@ def random_orders(domain: Domain, count: int, seed: int) -> list[str]:
 
 
 def mixed_orders(domain: Domain, count: int, seed: int) -> list[str]:
-    """The domain's named tasks in turn, each followed by a random order: what nobody chose and what is asked for often.
+    """Random orders and the domain's named tasks, turn and turn about: what nobody chose, and what is asked for often.
 
     Raises:
         SpecError: there are not so many.

@@ -1,7 +1,8 @@
 """What a bundle's plans promised on a robot, and what came of them, from its recordings.
 
-A plan counts where its own skills ran until its sub-task was done, or to its end: not one in which the arm was held or
-missed ticks, a person took over, or the episode ended first. Whether a sub-task is done is told by what was observed.
+A plan counts where its own skills ran until its sub-task was done, or to its end: not one in which ticks were missed,
+the loop waited for an operator, a person took over, or the episode ended first. What the gate held counts, as in the
+twin: a plan that asks for it promises in vain. Whether a sub-task is done is told by what was observed.
 """
 
 from __future__ import annotations

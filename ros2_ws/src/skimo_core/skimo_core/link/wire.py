@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ..contract.errors import WireError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_ARRAYS = 16
