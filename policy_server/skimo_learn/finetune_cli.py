@@ -86,10 +86,10 @@ def _finetune(args: Args) -> None:
     from . import ranks
     from .finetune import END, be_polite, follow_first
 
-    be_polite()
     domain = load_domain(args.domain or domain_of(args.bundle))
     with ranks.together(torch.device("cpu")):
         if not ranks.first():
+            be_polite()
             follow_first(domain)
             return
         _lead(args, domain)
@@ -102,7 +102,7 @@ def _lead(args: Args, domain: Domain) -> None:
 
     from . import ranks
     from .data import load_episodes
-    from .finetune import LEARN, WAIT, Learner
+    from .finetune import LEARN, WAIT, Learner, be_polite
     from .replay import open_replay
 
     if missing := [folder for folder in args.recordings if not folder.is_dir()]:
@@ -110,6 +110,7 @@ def _lead(args: Args, domain: Domain) -> None:
     domain_for(args.bundle, args.domain)  # refuses one that the bundle was not made for
     robot = load_limits(args.robot or domain.robot)
     folder = resolve_bundle(args.bundle)
+    be_polite()
     with open_replay(args.out / "replay", domain, robot) as replay:
         offline = load_episodes(*args.data, domain=domain, robot=robot) if args.data else None
 

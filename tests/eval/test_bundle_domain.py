@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_another_is_refused_by_every_command_and_both_are_named(
     assert f"skimo {name}: bundle mine was made for domain {load_domain('table').named}, not for " in said
     assert str(load_domain("kitchen").named) in said and "leave the domain kitchen out" in said
     assert not (tmp_path / "out").exists()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER  # who is refused goes on at his old priority
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,7 @@ def test_a_domain_that_nobody_knows_is_asked_for(
     monkeypatch.chdir(tmp_path)
     assert command(name)(["--bundle", str(lost), *COMMANDS[name]]) == 1
     assert "no domain 'pantry'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_practice_is_in_the_bundle_s_own_domain(tmp_path: Path) -> None:
