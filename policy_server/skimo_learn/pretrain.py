@@ -183,8 +183,8 @@ class Pretrainer:
             extra=extra,
         )
 
-    def start_from(self, run: Path) -> None:
-        """Begin with the weights, and the normalisation, of another run instead of random ones.
+    def start_from(self, run: Path) -> dict[str, Any]:
+        """Begin with the weights, and the normalisation, of another run instead of random ones; returns its JSON state.
 
         A recipe with `model.reach` may begin with a run without it: what was learned is kept, and bodies are read too.
 
@@ -203,6 +203,7 @@ class Pretrainer:
                 weights = seeing_bodies(weights, network.state_dict(), mine.observation)
             load_weights(network, weights, run)
         self._normalise()
+        return state
 
     def load(self, run: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns its JSON state. Made on another device, it goes on with other draws.

@@ -106,8 +106,7 @@ def _train(
         trainer.load(run)
         print(f"going on with {run} from update {trainer.update}")
     elif start_from is not None:
-        trainer.start_from(start_from)
-        state["parent_id"] = read_checkpoint(start_from)[1].get("parent_id")
+        state["parent_id"] = trainer.start_from(start_from).get("parent_id")
     _write_json(run / "run.json", {"recipe": recipe.to_dict(), **state})
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "returns": lambda: learn_returns(

@@ -18,6 +18,7 @@ from skimo_core.contract.policy import Calibration
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.tasks import Progress
 from skimo_core.episodes.episode import Episode
+from skimo_core.episodes.fit import why_other_domain
 from skimo_core.episodes.recording import read_episode, recordings
 from skimo_server.bundle import Manifest
 
@@ -55,8 +56,8 @@ def recorded_plans(folders: Iterable[Path], domain: Domain, manifest: Manifest) 
 def _result(episode: Episode, domain: Domain, manifest: Manifest) -> EpisodeResult:
     """Raises EpisodeError where it can't be told what was asked for, or from the start on."""
     meta = episode.meta
-    if meta.domain.digest not in ("", domain.digest):
-        raise EpisodeError(f"was made in domain {meta.domain}, wanted {domain.named}; name that one with --domain")
+    if why := why_other_domain(meta, domain):
+        raise EpisodeError(why)
     if meta.part != 1:
         raise EpisodeError("begins in mid-episode: what was done before isn't known")
     try:

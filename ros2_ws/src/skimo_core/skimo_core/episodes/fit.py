@@ -69,8 +69,8 @@ def why_jumping(observations_RO: FloatArray, domain: Domain, robot: RobotLimits)
 
 def why_unlike(meta: EpisodeMeta, domain: Domain, robot: RobotLimits) -> str:
     """Why a recording is of another domain, robot, rate or other channels, as far as its metadata says."""
-    if meta.domain.digest not in ("", domain.digest):
-        return f"was made in domain {meta.domain}, wanted {domain.named}; name that one with --domain"
+    if why := why_other_domain(meta, domain):
+        return why
     if meta.robot.digest and not robot.accepts(meta.robot.digest):
         return f"was made with robot {meta.robot}, wanted {robot.named}; name that one with --robot"
     if abs(meta.rate_hz - domain.action.rate_hz) > RATE_TOLERANCE_HZ:
@@ -80,6 +80,13 @@ def why_unlike(meta: EpisodeMeta, domain: Domain, robot: RobotLimits) -> str:
             return f"has channel {index} {its!r}, wanted {ours!r}; name its --domain"
     if meta.channels and len(meta.channels) != domain.observation.size:
         return f"has {len(meta.channels)} channels, wanted {domain.observation.size}; name its --domain"
+    return ""
+
+
+def why_other_domain(meta: EpisodeMeta, domain: Domain) -> str:
+    """Why a recording is of another domain, as far as its metadata says."""
+    if meta.domain.digest not in ("", domain.digest):
+        return f"was made in domain {meta.domain}, wanted {domain.named}; name that one with --domain"
     return ""
 
 
