@@ -23,6 +23,7 @@ from skimo_core.contract.types import JointCommand, Verdict
 from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.commander import Arm
 from skimo_core.control.doubt import DoubtConfig
+from skimo_core.control.loop import StepKind
 from skimo_core.control.observe import Observer
 from skimo_core.control.pilot import Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
@@ -103,6 +104,7 @@ class EpisodeResult:
         steps, missed, late_plans: counts of the loop.
         helps, helped_steps: how often somebody acted in the policy's place, and for how long.
         doubts: how often the plans' promises came to be doubted (skimo_core.control.doubt).
+        retraced: control steps back along the way that the arm came (skimo_core.control.retrace).
         verdicts: the gate's on commands other than PASS, by name; `stops` of them latched.
         plans: each plan against its outcome.
         error: why the episode ended early, if it did.
@@ -117,6 +119,7 @@ class EpisodeResult:
     helps: int = 0
     helped_steps: int = 0
     doubts: int = 0
+    retraced: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     stops: int = 0
     plans: list[PlanRecord] = field(default_factory=list)
@@ -291,6 +294,7 @@ class Trial:
         self.result.stops = self.arm.gate.generation
         self.result.steps, self.result.missed = counts.step, counts.missed_ticks
         self.result.late_plans, self.result.error = counts.late_plans, reason if held else ""
+        self.result.retraced = sum(record.step.kind is StepKind.RETRACE for record in self.records)
         self.result.plans = _audit(self.records, self.truths, self.task, self._skill.horizon, self._skill.plan_length)
 
 

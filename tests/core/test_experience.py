@@ -63,6 +63,7 @@ def test_a_skill_that_ran_to_its_end_is_whole_and_says_what_came_of_it() -> None
         (episode(["act"] * 3 + ["hold"], [1] * 4, verdicts={2: Verdict.STOP}), "stopped"),
         (episode(["act"] * 2 + ["hold", "intervene"], [1, 1, 1, 0]), "intervened"),
         (episode(["act"] * 2 + ["hold", "act"], [1, 1, 1, 2]), "cut"),
+        (episode(["act"] * 3 + ["retrace"] * 2, [1, 1, 1, 0, 0], verdicts={2: Verdict.HOLD}), "held"),
     ],
 )
 def test_a_skill_that_was_cut_short_says_why(found: Episode, kind: str) -> None:
@@ -71,6 +72,14 @@ def test_a_skill_that_was_cut_short_says_why(found: Episode, kind: str) -> None:
 
 def test_the_gates_word_counts_for_the_skill_that_it_was_about() -> None:
     assert kinds_of(episode(["act"] * 8, [1] * 4 + [2] * 4, verdicts={4: Verdict.HOLD})) == ["whole", "held"]
+
+
+def test_a_way_back_is_no_skill_and_no_example_but_a_motion_that_is_known() -> None:
+    found = episode(["act"] * 6 + ["retrace"] * 3 + ["act"] * 4, [1] * 6 + [0] * 3 + [2] * 4, rewards=[13])
+    assert [(t.first, t.steps) for t in transitions(found, H)] == [(0, 6), (9, 4)]
+    assert [part.steps for part in parts(found)] == [13]
+    assert not shown(found, "corrections", 4).any()
+    assert np.flatnonzero(shown(found, "successes", 8)).tolist() == [5, 9, 10, 11, 12]
 
 
 def test_only_a_policys_recording_names_skills() -> None:

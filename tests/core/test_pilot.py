@@ -18,10 +18,13 @@ from skimo_core.control.loop import StepKind
 from skimo_core.control.pilot import Arm, Audience, Pilot
 from skimo_core.control.planning import ImmediatePlanning
 from skimo_core.control.reports import Episode, EpisodeNews, StepRecord
+from skimo_core.control.retrace import RetraceConfig
 from skimo_core.control.trajectory import TrajectoryFollower
 from skimo_core.domain.domain import load_domain
+from skimo_core.domain.kinematics import arm_points
 from skimo_core.domain.robot import load_limits
 from skimo_core.safety.gate import Gate
+from skimo_core.safety.situation import GateConfig
 
 DOMAIN, LIMITS = load_domain(), load_limits("panda")
 PERIOD_S = DOMAIN.action.period_s
@@ -93,13 +96,26 @@ class World:
         self.make_pilot(None)
 
     def make_pilot(
-        self, jumps: JumpWatch | None, config: ActuatorConfig | None = None, doubt: DoubtConfig | None = None
+        self,
+        jumps: JumpWatch | None,
+        config: ActuatorConfig | None = None,
+        doubt: DoubtConfig | None = None,
+        retrace: RetraceConfig | None = None,
     ) -> None:
         arm = Arm(robot=self.robot, objects=self.objects, send=self.send, clock=lambda: self.now_s)
         audience = Audience(news=self.news.append, record=lambda _, record: self.records.append(record))
         planning = ImmediatePlanning(self.policy, 1.0)
         self.pilot = Pilot(
-            DOMAIN, LIMITS, self.policy, planning, arm, audience, jumps=jumps, config=config, doubt=doubt
+            DOMAIN,
+            LIMITS,
+            self.policy,
+            planning,
+            arm,
+            audience,
+            jumps=jumps,
+            config=config,
+            doubt=doubt,
+            retrace=retrace,
         )
 
     def robot(self) -> RobotState:
@@ -621,3 +637,64 @@ def test_a_person_whose_word_ends_waits_for_the_policy_to_be_resumed(world: Worl
     stop(world)
     with pytest.raises(BackendError, match="gate is stopped"):
         world.pilot.intervene(world.policy.action)
+
+
+def walled(retrace: RetraceConfig | None = None) -> World:
+    """A world whose gate ends the workspace 0.1 m beside the arm, where the policy's action leads it."""
+    world = World()
+    world.make_pilot(None, retrace=retrace)
+    side_m = float(arm_points(LIMITS, LIMITS.home_q_rad[None])[..., 1].max()) + 0.1
+    world.gate = Gate(LIMITS, GateConfig(workspace_high_m=(2.0, side_m, 2.0), workspace_low_m=(-2.0, -2.0, -2.0)))
+    world.policy.action = np.zeros(DOMAIN.action.size, np.float32)
+    world.policy.action[0] = 0.3
+    world.start()
+    return world
+
+
+def spans(world: World) -> list[tuple[str, Verdict, int]]:
+    """What was decided and what the gate made of it, run by run."""
+    found: list[tuple[str, Verdict, int]] = []
+    for record in world.records:
+        key = record.step.kind.value, record.verdict
+        count = found.pop()[2] if found and found[-1][:2] == key else 0
+        found.append((*key, count + 1))
+    return found
+
+
+def test_an_arm_that_the_gate_refuses_goes_back_the_way_it_came_and_plans_anew_without_a_miss() -> None:
+    world = walled(RetraceConfig(refused=4, steps=6))
+    world.run(30)
+    ran, held, back, *_ = spans(world)
+    assert ran[:2] == ("act", Verdict.PASS) and back == ("retrace", Verdict.PASS, 6)
+    assert held[:2] == ("act", Verdict.HOLD) and 4 <= held[2] <= 5
+    assert all(record.step.skill_Z is None for record in world.records if record.step.kind is StepKind.RETRACE)
+    first = next(r for r in world.records if r.step.kind is StepKind.RETRACE)
+    last = [r for r in world.records if r.step.kind is StepKind.RETRACE][-1]
+    assert first.applied_A is not None and first.applied_A[0] < -0.1
+    way_rad = [record.observation_O[0] for record in world.records[: ran[2]]]
+    assert np.abs(np.array(way_rad) - last.observation_O[0]).min() < 0.01, "it stands where it stood before"
+    after = world.records[last.index + 1]
+    assert after.step.kind is StepKind.ACT and after.step.new_plan is not None and after.step.step_in_skill == 0
+    assert world.pilot.report().missed_ticks == 0 and not world.gate.stopped
+
+
+def test_held_again_it_goes_back_further_and_never_where_it_is_told_not_to() -> None:
+    world = walled(RetraceConfig(refused=4, steps=4))
+    world.run(60)
+    ways = [count for kind, _, count in spans(world) if kind == "retrace"]
+    assert ways[0] == 4 < ways[1]
+    world = walled(RetraceConfig(refused=0))
+    world.run(60)
+    assert [kind for kind, _, _ in spans(world)] == ["act", "act"] and world.records[-1].verdict is Verdict.HOLD
+
+
+def test_a_hold_ends_the_way_back_and_who_resumes_goes_on_from_there() -> None:
+    world = walled(RetraceConfig(refused=4, steps=10))
+    while not world.records or world.records[-1].step.kind is not StepKind.RETRACE:
+        world.run(1)
+    world.pilot.hold("an operator")
+    world.run(6)
+    assert world.pilot.state == "held" and world.speed == 0.0
+    world.pilot.resume()
+    world.run(4)
+    assert world.records[-1].step.kind is StepKind.ACT

@@ -71,7 +71,7 @@ from .nodes import (
 from .parameters import CELL, SETUP, TRACKING, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
-from .settings import ACTUATOR, DOUBT, actuator_config, doubt_config
+from .settings import ACTUATOR, DOUBT, RETRACE, actuator_config, doubt_config, retrace_config
 
 PARAMETERS = (
     *SETUP,
@@ -92,6 +92,7 @@ PARAMETERS = (
     Parameter("hello_timeout_s", 1.0, "longest wait for the server's hello", low=0.1, high=10.0),
     *ACTUATOR,
     *DOUBT,
+    *RETRACE,
 )
 
 
@@ -216,6 +217,7 @@ class PolicyNode(LifecycleNode):
             jumps=jumps,
             config=self._actuation,
             doubt=doubt_config(values),
+            retrace=retrace_config(values),
             lead_rad=self._cell.contact.lead_rad,
         )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")

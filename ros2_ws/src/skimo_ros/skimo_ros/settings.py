@@ -1,8 +1,9 @@
-"""Every setting of gate, actuation and doubt as a ROS parameter, with its bounds.
+"""Every setting of gate, actuation, doubt and the way back as a ROS parameter, with its bounds.
 
-How strict the gate is, how much of the arm a policy may use, when its promises are doubted. The defaults are those of
-`GateConfig`, `ActuatorConfig` and `DoubtConfig`; the bounds are how far a setting may be bent without another look at
-the code. What stands in the arm's cell (how hard it may work, `contact`) is the cell file's.
+How strict the gate is, how much of the arm a policy may use, when its promises are doubted, when the arm goes back.
+The defaults are those of `GateConfig`, `ActuatorConfig`, `DoubtConfig` and `RetraceConfig`; the bounds are how far a
+setting may be bent without another look at the code. What stands in the arm's cell (how hard it may work, `contact`) is
+the cell file's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 from skimo_core.contract.errors import SpecError
 from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.doubt import DoubtConfig
+from skimo_core.control.retrace import REMEMBERED, RetraceConfig
 from skimo_core.control.trajectory import SHORTEST_S
 from skimo_core.safety.situation import GateConfig
 
 from .conversions import MAX_POINTS
 from .parameters import Parameter
 
-_GATE, _ACTUATOR, _DOUBT = GateConfig(), ActuatorConfig(), DoubtConfig()
+_GATE, _ACTUATOR, _DOUBT, _RETRACE = GateConfig(), ActuatorConfig(), DoubtConfig(), RetraceConfig()
 CORNERS = ("workspace_low_m", "workspace_high_m")
 
 
@@ -80,6 +82,20 @@ DOUBT = (
 )
 """All of `DoubtConfig`."""
 
+RETRACE = (
+    Parameter(
+        "retrace_refused",
+        _RETRACE.refused,
+        "after so many refused commands in a row the arm goes back the way it came; 0: never",
+        low=0,
+        high=1000,
+    ),
+    Parameter(
+        "retrace_steps", _RETRACE.steps, "control periods that it goes back the first time", low=1, high=REMEMBERED
+    ),
+)
+"""All of `RetraceConfig`."""
+
 
 def gate_config(values: Mapping[str, Any]) -> GateConfig:
     """From the parameters `GATE`.
@@ -100,6 +116,11 @@ def actuator_config(values: Mapping[str, Any]) -> ActuatorConfig:
 def doubt_config(values: Mapping[str, Any]) -> DoubtConfig:
     """From the parameters `DOUBT`."""
     return DoubtConfig(bound=values["doubt_bound"], plans=values["doubt_plans"], hold=values["hold_in_doubt"])
+
+
+def retrace_config(values: Mapping[str, Any]) -> RetraceConfig:
+    """From the parameters `RETRACE`."""
+    return RetraceConfig(refused=values["retrace_refused"], steps=values["retrace_steps"])
 
 
 def _corner(name: str, corner: list[float]) -> tuple[float, float, float] | None:

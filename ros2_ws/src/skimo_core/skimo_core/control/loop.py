@@ -11,6 +11,7 @@ end. The same object drives in-process runs and the ROS policy node, so that bot
   two in a row      the loop holds until an operator resumes it, and says why
   another bundle    its first plan takes effect at a boundary; the skill under way ends with the bundle that planned it
   a slow plan       its skill lasts H steps like any other; the joints' part of each action is multiplied by its speed
+  a way back        no skill runs; the next plan is asked as early before the way ends as before a skill does
 
 An operator may take as long as it takes: steps spent held have numbers like all others and count as missed, but use
 up nothing of the task's step limit. Nor do those in which a person acts in the policy's place (`intervene`), which are
@@ -56,6 +57,8 @@ class StepKind(enum.Enum):
     """Keep the arm at rest."""
     INTERVENE = "intervene"
     """Send the action, a person's in the policy's place."""
+    RETRACE = "retrace"
+    """Send the action, back along the way that the arm came: the gate refused too many of the policy's."""
     DONE = "done"
     """The episode is over; keep the arm at rest."""
 
@@ -66,7 +69,7 @@ class Step:
 
     Attributes:
         kind: what to do.
-        action_A: the action if `kind` is ACT or INTERVENE.
+        action_A: the action if `kind` is ACT, INTERVENE or RETRACE.
         skill_Z: the skill that runs, if any.
         bundle_id: whose skill that is; empty where none runs.
         step_in_skill: how many steps it has run before this one.
@@ -173,11 +176,8 @@ class SkillLoop:
     def resume(self) -> None:
         """An operator's reset: plan anew from the next observation and go on with the same episode."""
         self._held_for, self._misses = "", 0
-        self._skill = self._next = self._warm_start = None
-        self._bundle_id = ""
         self._spent = 0
-        self._pending = False
-        self._planning.clear()
+        self._drop_skill()
 
     def step(self, observation_O: FloatArray) -> Step:
         """Take the newest observation [O]; decide."""
@@ -220,6 +220,26 @@ class SkillLoop:
         self.counts.steps += 1
         self.counts.held += 1
         return Step(kind=StepKind.INTERVENE, action_A=action_A, reward=reward)
+
+    def retrace(self, observation_O: FloatArray, action_A: FloatArray, left: int) -> Step:
+        """A control period on the way back, with the newest observation [O]; `left` more are to come."""
+        reward = self.progress.update(observation_O)
+        if self._over():
+            return Step(kind=StepKind.DONE, reward=reward)
+        if self._skill is not None:
+            self._drop_skill()
+        if left < self.lead_steps:
+            self._ask(observation_O)
+        self._misses = 0
+        self.counts.steps += 1
+        return Step(kind=StepKind.RETRACE, action_A=action_A, reward=reward)
+
+    def _drop_skill(self) -> None:
+        """The next skill is one that is planned from where the arm is then."""
+        self._skill = self._next = self._warm_start = None
+        self._bundle_id = ""
+        self._pending = False
+        self._planning.clear()
 
     def _over(self) -> bool:
         return self.progress.finished or self.counts.steps - self.counts.held >= self.task.step_limit

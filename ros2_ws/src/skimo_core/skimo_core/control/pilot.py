@@ -13,8 +13,9 @@ little: after a pause of the whole machine they are on their way.
 
 A command counts as applied once the gate has passed it on. One that it refused is recorded as not applied, with its
 verdict; one on which it neither passed on nor said anything, too; two of these in a row mean that the gate is frozen
-or gone, and hold. An episode in which the clock jumps, or whose sub-tasks are done before it begins, ends with that
-reason. Times s in the arm's clock.
+or gone, and hold. After some refusals in a row the arm goes back the way it came (`retrace`), and plans anew. An
+episode in which the clock jumps, or whose sub-tasks are done before it begins, ends with that reason. Times s in the
+arm's clock.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .loop import LEAD_S, SkillLoop, Step, StepKind
 from .observe import Observer
 from .planning import PlanSource
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
+from .retrace import Retrace, RetraceConfig
 
 ACT_DEADLINE_PERIODS, ACT_DEADLINE_MAX_S = 0.5, 0.04
 """What is sent later after its due time is a missed tick; the gate refuses what is older than a little more."""
@@ -89,6 +91,7 @@ class Pilot:
         config: how much of the robot's limits the policy may use; None: `ActuatorConfig`'s defaults.
         lead_rad: how far the arm may be led beyond where it is (`Commander`).
         doubt: when the policy's own promises are doubted, and what then; None: `DoubtConfig`'s defaults.
+        retrace: when the arm goes back the way it came, and how far; None: `RetraceConfig`'s defaults.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Pilot:
         jumps: JumpWatch | None = None,
         config: ActuatorConfig | None = None,
         doubt: DoubtConfig | None = None,
+        retrace: RetraceConfig | None = None,
         lead_rad: Array | None = None,
     ) -> None:
         self.state = "idle"
@@ -124,6 +128,7 @@ class Pilot:
             lead_s=LEAD_S if domain.action.joints else 0.0,  # nothing but simulated time moves what has no arm
         )
         self._doubt = Doubt(doubt)
+        self._way_back = Retrace(domain.action, retrace)
         self._observer = self._make_observer(0)
         self._due_s = 0.0
         self._start_s = self._begun_s = 0.0
@@ -160,6 +165,7 @@ class Pilot:
         self._observer = self._make_observer(episode.seed)
         self.timings = Timings()
         self._doubt.clear()
+        self._way_back.clear()
         self._plan, self._last = None, None
         self._intervention, self._intervened = None, False
         self._plan_late, self._late_before = False, 0
@@ -167,6 +173,7 @@ class Pilot:
     def hold(self, reason: str) -> None:
         """Send nothing more until `resume`; what was sent last ends at rest."""
         if self.state in ("preparing", "running", "missed"):
+            self._way_back.stop()
             self._loop.hold(reason)
 
     def resume(self) -> None:
@@ -182,6 +189,7 @@ class Pilot:
             self._commander.take_where_it_is()
         self._intervened = False
         self._commander.forget_silence()
+        self._way_back.clear()
         self._doubt.clear()
         self._loop.resume()
         self._reason, self.state = "", "running"
@@ -380,10 +388,18 @@ class Pilot:
             return self._loop.miss(str(seen))
         self._seen_O = seen
         done = self._loop.progress.done
-        step = self._loop.step(seen) if action_A is None else self._loop.intervene(seen, action_A)
+        step = self._next(seen) if action_A is None else self._loop.intervene(seen, action_A)
         for k in range(done, self._loop.progress.done):
             self._tell("subtask", subtask=self._loop.task.subtasks[k].name, success=True, subtasks_done=k + 1)
+            self._way_back.moved_on()
         return step
+
+    def _next(self, seen_O: FloatArray) -> Step:
+        """What the loop decides, unless the arm is on its way back."""
+        if self._loop.held_for:
+            return self._loop.step(seen_O)
+        back_A = self._way_back.action(self._commander.actuator.commanded(self._due_s)[0])
+        return self._loop.step(seen_O) if back_A is None else self._loop.retrace(seen_O, back_A, self._way_back.left)
 
     def _act(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str) -> FloatArray:
         """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""
@@ -461,6 +477,9 @@ class Pilot:
             if step.action_A is not None and not fate.passed_on:
                 verdict = max(verdict, Verdict.HOLD)
                 step = replace(step, reason=step.reason or "the gate did not pass this command on")
+            told_rad, _ = self._commander.actuator.commanded(last.due_s + self._period_s)
+            refused = verdict is Verdict.HOLD and step.kind in _REFUSABLE
+            self._way_back.note(told_rad, refused=refused)
             record = replace(last, step=step, applied_A=applied_A, verdict=verdict)
             self._audience.record(self.episode.episode_id, record)
         self._last = None
@@ -500,6 +519,9 @@ _STATES = {
     StepKind.MISSED: "missed",
     StepKind.HOLD: "running",
     StepKind.INTERVENE: "held",
+    StepKind.RETRACE: "running",
     StepKind.DONE: "done",
 }
 """HOLD without `held_for` is the wait for a late plan; it ends by itself."""
+_REFUSABLE = (StepKind.ACT, StepKind.RETRACE)
+"""Commands that the gate may refuse so often that the arm goes back; what a person sends is the person's affair."""

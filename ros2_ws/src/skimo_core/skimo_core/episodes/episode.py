@@ -20,10 +20,9 @@ from ..contract.errors import EpisodeError, SpecError
 from ..contract.specs import UNKNOWN, ArraySpec, Named
 
 FloatArray = npt.NDArray[np.float32]
-INTERVENE = "intervene"
-KINDS = ("prepare", "act", "missed", "hold", "done", INTERVENE)
-"""What may be decided for a control step: the values of `control.loop.StepKind` (a test holds the two together), and
-that a person acted in the policy's place."""
+INTERVENE, RETRACE = "intervene", "retrace"
+KINDS = ("prepare", "act", "missed", "hold", "done", INTERVENE, RETRACE)
+"""What may be decided for a control step: the values of `control.loop.StepKind` (a test holds the two together)."""
 NAMED = ("domain", "robot", "cell", "rig", "origin", "mapping")
 
 

@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from ..contract.errors import EpisodeError
 from ..contract.types import Verdict
-from .episode import INTERVENE, Episode, FloatArray
+from .episode import INTERVENE, RETRACE, Episode, FloatArray
 
 WHOLE, CUT, HELD, STOPPED, INTERVENED = "whole", "cut", "held", "stopped", "intervened"
-MOVED = ("act", "missed", "done", INTERVENE)
+MOVED = ("act", "missed", "done", INTERVENE, RETRACE)
 """Steps in which the arm was told something that is known; in others it was held."""
 Shows = Literal["corrections", "successes"]
 """Whose actions show how it is done: a person's, or besides those of the policy's own plans that came true."""
