@@ -669,6 +669,7 @@ def test_an_arm_that_the_gate_refuses_goes_back_the_way_it_came_and_plans_anew_w
     assert held[:2] == ("act", Verdict.HOLD) and 4 <= held[2] <= 5
     assert all(record.step.skill_Z is None for record in world.records if record.step.kind is StepKind.RETRACE)
     first = next(r for r in world.records if r.step.kind is StepKind.RETRACE)
+    assert "refused 4 commands in a row" in first.step.reason
     last = [r for r in world.records if r.step.kind is StepKind.RETRACE][-1]
     assert first.applied_A is not None and first.applied_A[0] < -0.1
     way_rad = [record.observation_O[0] for record in world.records[: ran[2]]]

@@ -74,7 +74,7 @@ class Step:
         bundle_id: whose skill that is; empty where none runs.
         step_in_skill: how many steps it has run before this one.
         reward: sub-tasks completed by this observation.
-        reason: why nothing is sent, if so.
+        reason: why nothing is sent, or why the arm goes back.
         new_plan: the plan that takes effect with this step, if one does.
     """
 
@@ -221,7 +221,7 @@ class SkillLoop:
         self.counts.held += 1
         return Step(kind=StepKind.INTERVENE, action_A=action_A, reward=reward)
 
-    def retrace(self, observation_O: FloatArray, action_A: FloatArray, left: int) -> Step:
+    def retrace(self, observation_O: FloatArray, action_A: FloatArray, left: int, reason: str) -> Step:
         """A control period on the way back, with the newest observation [O]; `left` more are to come."""
         reward = self.progress.update(observation_O)
         if self._over():
@@ -232,7 +232,7 @@ class SkillLoop:
             self._ask(observation_O)
         self._misses = 0
         self.counts.steps += 1
-        return Step(kind=StepKind.RETRACE, action_A=action_A, reward=reward)
+        return Step(kind=StepKind.RETRACE, action_A=action_A, reward=reward, reason=reason)
 
     def _drop_skill(self) -> None:
         """The next skill is one that is planned from where the arm is then."""

@@ -399,7 +399,9 @@ class Pilot:
         if self._loop.held_for:
             return self._loop.step(seen_O)
         back_A = self._way_back.action(self._commander.actuator.commanded(self._due_s)[0])
-        return self._loop.step(seen_O) if back_A is None else self._loop.retrace(seen_O, back_A, self._way_back.left)
+        if back_A is None:
+            return self._loop.step(seen_O)
+        return self._loop.retrace(seen_O, back_A, self._way_back.left, self._way_back.reason)
 
     def _act(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str) -> FloatArray:
         """Ask for an action within what is left of the tick; raises DeadlineError when there is nothing left."""

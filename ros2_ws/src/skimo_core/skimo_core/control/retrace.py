@@ -67,6 +67,11 @@ class Retrace:
         """Control periods that are still to be gone back."""
         return self._left
 
+    @property
+    def reason(self) -> str:
+        """Why the arm goes back."""
+        return f"back the way it came: the gate refused {self.config.refused} commands in a row"
+
     def moved_on(self) -> None:
         """A sub-task is done: held again, the arm goes back as little as the first time."""
         self._times = 0
