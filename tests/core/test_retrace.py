@@ -97,6 +97,21 @@ def test_a_way_back_ends_where_somebody_else_decides_and_never_begins_where_it_i
     assert way.action(place(19)) is None
 
 
+def test_a_way_back_that_is_refused_too_is_given_up_until_there_is_a_new_one() -> None:
+    way = walked(20)
+    refuse(way, place(19), 3)
+    for _ in range(3):
+        assert way.action(place(19)) is not None
+        way.note(place(19), refused=True)
+    assert way.action(place(19)) is None
+    refuse(way, place(19), 3)
+    assert way.action(place(19)) is None
+    for k in range(20, 23):
+        way.note(place(k), refused=False)
+    refuse(way, place(22), 3)
+    np.testing.assert_allclose(back(way, place(22)), [place(21), place(20)], atol=1e-6)
+
+
 def test_an_arm_far_off_its_way_asks_for_full_speed_at_most() -> None:
     way = walked(20)
     refuse(way, place(19), 3)

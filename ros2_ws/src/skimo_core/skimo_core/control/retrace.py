@@ -91,10 +91,7 @@ class Retrace:
         if not self._left and not (self._way and _same(self._way[-1], told_rad)):
             self._way.append(told_rad.copy())
         if self.config.refused and self._refused >= self.config.refused:
-            self._times, self._refused = self._times + 1, 0
-            while self._way and _same(self._way[-1], told_rad):
-                self._way.pop()
-            self._left = min(self._times * self.config.steps, len(self._way))
+            self._turn(told_rad)
 
     def action(self, told_rad: Array) -> FloatArray | None:
         """The action [A] for the next control period, hand as it is.
@@ -109,6 +106,16 @@ class Retrace:
         self._left -= 1
         action_A[: self._spec.joints] = np.clip(back_rad_s / self._spec.scale_rad_s, -1.0, 1.0)
         return action_A
+
+    def _turn(self, told_rad: Array) -> None:
+        if self._left:  # no way out either: what holds the arm does so whatever it is asked
+            self._way.clear()
+            self.stop()
+            return
+        self._times, self._refused = self._times + 1, 0
+        while self._way and _same(self._way[-1], told_rad):
+            self._way.pop()
+        self._left = min(self._times * self.config.steps, len(self._way))
 
 
 def _same(here_rad: Array, there_rad: Array) -> bool:
