@@ -62,8 +62,7 @@ class TwinReplay:
         """Execute the recorded actions, one in each control period."""
         lab, arm = self._lab, self._arm
         config = in_time(ActuatorConfig(), lab.rig)
-        lead_rad = lab.cell.contact.lead_rad
-        commander = Commander(lab.limits, lab.domain.action, Arm.of(arm), config, lead_rad=lead_rad)
+        commander = Commander(lab.limits, lab.domain.action, Arm.of(arm), config, contact=lab.cell.contact)
         commander.reset(arm.read().reference_q_rad, arm.now_s())
         self._commander, ended = commander, ""
         self._see()

@@ -200,7 +200,7 @@ class Trial:
             Audience(news=self._hear, record=lambda _, record: self.records.append(record)),
             noise=True,
             config=in_time(ActuatorConfig(), lab.rig),
-            lead_rad=lab.cell.contact.lead_rad,
+            contact=lab.cell.contact,
             doubt=doubt,
         )
         self._helper, self._helping, self._given_up = helper, "", False

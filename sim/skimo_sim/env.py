@@ -84,16 +84,16 @@ class SkillEnv(gymnasium.Env[FloatArray, FloatArray]):
         limits = load_limits(self.domain.robot)
         self.twin = make_twin(self.domain, limits, twin, self.condition)
         self.arm: SimulatedBackend = self.twin
-        lead_rad = None
+        contact = None
         if gate:
             cell = load_cell(self.domain.cell)
             self.arm = GatedBackend(self.twin, gate_for(limits, cell=cell), self._hear)
-            lead_rad = cell.contact.lead_rad
+            contact = cell.contact
         self.render_mode = render_mode
         self._noise = noise
         self._camera = camera
         self._painter: Painter | None = None
-        self._commander = Commander(limits, self.domain.action, Arm.of(self.arm), lead_rad=lead_rad)
+        self._commander = Commander(limits, self.domain.action, Arm.of(self.arm), contact=contact)
         self._truth = Observer(self.domain.observation, max_age_s=np.inf)
         self._progress = Progress(self.task)
         self._observer = self._truth

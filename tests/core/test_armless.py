@@ -17,6 +17,7 @@ from skimo_core.control.actuate import Actuator
 from skimo_core.control.commander import Arm, Commander
 from skimo_core.control.loop import SkillLoop, StepKind
 from skimo_core.control.planning import PlanOutcome, PlanRequest
+from skimo_core.domain.cell import FREE
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.robot import NO_ARM, load_limits
 from skimo_core.safety.armless import ArmlessGate, gate_for
@@ -82,7 +83,7 @@ def test_an_action_goes_out_as_it_is_for_a_period_and_is_recorded_if_it_was_pass
         send=sent.append,
         clock=lambda: clock[0],
     )
-    commander = Commander(NONE, MAZE.action, arm, lead_rad=np.array([0.1]))
+    commander = Commander(NONE, MAZE.action, arm, contact=FREE)
     commander.reset(np.zeros(0), 0.0)
     for step in range(4):
         clock[0] = step * MAZE.action.period_s

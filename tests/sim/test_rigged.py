@@ -19,7 +19,7 @@ from skimo_core.contract.types import JointCommand, JointTrajectory, Verdict
 from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.commander import Arm, Commander
 from skimo_core.control.rigged import RiggedBackend, in_time
-from skimo_core.domain.cell import load_cell
+from skimo_core.domain.cell import Contact, load_cell
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.rig import BARE, Camera, Dynamics, JointOffsets, Latency, Made, Payload, Placement, Rig
 from skimo_core.domain.robot import load_limits
@@ -301,6 +301,13 @@ def test_a_condition_changes_the_arm_that_was_measured() -> None:
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
+YIELDING = Contact(
+    torque_hold_share=100.0,
+    torque_stop_share=100.0,
+    tracking_hold_rad=np.array([10.0]),
+    tracking_stop_rad=np.array([10.0]),
+)
+
 
 class Flight:
     """An arm that is led about at random behind its gate, which makes it brake now and then.
@@ -315,7 +322,7 @@ class Flight:
         self.gate = Gate(PANDA, gate_in_time(GateConfig(), known), cell=load_cell("open"))
         self.arm = GatedBackend(self.twin, self.gate, self.hear)
         self.commander = Commander(
-            PANDA, DOMAIN.action, Arm.of(self.arm), in_time(ActuatorConfig(), known), lead_rad=np.full(7, 10.0)
+            PANDA, DOMAIN.action, Arm.of(self.arm), in_time(ActuatorConfig(), known), contact=YIELDING
         )
         self.verdicts: list[Verdict] = []
         self.gaps_rad: list[Array] = []

@@ -110,9 +110,9 @@ class Player:
         self.twin = _playable(domain, twin or make_twin(domain, self.limits))
         self.teleoperator = teleoperator_of(domain, self.twin)
         self.config = adapt(self.teleoperator.config)
-        lead_rad = cell.contact.lead_rad if driver else None
+        contact = cell.contact if driver else None
         self.arm = GatedBackend(self.twin, Gate(self.limits, cell=cell), self._hear)
-        self.commander = Commander(self.limits, domain.action, Arm.of(self.arm), lead_rad=lead_rad)
+        self.commander = Commander(self.limits, domain.action, Arm.of(self.arm), contact=contact)
 
     def play(self, choose: Choose, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> Played:
         """Run scripts as they are chosen, until none is left, the time is up or patience is at an end.

@@ -218,7 +218,7 @@ class PolicyNode(LifecycleNode):
             config=self._actuation,
             doubt=doubt_config(values),
             retrace=retrace_config(values),
-            lead_rad=self._cell.contact.lead_rad,
+            contact=self._cell.contact,
         )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")
 

@@ -20,10 +20,13 @@ from ..contract.errors import SpecError
 from ..contract.policy import FloatArray
 from ..contract.specs import ActionSpec
 from ..contract.types import Array, JointCommand, JointTrajectory, ObjectStates, RobotState, Verdict
+from ..domain.cell import Contact
 from ..domain.robot import RobotLimits
 from .actuate import Actuator, ActuatorConfig
 
 SAME_S = 1e-6
+LIGHTLY = 0.1
+"""Share of the torque that a joint may press with, below which it counts as free."""
 MOVED_RAD = 0.001
 MEASURED_MOVED_RAD = 0.05
 """An arm whose reference is this far from where it was commanded was moved by somebody else; it is taken where it is.
@@ -71,8 +74,8 @@ class Commander:
 
     Args:
         config: how much of the robot's limits may be used; None: `ActuatorConfig`'s defaults.
-        lead_rad: how far the told position may lead the measured one, a number for each joint or one for all (the cell
-            says, `Contact.lead_rad`); None: any.
+        contact: how far the told position may lead the measured one, and how hard it may press, where the robot tells
+            what torques it feels from outside; None: any.
 
     Raises:
         SpecError: the actions are not those of an arm like this.
@@ -85,7 +88,7 @@ class Commander:
         arm: Arm,
         config: ActuatorConfig | None = None,
         *,
-        lead_rad: Array | None = None,
+        contact: Contact | None = None,
     ) -> None:
         if spec.joints != limits.joints:
             raise SpecError(
@@ -93,7 +96,7 @@ class Commander:
             )
         self._spec, self._arm = spec, arm
         self._actuator = Actuator(limits, spec, config)
-        self._lead_rad = None if lead_rad is None else np.broadcast_to(lead_rad, (limits.joints,))
+        self._contact, self._reflex_nm = contact, limits.reflex_tau_nm
         self.reset(limits.home_q_rad, -np.inf)
 
     def reset(self, q_rad: Array, now_s: float) -> None:
@@ -119,12 +122,23 @@ class Commander:
         self._arm.send(command)
 
     def _lead(self) -> tuple[Array, Array] | None:
-        """By how much the told position leads the measured one, and by how much it may."""
-        if self._lead_rad is None:
+        """By how much the told position leads the measured one, and by how much it may, each [7].
+
+        What resists like a spring gives way in proportion: a joint may lead by as much as it does now, times the torque
+        that it may press with over that with which it does.
+        """
+        if self._contact is None:
             return None
         robot = self._arm.robot()
         told_rad, _ = self._actuator.commanded(robot.stamp_s)
-        return told_rad - robot.q_rad, self._lead_rad
+        lead_rad = told_rad - robot.q_rad
+        most_rad = np.broadcast_to(self._contact.lead_rad, lead_rad.shape)
+        if robot.tau_ext_nm is not None:
+            share = -np.sign(lead_rad) * robot.tau_ext_nm / (self._contact.press_share * self._reflex_nm)
+            pressed = share > LIGHTLY
+            as_pressed_rad = np.abs(lead_rad) / np.where(pressed, share, 1.0)
+            most_rad = np.where(pressed, np.minimum(most_rad, as_pressed_rad), most_rad)
+        return lead_rad, most_rad
 
     def brake(self) -> None:
         """Send a brake, if the arm isn't at rest."""

@@ -27,7 +27,8 @@ import numpy as np
 
 from ..contract.errors import BackendError, DeadlineError, SkimoError, StaleError
 from ..contract.policy import FloatArray, Plan, SkillPolicy
-from ..contract.types import Array, JointTrajectory, ObjectStates, RobotState, Verdict
+from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
+from ..domain.cell import Contact
 from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
 from ..domain.tasks import Task
@@ -89,7 +90,7 @@ class Pilot:
         noise: whether the domain's simulated sensor noise is added.
         jumps: notices when the clock jumps; None: nobody looks.
         config: how much of the robot's limits the policy may use; None: `ActuatorConfig`'s defaults.
-        lead_rad: how far the arm may be led beyond where it is (`Commander`).
+        contact: how far and how hard the arm may be led against what is in its way (`Commander`); None: as it likes.
         doubt: when the policy's own promises are doubted, and what then; None: `DoubtConfig`'s defaults.
         retrace: when the arm goes back the way it came, and how far; None: `RetraceConfig`'s defaults.
     """
@@ -108,7 +109,7 @@ class Pilot:
         config: ActuatorConfig | None = None,
         doubt: DoubtConfig | None = None,
         retrace: RetraceConfig | None = None,
-        lead_rad: Array | None = None,
+        contact: Contact | None = None,
     ) -> None:
         self.state = "idle"
         self.timings = Timings()
@@ -117,7 +118,7 @@ class Pilot:
         self._domain, self._policy, self._arm, self._audience, self._noise = domain, policy, arm, audience, noise
         self._jumps = jumps
         self._period_s = domain.action.period_s
-        self._commander = Commander(limits, domain.action, arm, config, lead_rad=lead_rad)
+        self._commander = Commander(limits, domain.action, arm, config, contact=contact)
         self._loop = SkillLoop(
             domain.task(),
             policy.spec.skill,

@@ -58,6 +58,8 @@ class Plane:
 
 LEAD = 0.75
 """Share of the gap at which the gate holds: a joint comes to rest a little beyond its greatest lead."""
+PRESS = 0.6
+"""Share of the torque at which the gate holds: it still rises while a joint comes to rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,11 @@ class Contact:
     def lead_rad(self) -> Array:
         """How far a command may lead each joint beyond where it is: a little less than holds it, [7] or [1]."""
         return LEAD * self.tracking_hold_rad
+
+    @property
+    def press_share(self) -> float:
+        """Of the robot's reflex torques: how hard a command may press a joint against what is in its way."""
+        return PRESS * self.torque_hold_share
 
 
 FREE = Contact(
