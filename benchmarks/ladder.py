@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,6 @@ from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
 from skimo_eval.orders import random_orders
 from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
-from skimo_server.planner_config import skimo_table_2
 from skimo_sim.condition import DRAWN
 
 Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
@@ -81,7 +80,7 @@ def settings(rung: Rung) -> dict[str, Any]:
     if rung == "reward":
         return {"score": "reward+value"}
     if rung == "paper":
-        return asdict(skimo_table_2())
+        return {"preset": "skimo_table_2"}
     return {}
 
 
