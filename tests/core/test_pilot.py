@@ -699,3 +699,18 @@ def test_a_hold_ends_the_way_back_and_who_resumes_goes_on_from_there() -> None:
     world.pilot.resume()
     world.run(4)
     assert world.records[-1].step.kind is StepKind.ACT
+
+
+def test_an_arm_whose_policy_is_gone_comes_to_rest_on_its_way_back_too() -> None:
+    world = walled(RetraceConfig(refused=4, steps=10))
+    while not world.records or world.records[-1].step.kind is not StepKind.RETRACE:
+        world.run(1)
+    world.policy.failing = True
+    sent = len(world.sent)
+    world.run(5)
+    assert world.pilot.state == "held" and "no action" in world.pilot.report().reason
+    assert world.speed == 0.0 and len(world.sent) == sent
+    world.policy.failing = False
+    world.pilot.resume()
+    world.run(4)
+    assert world.records[-1].step.kind is StepKind.ACT

@@ -400,8 +400,12 @@ class Pilot:
         if self._loop.held_for:
             return self._loop.step(seen_O)
         back_A = self._way_back.action(self._commander.actuator.commanded(self._due_s)[0])
-        if back_A is None:
+        if back_A is None or self._plan is None:
             return self._loop.step(seen_O)
+        try:  # the answer is not needed, but that there is one: an arm whose policy is gone comes to rest, here too
+            self._act(seen_O, self._plan.skills_PZ[0], self._plan.bundle_id)
+        except SkimoError as error:
+            return self._loop.miss(str(error))
         return self._loop.retrace(seen_O, back_A, self._way_back.left, self._way_back.reason)
 
     def _act(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str) -> FloatArray:
