@@ -133,11 +133,12 @@ def test_a_typed_goal_is_flown_and_counted_by_its_name(bundle: Path, tmp_path: P
         "--json",
         str(out),
     ]
+    argv += ["--seed", "1"]  # from seed 0 what is untrained flails until the gate stops it
     assert evaluate.main([*argv, "--episodes", "1", "--workers", "1"]) == 0
     figures = json.loads(out.read_text())
     goals = ["microwave=-0.401426+-0.0872665", "slide_cabinet=0.2+-0.03 & light_switch=0+-0.1"]
     assert figures["task"] == ",".join(goals) and list(figures["success_per_subtask"]) == goals
-    assert figures["planned_against_realised"]["plans"] > 0  # untrained: it may well run into a STOP
+    assert not figures["errors"] and figures["planned_against_realised"]["plans"] > 0
 
 
 def test_the_bundle_that_ships_does_the_kitchen_behind_the_gate() -> None:
