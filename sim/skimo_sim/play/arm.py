@@ -16,12 +16,18 @@ import numpy as np
 from skimo_core.contract.specs import ActionSpec
 from skimo_core.contract.types import Array, RobotState
 
+from .clearance import Clearance
 from .kinematics import ArmKinematics, rotation_vector
 from .teleoperator import FloatArray
 
 OPEN, CLOSE = 1.0, -1.0
 HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 TURN_HZ = 2.5
+WRIST = 4
+"""The joint that tells in which of its ways to be somewhere the arm is."""
+WRUNG_RAD = 1.2, 0.4
+"""Turned so far from where the posture has it, the wrist is on its way back, and so much further, the whole arm: from
+there the fingertips may get nowhere."""
 TURN_MAX_RAD_S = 1.6
 
 
@@ -57,10 +63,11 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmOperator:
-    """Sees with an arm's kinematics, and acts in its domain's actions."""
+    """Sees with an arm's kinematics, and acts in its domain's actions, clear of what the arm may not touch."""
 
     kinematics: ArmKinematics
     action: ActionSpec
+    clearance: Clearance | None = None
 
     def view(self, robot: RobotState, objects: Array) -> View:
         """What is seen with the arm as it is and object values [K]."""
@@ -72,19 +79,30 @@ class ArmOperator:
     def act(self, wanted: Aim, view: View, posture_rad: Array) -> FloatArray:
         """The action [A] that makes the fingertips do what is `wanted`, the redundancy going to a posture [7]."""
         if wanted.q_rad is not None:
-            dq = HOME_HZ * (wanted.q_rad - view.q_rad)
-            dq *= min(1.0, HOME_MAX_RAD_S / max(float(np.abs(dq).max()), 1e-9))
-            return self._as_action(dq, wanted.intent)
+            return self._as_action(view, homing(view.q_rad, wanted.q_rad), wanted.intent)
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         dq = self.kinematics.joint_velocity(view.q_rad, np.r_[wanted.velocity_m_s, turn], posture_rad)
-        return self._as_action(dq, wanted.intent)
+        if not wanted.engaged:
+            aside_rad, more_rad = WRUNG_RAD
+            wrung = abs(float(view.q_rad[WRIST] - posture_rad[WRIST])) - aside_rad
+            unwound = float(np.clip(wrung / more_rad, 0.0, 1.0))
+            dq += unwound * (homing(view.q_rad, posture_rad) - dq)
+        return self._as_action(view, dq, wanted.intent)
 
-    def _as_action(self, dq_rad_s: Array, intent: float) -> FloatArray:
+    def _as_action(self, view: View, dq_rad_s: Array, intent: float) -> FloatArray:
+        if self.clearance is not None:
+            dq_rad_s = self.clearance.keep(view.q_rad, dq_rad_s)
         velocities = dq_rad_s / self.action.scale_rad_s
         velocities /= max(1.0, float(np.abs(velocities).max()))
         fingers = np.full(self.action.size - self.action.joints, intent)
         return np.r_[velocities, fingers].astype(np.float32)
+
+
+def homing(q_rad: Array, to_rad: Array) -> Array:
+    """Joint velocities [7] straight to other joint angles."""
+    dq_rad_s = HOME_HZ * (to_rad - q_rad)
+    return dq_rad_s * min(1.0, HOME_MAX_RAD_S / max(float(np.abs(dq_rad_s).max()), 1e-9))
 
 
 def toward(offset_m: Array, gain_hz: float, speed_m_s: float) -> Array:

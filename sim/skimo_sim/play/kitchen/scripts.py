@@ -135,7 +135,7 @@ class Shove(Script):
         to_pose: [7] position, m, and quaternion.
         near: how near is near enough, metres and quaternion added up as in the sub-task's goal.
         way_m: how far it has to go from in front of its place.
-        aside_m: further off its line the kettle has to be drawn in front of its place first.
+        aside_m: further to the left or to the right of its line the kettle has to be drawn in front of its place first.
         half_m: of the box's width. edge_m: from its edges where it is not touched. skin_m: of the finger.
         finger_m, height_m: right of the touch, and above the kettle's origin.
         turn_rad_per_m, turn_rad: how it is to be turned to get back on its line, and at most.
@@ -146,7 +146,7 @@ class Shove(Script):
     to_pose: tuple[float, ...]
     near: float = 0.22
     way_m: float = 0.4
-    aside_m: float = 0.12
+    aside_m: tuple[float, float] = (-0.12, 0.06)
     half_m: float = 0.122
     edge_m: float = 0.035
     skin_m: float = 0.013
@@ -165,9 +165,14 @@ class Shove(Script):
         """How far to the right of its line the kettle is."""
         return float(kettle[0] - self.to_pose[0])
 
+    def misplaced(self, kettle: Array) -> bool:
+        """Whether the kettle [7] has to be drawn in front of its place before it can be shoved there."""
+        left, right = self.aside_m
+        return not walled_in(kettle) and not left < self.off_line_m(kettle) < right
+
     def touch(self, kettle: Array) -> Array:
         """Where the finger touches the kettle [7], on the level: [3] from the kettle's place."""
-        turn = 2.0 * float(np.arctan2(kettle[6], kettle[3]))
+        turn = turn_rad(kettle)
         wanted = np.clip(self.turn_rad_per_m * self.off_line_m(kettle), -self.turn_rad, self.turn_rad)
         c, s = np.cos(turn), np.sin(turn)
         left, right = -self.half_m * (c - s) + self.edge_m, self.half_m * (c + s) - self.edge_m
@@ -179,12 +184,18 @@ class Shove(Script):
 class Drag(Script):
     """Take the kettle by a post of its handle and draw it to another place.
 
+    By its left post, round which the hand comes from the left; where the microwave leaves no room for that, by its
+    right one, for which the hand comes from the front, as square to the handle as it can. A post that is held stays the
+    one.
+
     Attributes:
         to_m: x and y of the place.
         near_m: how near is near enough.
         post_m, height_m, radius_m: where a post is, beside the kettle's middle and above its origin, and how thick.
         beyond_m: how far the fingertips reach past the post.
         rate_m_s: speed.
+        shut_in_m: from this y on the left post is out of the hand's reach, left of this x.
+        square_rad: the hand's yaw to the handle's at the right post. yaws_rad: its bounds there.
     """
 
     to_m: tuple[float, float]
@@ -194,6 +205,27 @@ class Drag(Script):
     radius_m: float = 0.023
     beyond_m: float = 0.02
     rate_m_s: float = 0.32
+    shut_in_m: tuple[float, float] = (-0.1, 0.43)
+    square_rad: float = -0.2
+    yaws_rad: tuple[float, float] = (-0.6, 0.3)
+
+    def next_m(self, kettle: Array) -> Array:
+        """Where [2] the kettle [7] is drawn to first: from between hood and microwave straight out."""
+        return np.array([kettle[0], WALLED_IN_M[1] - 0.1] if walled_in(kettle) else self.to_m)
+
+    def by_the_right(self, kettle: Array, view: View) -> bool:
+        """Whether the kettle [7] is taken by its right post."""
+        left, right = posts(self, kettle)
+        gaps_m = [float(np.linalg.norm(post - view.tip_m)) for post in (left, right)]
+        if min(gaps_m) < HELD_M and view.finger_m < HELD_FINGER_M:
+            return gaps_m[1] < gaps_m[0]
+        x, y = self.shut_in_m
+        return bool(left[0] < x and left[1] > y)
+
+    def squarely(self, kettle: Array) -> Array:
+        """The hand's orientation at the right post of the kettle [7]."""
+        yaw_rad = float(np.clip(turn_rad(kettle) + self.square_rad, *self.yaws_rad))
+        return pointing(yaw_rad, self.pitch_rad, self.roll_rad)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +325,7 @@ def _undone(name: str, **changes: Any) -> Any:
 
 
 SCRIPTS |= {
-    "microwave closed": _undone("microwave", until=-0.05, worth=-0.13),
+    "microwave closed": _undone("microwave", until=-0.05, worth=-0.13, standoff_m=0.2, shy=3.0),
     "bottom burner off": _undone(
         "bottom burner",
         until=-0.08,
@@ -348,6 +380,10 @@ SHELF_M = 2.40
 """Height of the cabinets' lower edge."""
 DOOR_CLEAR_M = 0.26
 """y at which the fingertips pass in front of an open cabinet door."""
+WALLED_IN_M = -0.1, 0.5
+"""Left of this x and beyond this y a kettle stands between hood and microwave."""
+HELD_M, HELD_FINGER_M = 0.06, 0.036
+"""Fingertips so near a post, and so far closed, hold it."""
 
 
 def funnel(
@@ -471,6 +507,17 @@ def shove(script: Shove, view: View, style: Style) -> Aim:
     return Aim(velocity_m_s=velocity, rotation=rotation, intent=OPEN)
 
 
+def turn_rad(kettle: Array) -> float:
+    """How far the kettle [7] is turned to the left."""
+    return 2.0 * float(np.arctan2(kettle[6], kettle[3]))
+
+
+def walled_in(kettle: Array) -> bool:
+    """Whether the kettle [7] stands between hood and microwave."""
+    x, y = WALLED_IN_M
+    return bool(kettle[0] < x and kettle[1] > y)
+
+
 def posts(script: Drag, kettle: Array) -> Array:
     """Where the handle's two posts are held [2, 3], for the kettle's pose [7]."""
     w, x, y, z = kettle[3:]
@@ -482,9 +529,10 @@ def posts(script: Drag, kettle: Array) -> Array:
 def drag(script: Drag, view: View, style: Style) -> Aim:
     """Approach a post open, close round it, draw it along."""
     kettle = view.objects[KETTLE]
-    rotation = script.orientation(style)
+    right = script.by_the_right(kettle, view)
+    rotation = script.squarely(kettle) if right else script.orientation(style)
     axis = rotation[:, 2]
-    post = posts(script, kettle)[0]
+    post = posts(script, kettle)[int(right)]
     offset = post + script.beyond_m * axis - view.tip_m
     depth = float(offset @ axis)
     across = offset - depth * axis
@@ -494,7 +542,7 @@ def drag(script: Drag, view: View, style: Style) -> Aim:
     lost = view.finger_m < script.radius_m - 0.006
     near = not lost and aside < 0.015 + slack and level < 0.04 and -0.03 - slack < depth < 0.03 + slack
     if near and view.finger_m < script.radius_m + 0.006 and depth < 0.035:
-        way = np.r_[np.array(script.to_m) - kettle[:2], 0.0]
+        way = np.r_[script.next_m(kettle) - kettle[:2], 0.0]
         firm = float(np.clip((script.radius_m + 0.006 - view.finger_m) / 0.003, 0.0, 1.0))
         speed = script.rate_m_s * style.pace
         velocity = firm * toward(way, 6.0, speed) + toward(offset, 3.0, 0.10)

@@ -15,12 +15,13 @@ import numpy as np
 
 from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SpecError
-from skimo_core.contract.specs import ActionSpec
 from skimo_core.contract.types import Array, RobotState
+from skimo_core.domain.cell import load_cell
 from skimo_core.domain.domain import Domain, load_domain
 
 from ...twin import Twin
 from ..arm import OPEN, Aim, ArmOperator, View
+from ..clearance import Clearance
 from ..kinematics import ArmKinematics
 from ..teleoperator import Move, PlayConfig, ScriptInfo, Style
 from .geometry import KETTLE, handles
@@ -55,7 +56,7 @@ def kitchen_play(domain: Domain, twin: SimulatedBackend) -> KitchenTeleoperator:
             f"the kitchen's scripted teleoperator can't work in domain {domain.named}: it knows that scene alone; help "
             "by hand, or take the domain and the twin that ship"
         )
-    return KitchenTeleoperator(twin, domain.action)
+    return KitchenTeleoperator(twin, domain)
 
 
 def infos() -> dict[str, ScriptInfo]:
@@ -71,13 +72,17 @@ def infos() -> dict[str, ScriptInfo]:
 class KitchenTeleoperator:
     """Implements `teleoperator.Teleoperator`."""
 
-    def __init__(self, twin: Twin, action: ActionSpec) -> None:
+    def __init__(self, twin: Twin, domain: Domain) -> None:
         base = twin.data.body(int(twin.model.body_parentid[twin.model.jnt_bodyid[0]]))
         self.kinematics = ArmKinematics(base.xpos.copy(), base.xquat.copy(), twin.limits)
         self.handles = handles(twin.scene)
         self.scripts: Mapping[str, ScriptInfo] = infos()
         self.config = CONFIG
-        self._arm = ArmOperator(kinematics=self.kinematics, action=action)
+        self._arm = ArmOperator(
+            kinematics=self.kinematics,
+            action=domain.action,
+            clearance=Clearance(twin.limits, load_cell(domain.cell)),
+        )
 
     def view(self, robot: RobotState, objects: Array) -> View:
         """What is seen with the arm as it is and object values [21]."""
@@ -112,7 +117,7 @@ class KitchenTeleoperator:
             return bool(np.linalg.norm(view.q_rad - script.posture_rad) > 2.5 * script.until)
         if isinstance(script, Drag):
             gap_m = np.linalg.norm(objects[KETTLE][:2] - script.to_m)
-            return not walled_in(objects) and bool(gap_m > 5 * script.near_m)
+            return bool(gap_m > 5 * script.near_m)
         if isinstance(script, Shove):
             return not script.there(objects[KETTLE], Style())
         return script.applies(float(objects[self.handles[script.part].channel]))
@@ -144,18 +149,10 @@ class KitchenTeleoperator:
         )
 
 
-def walled_in(objects: Array) -> bool:
-    """Whether the kettle stands between hood and microwave, where no hand gets round its handle."""
-    x, y = objects[KETTLE][:2]
-    return bool(x < -0.1 and y > 0.5)
-
-
 def first(name: str, objects: Array) -> str:
     """The script that has to run first: a kettle off its line is drawn in front of its place before it is shoved."""
-    script = SCRIPTS[name]
-    if isinstance(script, Shove) and not walled_in(objects):
-        return IN_FRONT if abs(script.off_line_m(objects[KETTLE])) > script.aside_m else name
-    return name
+    script, kettle = SCRIPTS[name], objects[KETTLE]
+    return IN_FRONT if isinstance(script, Shove) and script.misplaced(kettle) else name
 
 
 def skirt(subtask: str, view: View, wanted: Aim) -> Aim:
