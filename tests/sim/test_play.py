@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from skimo_core.contract.types import RobotState
 from skimo_core.domain.domain import load_domain
-from skimo_sim.play.arm import View
+from skimo_sim.play.arm import Aim, View
 from skimo_sim.play.disturbance import Disturbance, DisturbanceConfig
 from skimo_sim.play.kinematics import FINGERTIP_M, pointing, rotation_vector
 from skimo_sim.play.kitchen.geometry import HANDLES, KETTLE, handles
-from skimo_sim.play.kitchen.scripts import GOALS, SCRIPTS, Drag, Home, Shove
+from skimo_sim.play.kitchen.scripts import GOALS, SCRIPTS, Drag, Home, Shove, posts
 from skimo_sim.play.kitchen.teleoperator import KitchenTeleoperator, first
 from skimo_sim.play.player import Agenda, Player, careful, freely, in_order
 from skimo_sim.play.teleoperator import PlayConfig, ScriptInfo, Style
@@ -266,8 +266,66 @@ def test_a_kettle_off_its_line_is_drawn_in_front_of_its_place_first(twin: Twin) 
 
     assert now(-0.23, 0.35, 0.0) == now(-0.30, 0.60, 0.3) == "kettle"
     assert now(0.05, 0.55, 0.0) == now(0.21, 0.35, 0.0) == "kettle at front left"
-    assert now(-0.38, 0.60, 0.0) == "kettle"  # walled in: no hand gets round its handle
+    assert now(-0.38, 0.60, 0.0) == "kettle"  # between hood and microwave, whose wall leads it
+    assert now(-0.14, 0.35, 0.0) == "kettle at front left"  # the arm's own foot leaves no room behind it there
     assert first("microwave", kettle_at(twin, 0.05, 0.55, 0.0)) == "microwave"
+
+
+def test_the_microwave_s_side_of_the_kettle_s_handle_is_taken_where_it_leaves_room(twin: Twin) -> None:
+    drag = SCRIPTS["kettle at back right"]
+    assert isinstance(drag, Drag)
+
+    def by_the_right(view: View) -> bool:
+        return drag.by_the_right(view.objects[KETTLE], view)
+
+    def view(kettle: npt.NDArray[np.float64], tip_m: npt.NDArray[np.float64], finger_m: float) -> View:
+        return View(q_rad=np.zeros(7), tip_m=tip_m, rotation=np.eye(3), finger_m=finger_m, objects=kettle)
+
+    far, front, deep = np.zeros(3), kettle_at(twin, -0.26, 0.35, 0.0), kettle_at(twin, -0.26, 0.60, 0.0)
+    assert not by_the_right(view(front, far, 0.04)) and by_the_right(view(deep, far, 0.04))
+    assert not by_the_right(view(kettle_at(twin, 0.21, 0.75, 0.0), far, 0.04))  # no microwave there
+    for kettle in (front, deep):  # a post that is held stays the one
+        left_m, right_m = posts(drag, kettle[KETTLE])
+        assert not by_the_right(view(kettle, left_m, 0.02)) and by_the_right(view(kettle, right_m, 0.02))
+    np.testing.assert_array_equal(drag.next_m(front[KETTLE]), drag.to_m)
+    assert drag.next_m(deep[KETTLE])[1] < 0.5
+
+
+class KettleAt(Player):
+    """Starts with the kettle where it is told."""
+
+    pose = (-0.23, 0.70, 0.1)
+
+    def start(self, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> None:
+        super().start(seed, attempt=attempt, asked=asked)
+        assert isinstance(self.twin, Twin)
+        qpos = self.twin.data.qpos.copy()
+        qpos[9:][KETTLE] = kettle_at(self.twin, *self.pose)[KETTLE]
+        self.twin.set_state(qpos)
+        self.arm.gate.resync(self.twin.read(), self.twin.now_s())
+        self.commander.reset(self.twin.read().q_rad, self.twin.now_s())
+
+
+def test_the_kettle_comes_out_from_between_hood_and_microwave() -> None:
+    player = KettleAt(load_domain(), adapt=careful)
+    played = player.play(in_order(("kettle at front left",)), 3)
+    assert [name for name, _ in played.scripts] == ["kettle at front left"] and not played.gave_up
+    assert not player.arm.gate.stopped
+
+
+def test_a_wrung_wrist_is_unwound_unless_the_hand_is_at_work(teleoperator: KitchenTeleoperator) -> None:
+    operator, posture_rad = teleoperator.operator, np.array(SCRIPTS["hinge cabinet"].posture_rad)
+
+    def wrist(aside_rad: float, *, engaged: bool = False) -> float:
+        q_rad = posture_rad + aside_rad * np.eye(7)[4]
+        tip_m, rotation = teleoperator.kinematics.fingertips(q_rad)
+        view = View(q_rad=q_rad, tip_m=tip_m, rotation=rotation, finger_m=0.04, objects=np.zeros(21))
+        here = Aim(velocity_m_s=np.zeros(3), rotation=rotation, intent=1.0, engaged=engaged)
+        return float(operator.act(here, view, posture_rad)[4])
+
+    assert wrist(1.7) < -0.4 and wrist(-1.7) > 0.4
+    assert wrist(1.7) < 1.5 * wrist(1.7, engaged=True) < 0.0  # the redundancy goes to its posture all the same
+    assert wrist(1.0) == pytest.approx(wrist(1.0, engaged=True))
 
 
 def test_the_kettle_is_shoved_until_its_goal_holds_turn_included(twin: Twin, teleoperator: KitchenTeleoperator) -> None:

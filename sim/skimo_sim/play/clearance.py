@@ -3,7 +3,8 @@
 What is asked of the joints is changed only as far as needed for a velocity damper: the nearer the arm is to itself or
 to an obstacle, the more slowly it may come nearer, and where it is too near it leaves (Faverjon and Tournassoud, "A
 local based approach for path planning of manipulators with a high number of degrees of freedom", ICRA 1987). It slides
-along where the gate would hold it. Nothing but the joint positions decides. Units rad, m, s.
+along where the gate would hold it. Between two obstacles at once it may still be held there, as a person may. Nothing
+but the joint positions decides. Units rad, m, s.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ KEPT_M = 0.012
 """Room that is kept: the gate judges the way to rest, too."""
 NEARER_HZ = 4.0
 """Share of the room above that that may be taken up in a second."""
-STEP_RAD = 1e-4
+STEP_RAD, FLAT = 1e-4, 1e-6
+ROUNDS = 4
+"""Of bringing what is asked in line with the one and with the other."""
 
 
 class Clearance:
@@ -32,15 +35,18 @@ class Clearance:
 
     def keep(self, q_rad: Array, dq_rad_s: Array) -> Array:
         """Joint velocities [7] near `dq_rad_s` that keep the arm at `q_rad` [7] clear."""
-        if self._room_m(q_rad[None])[0] > NEAR_M:
+        if self._room_m(q_rad[None]).min() > NEAR_M:
             return dq_rad_s
-        moved_m = self._room_m(np.vstack([q_rad, q_rad + STEP_RAD * np.eye(len(q_rad))]))
-        gradient = (moved_m[1:] - moved_m[0]) / STEP_RAD
-        lacking = -NEARER_HZ * (moved_m[0] - KEPT_M) - gradient @ dq_rad_s
-        steep = float(gradient @ gradient)
-        return dq_rad_s if lacking <= 0.0 or steep < 1e-9 else dq_rad_s + lacking / steep * gradient
+        room_m, *moved_m = self._room_m(np.vstack([q_rad, q_rad + STEP_RAD * np.eye(len(q_rad))]))
+        gradients = (np.array(moved_m) - room_m).T / STEP_RAD
+        for _ in range(ROUNDS):
+            for gradient, least_m_s in zip(gradients, -NEARER_HZ * (room_m - KEPT_M)):
+                lacking, steep = float(least_m_s - gradient @ dq_rad_s), float(gradient @ gradient)
+                if lacking > 0.0 and steep > FLAT:
+                    dq_rad_s = dq_rad_s + lacking / steep * gradient
+        return dq_rad_s
 
     def _room_m(self, q_rad: Array) -> Array:
-        """Room [K] to the nearest of all at joint positions [K, 7]."""
+        """Room [K, 2] at joint positions [K, 7]: of the arm to itself, and to the nearest obstacle."""
         room = self._collision.room(q_rad)
-        return np.minimum(room.self_m, room.obstacle_m)
+        return np.stack([room.self_m, room.obstacle_m], axis=1)

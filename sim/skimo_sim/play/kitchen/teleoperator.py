@@ -37,11 +37,14 @@ A_DRAG = next(script for script in SCRIPTS.values() if isinstance(script, Drag))
 HOOD_FRONT_M, HOOD_LOW_M = 0.58, 2.1
 """Fingertips further in and lower than this are under the hood."""
 CONFIG = PlayConfig(
+    patience_steps=120,
+    trial_patience_steps=160,
     favoured={"pull": 1.7},
     undoing_corrected=0.8,
     favoured_corrected={"pull": 2.0, "shove": 2.0, "drag": 3.0, "home": 2.5},
 )
-"""One that pulls takes more precision than a push, and so more examples. What bundles fail at most is corrected most:
+"""The kettle takes long out from between hood and microwave. One that pulls takes more precision than a push, and so
+more examples. What bundles fail at most is corrected most:
 the microwave, the kettle, above all to the right burners, and the arm home."""
 
 
@@ -78,7 +81,7 @@ class KitchenTeleoperator:
         self.handles = handles(twin.scene)
         self.scripts: Mapping[str, ScriptInfo] = infos()
         self.config = CONFIG
-        self._arm = ArmOperator(
+        self.operator = ArmOperator(
             kinematics=self.kinematics,
             action=domain.action,
             clearance=Clearance(twin.limits, load_cell(domain.cell)),
@@ -86,13 +89,13 @@ class KitchenTeleoperator:
 
     def view(self, robot: RobotState, objects: Array) -> View:
         """What is seen with the arm as it is and object values [21]."""
-        return self._arm.view(robot, objects)
+        return self.operator.view(robot, objects)
 
     def move(self, name: str, style: Style, view: View) -> Move:
         """What the script does now."""
         name = first(name, view.objects)
         wanted = self.aim(name, view, style)
-        action_A = self._arm.act(wanted, view, np.array(SCRIPTS[name].posture_rad))
+        action_A = self.operator.act(wanted, view, np.array(SCRIPTS[name].posture_rad))
         return Move(action_A=action_A, engaged=wanted.engaged)
 
     def aim(self, name: str, view: View, style: Style) -> Aim:
