@@ -199,6 +199,13 @@ def test_a_driver_has_every_script_until_it_gives_up_or_is_there() -> None:
     assert agenda.finished == [("a", 1), ("b", 1)] and arrives.begun == ["a", "b"]
 
 
+def test_a_script_whose_goal_holds_already_does_not_count() -> None:
+    at_once = Drives(20, there=True)
+    at_once.reached = lambda observation_O: at_once.begun[-1] == "a"
+    agenda = Agenda(in_order(("a", "b")), PlayConfig(misjudged=0.0), np.random.default_rng(0), at_once)
+    assert agenda.current(0, still_at_it, applies, SEEN_O) == "b" and agenda.finished == []
+
+
 def test_what_a_driver_leaves_undone_the_teleoperator_does_from_there() -> None:
     player = Player(load_domain(), Drives(5), careful)
     played = player.play(in_order(("slide cabinet",)), 3, asked=("slide cabinet",))

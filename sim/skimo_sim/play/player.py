@@ -244,7 +244,7 @@ class Agenda:
     """Which script runs since which step (`turned`), and in which style.
 
     A misjudged attempt is noticed after a few steps of work in vain, or when it has taken long enough. A driver has
-    every script first, until it gives up.
+    every script first, until it gives up. A script with nothing to do counts as none.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class Agenda:
             observation_O: what a driver sees.
         """
         while not self._begun or (self._name and (over(self._name, self.style) or self._reached(observation_O))):
-            if self._begun and self._name:
+            if self._begun and self._name and step > self._since:
                 self.finished.append((self._name, step - self._since))
             self._begun = True
             self._name = self._choose(applies, self._chance)

@@ -174,7 +174,6 @@ class Pilot:
     def hold(self, reason: str) -> None:
         """Send nothing more until `resume`; what was sent last ends at rest."""
         if self.state in ("preparing", "running", "missed"):
-            self._way_back.stop()
             self._loop.hold(reason)
 
     def resume(self) -> None:
