@@ -105,6 +105,7 @@ class EpisodeResult:
         helps, helped_steps: how often somebody acted in the policy's place, and for how long.
         doubts: how often the plans' promises came to be doubted (skimo_core.control.doubt).
         retraced: control steps back along the way that the arm came (skimo_core.control.retrace).
+        recovered: control steps in which plans were for the recovery goal (skimo_core.control.recovery).
         verdicts: the gate's on commands other than PASS, by name; `stops` of them latched.
         plans: each plan against its outcome.
         error: why the episode ended early, if it did.
@@ -120,6 +121,7 @@ class EpisodeResult:
     helped_steps: int = 0
     doubts: int = 0
     retraced: int = 0
+    recovered: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
     stops: int = 0
     plans: list[PlanRecord] = field(default_factory=list)
@@ -295,6 +297,7 @@ class Trial:
         self.result.steps, self.result.missed = counts.step, counts.missed_ticks
         self.result.late_plans, self.result.error = counts.late_plans, reason if held else ""
         self.result.retraced = sum(record.step.kind is StepKind.RETRACE for record in self.records)
+        self.result.recovered = sum(record.step.recovering for record in self.records)
         self.result.plans = _audit(self.records, self.truths, self.task, self._skill.horizon, self._skill.plan_length)
 
 
@@ -331,7 +334,7 @@ def _audit(
     for index, record in enumerate(records[: len(truths)]):
         progress.update(record.observation_O)
         plan, subtask = record.step.new_plan, progress.current
-        if plan is None or subtask is None:
+        if plan is None or subtask is None or record.step.recovering:
             continue
         spent, done = (spent if progress.done == done else 0), progress.done
         made = _record(index, subtask.name, spent, plan)

@@ -161,6 +161,20 @@ def test_what_is_taken_for_done_is_judged_when_the_arm_has_come_to_rest(threshol
     assert trial.result.completed_at == [trial.result.steps] * done
 
 
+def test_plans_for_the_recovery_goal_are_no_plans_for_the_sub_task(bundle: Path) -> None:
+    """What is untrained brings nothing nearer, begins anew, and what it planned meanwhile is no promise broken."""
+    lab, policy = World().build("arm_15"), factory_for(bundle, {})()
+    trial = Trial(lab, policy, lab.domain.task("hinge cabinet"), 1)
+    while trial.step():
+        pass
+    steps = [record.step for record in trial.records]
+    made = [step.recovering for step in steps if step.new_plan is not None]
+    assert trial.result.recovered == sum(step.recovering for step in steps) > 0
+    assert made[:10] == [False] * 10 and any(made)
+    assert len(trial.result.plans) == made.count(False)
+    assert not any(np.isnan(plan.success_probability) for plan in trial.result.plans)
+
+
 def test_figures_in_process_feel_the_gate(bundle: Path) -> None:
     """A gate that passes nothing holds the episode, in its own words, as the node would."""
     lab = World().build()

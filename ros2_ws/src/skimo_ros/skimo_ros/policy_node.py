@@ -71,7 +71,16 @@ from .nodes import (
 from .parameters import CELL, SETUP, TRACKING, Parameter, declare
 from .polling import PolledGroup, decode, subscribe_polled, take_all
 from .robots import check_bundle_robot, set_up
-from .settings import ACTUATOR, DOUBT, RETRACE, actuator_config, doubt_config, retrace_config
+from .settings import (
+    ACTUATOR,
+    DOUBT,
+    RECOVERY,
+    RETRACE,
+    actuator_config,
+    doubt_config,
+    recovery_config,
+    retrace_config,
+)
 
 PARAMETERS = (
     *SETUP,
@@ -93,6 +102,7 @@ PARAMETERS = (
     *ACTUATOR,
     *DOUBT,
     *RETRACE,
+    *RECOVERY,
 )
 
 
@@ -218,6 +228,7 @@ class PolicyNode(LifecycleNode):
             config=self._actuation,
             doubt=doubt_config(values),
             retrace=retrace_config(values),
+            recovery=recovery_config(values),
             contact=self._cell.contact,
         )
         self.get_logger().info(f"policy server {self._endpoint} serves bundle {spec.bundle_id[:12]}")

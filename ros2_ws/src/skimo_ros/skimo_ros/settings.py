@@ -1,9 +1,9 @@
 """Every setting of gate, actuation, doubt and the way back as a ROS parameter, with its bounds.
 
-How strict the gate is, how much of the arm a policy may use, when its promises are doubted, when the arm goes back.
-The defaults are those of `GateConfig`, `ActuatorConfig`, `DoubtConfig` and `RetraceConfig`; the bounds are how far a
-setting may be bent without another look at the code. What stands in the arm's cell (how hard it may work, `contact`) is
-the cell file's.
+How strict the gate is, how much of the arm a policy may use, when its promises are doubted, when the arm goes back and
+when it begins anew. The defaults are those of `GateConfig`, `ActuatorConfig`, `DoubtConfig`, `RetraceConfig` and
+`RecoveryConfig`; the bounds are how far a setting may be bent without another look at the code. What stands in the
+arm's cell (how hard it may work, `contact`) is the cell file's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from skimo_core.contract.errors import SpecError
 from skimo_core.control.actuate import ActuatorConfig
 from skimo_core.control.doubt import DoubtConfig
+from skimo_core.control.recovery import RecoveryConfig
 from skimo_core.control.retrace import REMEMBERED, RetraceConfig
 from skimo_core.control.trajectory import SHORTEST_S
 from skimo_core.safety.situation import GateConfig
@@ -21,7 +22,13 @@ from skimo_core.safety.situation import GateConfig
 from .conversions import MAX_POINTS
 from .parameters import Parameter
 
-_GATE, _ACTUATOR, _DOUBT, _RETRACE = GateConfig(), ActuatorConfig(), DoubtConfig(), RetraceConfig()
+_GATE, _ACTUATOR, _DOUBT, _RETRACE, _RECOVERY = (
+    GateConfig(),
+    ActuatorConfig(),
+    DoubtConfig(),
+    RetraceConfig(),
+    RecoveryConfig(),
+)
 CORNERS = ("workspace_low_m", "workspace_high_m")
 
 
@@ -96,6 +103,18 @@ RETRACE = (
 )
 """All of `RetraceConfig`."""
 
+RECOVERY = (
+    Parameter(
+        "recover_after",
+        _RECOVERY.after,
+        "plans for one sub-task after which the domain's recovery goal is planned for; 0: never",
+        low=0,
+        high=1000,
+    ),
+    Parameter("recover_plans", _RECOVERY.plans, "most plans for that goal each time", low=1, high=1000),
+)
+"""All of `RecoveryConfig`."""
+
 
 def gate_config(values: Mapping[str, Any]) -> GateConfig:
     """From the parameters `GATE`.
@@ -121,6 +140,11 @@ def doubt_config(values: Mapping[str, Any]) -> DoubtConfig:
 def retrace_config(values: Mapping[str, Any]) -> RetraceConfig:
     """From the parameters `RETRACE`."""
     return RetraceConfig(refused=values["retrace_refused"], steps=values["retrace_steps"])
+
+
+def recovery_config(values: Mapping[str, Any]) -> RecoveryConfig:
+    """From the parameters `RECOVERY`."""
+    return RecoveryConfig(after=values["recover_after"], plans=values["recover_plans"])
 
 
 def _corner(name: str, corner: list[float]) -> tuple[float, float, float] | None:

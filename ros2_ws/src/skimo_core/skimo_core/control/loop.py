@@ -12,6 +12,7 @@ end. The same object drives in-process runs and the ROS policy node, so that bot
   another bundle    its first plan takes effect at a boundary; the skill under way ends with the bundle that planned it
   a slow plan       its skill lasts H steps like any other; the joints' part of each action is multiplied by its speed
   a way back        no skill runs; the next plan is asked as early before the way ends as before a skill does
+  many plans        in vain: the next are for the recovery goal, and promise nothing (`recovery`)
 
 An operator may take as long as it takes: steps spent held have numbers like all others and count as missed, but use
 up nothing of the task's step limit. Nor do those in which a person acts in the policy's place (`intervene`), which are
@@ -25,7 +26,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from ..contract.policy import FloatArray, Plan
 from ..contract.specs import SkillSpec
 from ..domain.tasks import Progress, Task
 from .planning import PlanOutcome, PlanRequest, PlanSource
+from .recovery import Recovery
 
 LEAD_S = 0.16
 LEAD_MARGIN = 1.3
@@ -74,8 +76,9 @@ class Step:
         bundle_id: whose skill that is; empty where none runs.
         step_in_skill: how many steps it has run before this one.
         reward: sub-tasks completed by this observation.
-        reason: why nothing is sent, or why the arm goes back.
+        reason: why nothing is sent, why the arm goes back, or why no plan is for the sub-task.
         new_plan: the plan that takes effect with this step, if one does.
+        recovering: whether the skill that runs is of a plan for the recovery goal.
     """
 
     kind: StepKind
@@ -86,6 +89,7 @@ class Step:
     reward: int = 0
     reason: str = ""
     new_plan: Plan | None = None
+    recovering: bool = False
 
 
 @dataclass(slots=True)
@@ -112,6 +116,7 @@ class SkillLoop:
         joints: how many leading dimensions of an action move joints; None: all.
         lead_s: how long before a skill's end the next plan is asked at least; 0: at its end, from what is seen there,
             for planning that takes no time.
+        recovery: when plans are for something else; None: never.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class SkillLoop:
         period_s: float = 0.08,
         joints: int | None = None,
         lead_s: float = LEAD_S,
+        recovery: Recovery | None = None,
     ) -> None:
         self.task = task
         self._spec = spec
@@ -134,6 +140,7 @@ class SkillLoop:
         self._period_s = period_s
         self._joints = joints
         self._lead_s = lead_s
+        self._recovery = recovery or Recovery()
         self.start(seed=0)
 
     def start(self, *, seed: int, task: Task | None = None) -> None:
@@ -143,7 +150,8 @@ class SkillLoop:
         self.counts = LoopCounts()
         self._seed = seed
         self._index = 0
-        self._spent = 0
+        self._set_out()
+        self._recovering = self._next_recovers = False
         self._pending = False
         self._skill: FloatArray | None = None
         self._bundle_id = ""
@@ -176,13 +184,14 @@ class SkillLoop:
     def resume(self) -> None:
         """An operator's reset: plan anew from the next observation and go on with the same episode."""
         self._held_for, self._misses = "", 0
-        self._spent = 0
+        self._set_out()
         self._drop_skill()
 
     def step(self, observation_O: FloatArray) -> Step:
         """Take the newest observation [O]; decide."""
         reward = self.progress.update(observation_O)
-        self._spent = 0 if reward else self._spent
+        if reward:
+            self._set_out()
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._held_for:
@@ -234,6 +243,11 @@ class SkillLoop:
         self.counts.steps += 1
         return Step(kind=StepKind.RETRACE, action_A=action_A, reward=reward, reason=reason)
 
+    def _set_out(self) -> None:
+        """No plan has been spent on what is to be done now."""
+        self._spent = 0
+        self._recovery.clear()
+
     def _drop_skill(self) -> None:
         """The next skill is one that is planned from where the arm is then."""
         self._skill = self._next = self._warm_start = None
@@ -258,7 +272,9 @@ class SkillLoop:
             bundle_id=self._bundle_id,
             step_in_skill=self._step_in_skill,
             reward=reward,
+            reason=self._recovery.reason if self._recovering else "",
             new_plan=new_plan,
+            recovering=self._recovering,
         )
         self.counts.steps += 1
         self._step_in_skill += 1
@@ -304,12 +320,15 @@ class SkillLoop:
             return
         self._pending = True
         seed = int(np.random.SeedSequence([self._seed, self._index]).generate_state(1)[0])
+        current, size = self.progress.current, len(observation_O)
+        recovers = current is not None and self._recovery.due(observation_O, current)
+        self._next_recovers = recovers
         request = PlanRequest(
             index=self._index,
             observation_O=observation_O,
-            goals=self.task.goals(self.progress.done, len(observation_O)),
+            goals=self._recovery.goals(size) if recovers else self.task.goals(self.progress.done, size),
             seed=seed,
-            warm_start_PZ=self._warm_start,
+            warm_start_PZ=self._warm_start if recovers == self._recovering else None,
             warm_start_of=self._bundle_id,
             spent=self._spent,
         )
@@ -340,6 +359,10 @@ class SkillLoop:
         self._speed = plan.speed
         self._warm_start = plan.warm_start_PZ
         self.counts.plans += 1
+        self._recovering = self._next_recovers
+        self._recovery.took_effect(recovering=self._recovering)
+        if self._recovering:
+            return replace(plan, success_probability=math.nan, calibration=None)
         self._spent += 1
         return plan if plan.calibration is None else plan.calibration(plan, self._spent - 1)
 

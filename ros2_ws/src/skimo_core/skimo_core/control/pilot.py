@@ -25,13 +25,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..contract.errors import BackendError, DeadlineError, SkimoError, StaleError
-from ..contract.policy import FloatArray, Plan, SkillPolicy
+from ..contract.errors import BackendError, DeadlineError, SkimoError, SpecError, StaleError
+from ..contract.policy import FloatArray, Plan, PolicySpec, SkillPolicy
 from ..contract.types import JointTrajectory, ObjectStates, RobotState, Verdict
 from ..domain.cell import Contact
 from ..domain.domain import Domain
 from ..domain.robot import RobotLimits
-from ..domain.tasks import Task
+from ..domain.tasks import Subtask, Task
 from .actuate import Actuator, ActuatorConfig
 from .clocks import JumpWatch
 from .commander import Arm, Commander
@@ -39,6 +39,7 @@ from .doubt import Doubt, DoubtConfig
 from .loop import LEAD_S, SkillLoop, Step, StepKind
 from .observe import Observer
 from .planning import PlanSource
+from .recovery import Recovery, RecoveryConfig
 from .reports import Episode, EpisodeNews, PolicyReport, StepRecord
 from .retrace import Retrace, RetraceConfig
 
@@ -93,6 +94,7 @@ class Pilot:
         contact: how far and how hard the arm may be led against what is in its way (`Commander`); None: as it likes.
         doubt: when the policy's own promises are doubted, and what then; None: `DoubtConfig`'s defaults.
         retrace: when the arm goes back the way it came, and how far; None: `RetraceConfig`'s defaults.
+        recovery: when plans are for the domain's recovery goal; None: `RecoveryConfig`'s defaults.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Pilot:
         config: ActuatorConfig | None = None,
         doubt: DoubtConfig | None = None,
         retrace: RetraceConfig | None = None,
+        recovery: RecoveryConfig | None = None,
         contact: Contact | None = None,
     ) -> None:
         self.state = "idle"
@@ -127,6 +130,7 @@ class Pilot:
             period_s=self._period_s,
             joints=domain.action.joints,
             lead_s=LEAD_S if domain.action.joints else 0.0,  # nothing but simulated time moves what has no arm
+            recovery=Recovery(recovery_goal(domain, policy.spec), recovery),
         )
         self._doubt = Doubt(doubt)
         self._way_back = Retrace(domain.action, retrace)
@@ -517,6 +521,19 @@ class Pilot:
             self._loop.hold(
                 f"the gate passed on none of the last {silent} commands and gave no verdict; is gate_node alive?"
             )
+
+
+def recovery_goal(domain: Domain, spec: PolicySpec) -> Subtask | None:
+    """What this policy can plan for where nothing else helps; None: the domain says nothing, or the policy can't."""
+    if not domain.recovery:
+        return None
+    task = domain.task(domain.recovery)
+    try:
+        domain.check_within(task, spec.low_O, spec.high_O)
+        spec.check_task([subtask.name for subtask in task.subtasks])
+    except SpecError:
+        return None
+    return task.subtasks[0]
 
 
 _STATES = {

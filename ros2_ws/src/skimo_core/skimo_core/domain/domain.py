@@ -18,6 +18,8 @@
     threshold: 1.0                distance under which a sub-task is complete; a sub-task may have its own
     subtasks: {lift: {goal: {cube.z: 0.2}}}
     goals: {put down: {goal: {cube.z: 0.02}}}     more that may be asked for by name; no sub-tasks of the table's tasks
+    recovery: put down            a goal to plan for where plans for a sub-task don't get it done, before it is begun
+                                  anew (`control.recovery`); none: it is never
     tasks: {all: [reach, lift]}   named orders; the first is what an episode does that names none
     starts: {arm_rad: 0.1}        how a twin draws its start from the seed (`starts`); none: one start
     tolerances: {cube.x: 0.01}    of a channel's goal that is typed without one; else 0.1 rad, 0.03 m, 0.1 without unit
@@ -95,6 +97,7 @@ class Domain:
         starts: how a twin's start is drawn from a seed.
         subtasks: by name.
         goals: more goals by name, which may be asked for and are no sub-tasks.
+        recovery: the one to plan for where plans for a sub-task don't get it done; empty: none.
         tolerances: [O] of a goal that is typed without one, in each channel's unit; NaN: it must have one.
         orders: named tasks, each a list of names of sub-tasks or goals.
         step_limit: control steps of an episode, those left out that were spent held.
@@ -122,6 +125,7 @@ class Domain:
     digest: str
     source: str
     base: Pose = HERE
+    recovery: str = ""
 
     @property
     def named(self) -> Named:
@@ -234,6 +238,7 @@ def parse_domain(source: library.Source, name: str) -> Domain:
         digest=_digest(observation, action, horizon),
         source=name,
         base=read_pose(root.table("base")) if "base" in root else HERE,
+        recovery=_recovery(root, subtasks | goals),
     )
     for table in (root, objects, *rows):
         table.refuse_others()
@@ -353,6 +358,13 @@ def _orders(root: Table, named: dict[str, Subtask]) -> dict[str, tuple[str, ...]
         if unknown := [n for n in order if n not in named]:
             raise SpecError(f"{table.where}: {name}: no sub-task {unknown[0]!r}; there are {', '.join(named)}")
     return orders
+
+
+def _recovery(root: Table, named: dict[str, Subtask]) -> str:
+    name = root.text("recovery") if "recovery" in root else ""
+    if name and name not in named:
+        raise SpecError(f"{root.where}: recovery: no goal {name!r}; there are {', '.join(named)}")
+    return name
 
 
 def _optional(row: Table, key: str, default: float, *, positive: bool = False) -> float:

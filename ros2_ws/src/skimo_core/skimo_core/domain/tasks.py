@@ -11,6 +11,7 @@ definitions and no others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +72,7 @@ class Task:
 
     def goals(self, done: int, size: int) -> Goals:
         """The sub-tasks still open after the first `done`, as arrays over observations of `size` channels."""
-        still_open = self.subtasks[done:]
-        values = np.zeros((len(still_open), size), np.float32)
-        weights = np.zeros((len(still_open), size), np.float32)
-        for row, subtask in enumerate(still_open):
-            values[row, list(subtask.channels)] = subtask.goal
-            weights[row, list(subtask.channels)] = 1.0 / np.array(subtask.scales or 1.0)
-        thresholds = np.array([s.threshold for s in still_open], np.float32)
-        return Goals(values_KO=values, weights_KO=weights, thresholds_K=thresholds)
+        return as_goals(self.subtasks[done:], size)
 
     def open_at_start(self, arm: int) -> tuple[Subtask, ...]:
         """The sub-tasks that must not hold before anything is done, since nothing on the way can undo them.
@@ -97,6 +91,17 @@ class Task:
     def done_before(self, observation_O: Observation, arm: int) -> tuple[str, ...]:
         """Names of those sub-tasks that hold in [O] all the same; `arm` as above."""
         return tuple(subtask.name for subtask in self.open_at_start(arm) if subtask.complete(observation_O))
+
+
+def as_goals(subtasks: Sequence[Subtask], size: int) -> Goals:
+    """Sub-tasks in their order, as arrays over observations of `size` channels."""
+    values = np.zeros((len(subtasks), size), np.float32)
+    weights = np.zeros((len(subtasks), size), np.float32)
+    for row, subtask in enumerate(subtasks):
+        values[row, list(subtask.channels)] = subtask.goal
+        weights[row, list(subtask.channels)] = 1.0 / np.array(subtask.scales or 1.0)
+    thresholds = np.array([s.threshold for s in subtasks], np.float32)
+    return Goals(values_KO=values, weights_KO=weights, thresholds_K=thresholds)
 
 
 class Progress:
