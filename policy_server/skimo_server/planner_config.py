@@ -96,8 +96,8 @@ class PlannerConfig:
         disagreement_weight: penalty on the dynamics ensemble's disagreement, mean over the plan.
         consistency_weight: penalty on |encode(decode(latent)) - latent| / sqrt(D), mean over the plan.
         execute: a sampled elite, the best candidate, or the refitted mean.
-        calibration: of what these plans predict, the numbers of `skimo_core.contract.policy.Calibration` in its order;
-            empty: none.
+        calibration: of what these plans predict, the numbers of `skimo_core.contract.policy.Calibration` in its order,
+            of which older bundles lack the last; empty: none.
         warm_start: what the previous plan's remainder is: nothing, one more candidate, or the initial mean.
     """
 
@@ -146,13 +146,14 @@ class PlannerConfig:
             raise SpecError(
                 f"planner score is {self.score!r}, must be some of {', '.join(SCORE_TERMS)}, each once, joined by +"
             )
-        sizes = 0, len(fields(Calibration))
+        most = len(fields(Calibration))
+        sizes = 0, most - 1, most
         sound = isinstance(self.calibration, tuple) and all(
             type(number) in (int, float) and abs(number) <= MAX_WEIGHT for number in self.calibration
         )
         if not sound or len(self.calibration) not in sizes:
             raise SpecError(
-                f"planner calibration is {str(self.calibration)[:80]}, must be {sizes[1]} numbers of at most "
+                f"planner calibration is {str(self.calibration)[:80]}, must be {most} numbers of at most "
                 f"{MAX_WEIGHT:g} in size, or none"
             )
         if self.surprise_weight and self.proposer != "prior":

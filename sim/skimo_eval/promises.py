@@ -39,7 +39,7 @@ RIDGE = 1e-2
 """Penalty on the squared weights: it matters only where few plans tell them apart."""
 RIDGE_RECORDED = 1.0
 """Penalty on the squared change of the weights that the bundle has."""
-AS_IT_STANDS = (0.0, 1.0, 0.0, 0.0, 0.0)
+AS_IT_STANDS = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 """The calibration that changes nothing."""
 NEWTON_STEPS = 50
 LEAST_PLANS = 50
@@ -79,7 +79,7 @@ class Args:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plans:
-    """What plans said and what came of them: evidence [N, 5], outcome and episode [N]."""
+    """What plans said and what came of them: evidence [N, 6], outcome and episode [N]."""
 
     evidence_NF: Array
     came_N: npt.NDArray[np.bool_]
@@ -132,6 +132,7 @@ def calibrate(args: Args) -> None:
     raw = [(p.success_probability, p.achieved) for r in results for p in r.plans]
     plans = Plans.of(results)
     near = bundle.manifest.planner.calibration or AS_IT_STANDS
+    near = (*near, *AS_IT_STANDS[len(near) :])
     penalty = {"near_F": np.array(near), "ridge": RIDGE_RECORDED} if args.recordings else {}
     held_out = cross_validated(plans, **penalty)
     print(f"{len(results)} episodes, {len(raw)} plans; predicted: came true (plans)")

@@ -216,7 +216,7 @@ def test_a_bundle_is_known_by_the_first_digits_of_its_id() -> None:
         assert client.connect(WAIT_S).bundle_id == SPEC.bundle_id
 
 
-CALIBRATED = Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0)
+CALIBRATED = Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0, second=0.3)
 NEXT = replace(
     SPEC,
     bundle_id="b" * 64,

@@ -105,7 +105,7 @@ def test_the_next_plan_is_asked_at_step_eight_and_takes_effect_at_the_boundary(
 
 
 def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: ManualPlanning, acts: Acts) -> None:
-    told = Calibration(bias=1.0, predicted=0.5, value=0.0, spent=-2.0, first=-1.0)
+    told = Calibration(bias=1.0, predicted=0.5, value=0.0, spent=-2.0, first=-1.0, second=0.25)
     planning.calibration = told
     loop = SkillLoop(DOMAIN.task("kitchen"), SPEC, acts, planning)
     done = IDLE.copy()
@@ -119,7 +119,7 @@ def test_a_promise_is_calibrated_by_the_plans_spent_on_its_subtask(planning: Man
     said = 0.5 * np.log(0.01 / 0.99)  # the model says 0, which counts as one in a hundred
     odds = [
         1.0 - 1.0 + said,
-        1.0 + said - 2.0 * np.log(2.0),
+        1.0 + said - 2.0 * np.log(2.0) + 0.25,
         1.0 + said - 2.0 * np.log(3.0),
         1.0 + said - 2.0 * np.log(4.0),
     ]

@@ -19,7 +19,7 @@ from skimo_eval.recorded import recorded_plans
 from skimo_eval.trials import EpisodeResult, PlanRecord
 from skimo_server.bundle import load_bundle, resolve_bundle
 
-TRUE_F = np.array([1.0, 0.4, 0.2, -1.5, -1.0])
+TRUE_F = np.array([1.0, 0.4, 0.2, -1.5, -1.0, 0.5])
 
 
 def episodes(count: int = 400) -> list[EpisodeResult]:
@@ -78,7 +78,7 @@ def test_a_calibration_weighs_what_it_was_fitted_on() -> None:
         skills_PZ=skills, warm_start_PZ=skills, value=0.3, predicted_PO=np.zeros((3, 30), np.float32),
         success_probability=1.0, bundle_id="b",
     )  # fmt: skip
-    for spent in (0, 3):
+    for spent in (0, 1, 3):
         told = Calibration.of(TRUE_F)(plan, spent)
         assert told.success_probability == pytest.approx(probabilities(evidence(1.0, 0.3, spent)[None], TRUE_F)[0])
         assert told.predicted_success == 1.0
@@ -105,7 +105,7 @@ def test_a_bundle_is_flown_and_written_with_its_calibration(tmp_path: Path, caps
     ]
     assert main(arguments) == 0
     made, old = load_bundle(out).manifest, load_bundle(resolve_bundle("kitchen")).manifest
-    assert made.parent_id == old.bundle_id and len(made.planner.calibration) == 5 and made.files == old.files
+    assert made.parent_id == old.bundle_id and len(made.planner.calibration) == 6 and made.files == old.files
     assert "after, on episodes not fitted to" in capsys.readouterr().out
     assert main(arguments) == 1 and "choose another --out" in capsys.readouterr().err
 

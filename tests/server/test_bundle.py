@@ -184,18 +184,20 @@ def test_a_bundle_older_than_a_planner_option_still_loads(folder: Path) -> None:
     assert read_bundle(folder).manifest.planner == before
 
 
-@pytest.mark.parametrize("numbers", [[1.0] * 4, [1.0] * 4 + ["a"], [1.0] * 4 + [1e4], "12345", [1.0] * 4 + [True]])
-def test_a_calibration_of_anything_but_five_numbers_is_refused(folder: Path, numbers: object) -> None:
+@pytest.mark.parametrize(
+    "numbers", [[1.0] * 4, [1.0] * 7, [1.0] * 5 + ["a"], [1.0] * 5 + [1e4], "123456", [1.0] * 5 + [True]]
+)
+def test_a_calibration_of_anything_but_six_numbers_is_refused(folder: Path, numbers: object) -> None:
     rehash(folder, lambda raw: raw["planner"].update(calibration=numbers))
     with pytest.raises(
-        BundleError, match=r"planner calibration is .* must be 5 numbers of at most 1000 in size, or none"
+        BundleError, match=r"planner calibration is .* must be 6 numbers of at most 1000 in size, or none"
     ):
         read_bundle(folder)
 
 
 def test_a_bundle_is_written_once_more_with_other_entries(folder: Path, tmp_path: Path) -> None:
     old = load_bundle(folder)
-    planner = replace(old.manifest.planner, calibration=(0.5, 0.1, 0.2, -1.0, 0.0))
+    planner = replace(old.manifest.planner, calibration=(0.5, 0.1, 0.2, -1.0, 0.0))  # as before `second` was told
     made = rewrite_bundle(old, tmp_path / "new", planner=planner)
     assert made.parent_id == old.manifest.bundle_id != made.bundle_id and made.files == old.manifest.files
     assert made.policy_spec.calibration == Calibration(bias=0.5, predicted=0.1, value=0.2, spent=-1.0, first=0.0)

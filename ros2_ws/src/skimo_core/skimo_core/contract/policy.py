@@ -111,7 +111,7 @@ class Calibration:
         bias: log-odds where all below is 0.
         predicted, value: per log-odds of the model's success probability, and of the plan's value.
         spent: per log(1 + k) where k plans were spent on the sub-task before.
-        first: of a sub-task's first plan.
+        first, second: of a sub-task's first plan, and of its second: it may take longer than a plan lasts.
     """
 
     bias: float
@@ -119,11 +119,12 @@ class Calibration:
     value: float
     spent: float
     first: float
+    second: float = 0.0
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> Calibration:
-        """From its numbers, in the order of the attributes."""
-        return cls(**{field.name: number for field, number in zip(fields(cls), numbers, strict=True)})
+        """From its numbers, in the order of the attributes; the last may be left out."""
+        return cls(**{field.name: number for field, number in zip(fields(cls), numbers)})
 
     def __call__(self, plan: Plan, spent: int) -> Plan:
         """The plan with a calibrated success probability, `spent` plans on its sub-task before it."""
@@ -132,14 +133,15 @@ class Calibration:
 
     def probability(self, predicted: float, value: float, spent: int) -> float:
         """Of a plan to which the model gives a success and a value, `spent` plans on its sub-task before it."""
-        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first])
+        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first, self.second])
         log_odds = float(np.clip(weights @ evidence(predicted, value, spent), -30.0, 30.0))
         return 1.0 / (1.0 + math.exp(-log_odds))
 
 
 def evidence(predicted: float, value: float, spent: int) -> npt.NDArray[np.float64]:
-    """What a `Calibration` weighs [5], in the order of its attributes."""
-    return np.array([1.0, _log_odds(predicted, 0.01), _log_odds(value, 0.001), math.log1p(spent), float(spent == 0)])
+    """What a `Calibration` weighs [6], in the order of its attributes."""
+    said = _log_odds(predicted, 0.01), _log_odds(value, 0.001)
+    return np.array([1.0, *said, math.log1p(spent), float(spent == 0), float(spent == 1)])
 
 
 def _log_odds(probability: float, least: float) -> float:

@@ -2,8 +2,8 @@
 
 An arm may press in vain where its model believes, plan after plan, that it gets on. From the pose at which episodes
 begin it did, most times: so after many plans that brought a sub-task no nearer, some are for the domain's `recovery`
-goal (the arm's home, say), and then it is begun anew. Like any others these plans are carried out by learned skills, and pass the gate.
-They promise nothing of the sub-task.
+goal (the arm's home, say), and then it is begun anew. Like any others these plans are carried out by learned skills,
+and pass the gate. They promise nothing of the sub-task.
 
     due            a plan is to be asked for: is it to be for the recovery goal?
     took_effect    a plan took effect, of the one kind or of the other
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from ..contract.errors import SpecError
 from ..contract.policy import FloatArray, Goals
 from ..domain.tasks import Subtask, as_goals
-
 
 NEARER = 0.9
 """A distance that has shrunk to this share is nearer."""
