@@ -25,9 +25,6 @@ HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 TURN_HZ = 2.5
 WRIST = 4
 """The joint that tells in which of its ways to be somewhere the arm is."""
-WRUNG_RAD = 1.2, 0.4
-"""Turned so far from where the posture has it, the wrist is on its way back, and so much further, the whole arm: from
-there the fingertips may get nowhere."""
 TURN_MAX_RAD_S = 1.6
 
 
@@ -63,11 +60,19 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmOperator:
-    """Sees with an arm's kinematics, and acts in its domain's actions, clear of what the arm may not touch."""
+    """Sees with an arm's kinematics, and acts in its domain's actions.
+
+    Attributes:
+        clearance: keeps the arm clear of what it may not touch; None: that is left to the gate.
+        wrung_rad: how far the wrist is turned from where the posture has it when the arm begins to go to its posture
+            instead, and how much further when it does nothing else: in another of the arm's ways to be somewhere the
+            fingertips may get nowhere. None: the redundancy alone brings it back.
+    """
 
     kinematics: ArmKinematics
     action: ActionSpec
     clearance: Clearance | None = None
+    wrung_rad: tuple[float, float] | None = None
 
     def view(self, robot: RobotState, objects: Array) -> View:
         """What is seen with the arm as it is and object values [K]."""
@@ -83,8 +88,8 @@ class ArmOperator:
         turn = TURN_HZ * rotation_vector(wanted.rotation, view.rotation)
         turn *= min(1.0, TURN_MAX_RAD_S / max(float(np.linalg.norm(turn)), 1e-9))
         dq = self.kinematics.joint_velocity(view.q_rad, np.r_[wanted.velocity_m_s, turn], posture_rad)
-        if not wanted.engaged:
-            aside_rad, more_rad = WRUNG_RAD
+        if self.wrung_rad is not None and not wanted.engaged:
+            aside_rad, more_rad = self.wrung_rad
             wrung = abs(float(view.q_rad[WRIST] - posture_rad[WRIST])) - aside_rad
             unwound = float(np.clip(wrung / more_rad, 0.0, 1.0))
             dq += unwound * (homing(view.q_rad, posture_rad) - dq)

@@ -85,6 +85,7 @@ class KitchenTeleoperator:
             kinematics=self.kinematics,
             action=domain.action,
             clearance=Clearance(twin.limits, load_cell(domain.cell)),
+            wrung_rad=(1.2, 0.4),  # as it is on its way back from the right burners
         )
 
     def view(self, robot: RobotState, objects: Array) -> View:
