@@ -89,7 +89,7 @@ class Player:
     """Plays episodes of a domain in one twin.
 
     Args:
-        driver: drives every script first.
+        driver: drives every script first, and the arm is led no further than a policy may lead it.
         adapt: makes another config of the teleoperator's own.
         twin: played in; None: the domain's own.
 
@@ -110,8 +110,9 @@ class Player:
         self.twin = _playable(domain, twin or make_twin(domain, self.limits))
         self.teleoperator = teleoperator_of(domain, self.twin)
         self.config = adapt(self.teleoperator.config)
+        contact = cell.contact if driver else None
         self.arm = GatedBackend(self.twin, Gate(self.limits, cell=cell), self._hear)
-        self.commander = Commander(self.limits, domain.action, Arm.of(self.arm), contact=cell.contact)
+        self.commander = Commander(self.limits, domain.action, Arm.of(self.arm), contact=contact)
 
     def play(self, choose: Choose, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> Played:
         """Run scripts as they are chosen, until none is left, the time is up or patience is at an end.
