@@ -185,9 +185,8 @@ class Evaluator:
             self._promise(episode, status)
             promised = status.success_probability
             said = f"predicted success {promised:.0%}" if np.isfinite(promised) else status.reason or "no promise"
-            self.on_news(
-                f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}: {status.plan_ms:.0f} ms, {said}"
-            )
+            which = f"step {status.step:3d}  plan {status.plan_index:2d} for {status.subtask}"
+            self.on_news(f"{which}: {status.plan_ms:.0f} ms, {said}")
         told = before is not None and (before.state, before.reason) == (status.state, status.reason)
         if status.state in ("held", "missed") and not told:
             self._trouble(episode, f"step {status.step:3d}  {status.state}: {status.reason}")
