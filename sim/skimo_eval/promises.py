@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +131,7 @@ def calibrate(args: Args) -> None:
         results = list(_flown(args, folder))
     raw = [(p.success_probability, p.achieved) for r in results for p in r.plans]
     plans = Plans.of(results)
-    near = bundle.manifest.planner.calibration or AS_IT_STANDS
-    near = (*near, *AS_IT_STANDS[len(near) :])
+    near = astuple(Calibration.of(bundle.manifest.planner.calibration or AS_IT_STANDS))
     penalty = {"near_F": np.array(near), "ridge": RIDGE_RECORDED} if args.recordings else {}
     held_out = cross_validated(plans, **penalty)
     print(f"{len(results)} episodes, {len(raw)} plans; predicted: came true (plans)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ AT_HOME_O = IDLE_O.copy()
 AT_HOME_O[list(HOME.channels)] = HOME.goal
 DONE_O = IDLE_O.copy()
 DONE_O[list(DOMAIN.subtasks["microwave"].channels)] = DOMAIN.subtasks["microwave"].goal
+DONE_KETTLE_O = IDLE_O.copy()
+DONE_KETTLE_O[list(DOMAIN.subtasks["kettle"].channels)] = DOMAIN.subtasks["kettle"].goal
 TOLD = Calibration(bias=0.0, predicted=1.0, value=0.0, spent=-1.0, first=0.0)
 
 
@@ -76,7 +79,7 @@ class Run:
         self.loop = SkillLoop(
             DOMAIN.task("kitchen"),
             SKILL,
-            lambda observation_O, skill_Z, bundle_id: np.zeros(DOMAIN.action.size, np.float32),
+            partial(self.policy.act, deadline_s=1.0),
             ImmediatePlanning(self.policy, 1.0),
             recovery=Recovery(HOME, RecoveryConfig(after=3, plans=2)),
         )
@@ -123,6 +126,8 @@ def test_another_sub_task_and_an_operator_s_resumption_begin_to_count_anew() -> 
     run.skills(2)
     run.loop.step(DONE_O)
     assert run.loop.progress.done == 1 and not any(step.recovering for step in run.skills(3))
+    run.loop.retrace(DONE_KETTLE_O, np.zeros(DOMAIN.action.size, np.float32), 5, "on the way back")
+    assert run.loop.progress.done == 2 and not any(step.recovering for step in run.skills(3))
     run.loop.hold("somebody looks")
     run.loop.step(IDLE_O)
     run.loop.resume()

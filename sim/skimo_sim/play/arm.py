@@ -23,9 +23,9 @@ from .teleoperator import FloatArray
 OPEN, CLOSE = 1.0, -1.0
 HOME_HZ, HOME_MAX_RAD_S = 3.0, 1.0
 TURN_HZ = 2.5
+TURN_MAX_RAD_S = 1.6
 WRIST = 4
 """The joint that tells in which of its ways to be somewhere the arm is."""
-TURN_MAX_RAD_S = 1.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

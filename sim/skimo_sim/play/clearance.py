@@ -35,10 +35,10 @@ class Clearance:
 
     def keep(self, q_rad: Array, dq_rad_s: Array) -> Array:
         """Joint velocities [7] near `dq_rad_s` that keep the arm at `q_rad` [7] clear."""
-        if self._room_m(q_rad[None]).min() > NEAR_M:
+        (room_m,) = self._room_m(q_rad[None])
+        if room_m.min() > NEAR_M:
             return dq_rad_s
-        room_m, *moved_m = self._room_m(np.vstack([q_rad, q_rad + STEP_RAD * np.eye(len(q_rad))]))
-        gradients = (np.array(moved_m) - room_m).T / STEP_RAD
+        gradients = (self._room_m(q_rad + STEP_RAD * np.eye(len(q_rad))) - room_m).T / STEP_RAD
         for _ in range(ROUNDS):
             for gradient, least_m_s in zip(gradients, -NEARER_HZ * (room_m - KEPT_M)):
                 lacking, steep = float(least_m_s - gradient @ dq_rad_s), float(gradient @ gradient)

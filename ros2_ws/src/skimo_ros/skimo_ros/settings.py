@@ -1,4 +1,4 @@
-"""Every setting of gate, actuation, doubt and the way back as a ROS parameter, with its bounds.
+"""Every setting of gate, actuation, doubt, way back and recovery as a ROS parameter, with its bounds.
 
 How strict the gate is, how much of the arm a policy may use, when its promises are doubted, when the arm goes back and
 when it begins anew. The defaults are those of `GateConfig`, `ActuatorConfig`, `DoubtConfig`, `RetraceConfig` and
@@ -107,7 +107,7 @@ RECOVERY = (
     Parameter(
         "recover_after",
         _RECOVERY.after,
-        "plans for one sub-task after which the domain's recovery goal is planned for; 0: never",
+        "plans bringing a sub-task no nearer after which the domain's recovery goal is planned for; 0: never",
         low=0,
         high=1000,
     ),

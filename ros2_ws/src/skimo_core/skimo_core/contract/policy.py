@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -134,7 +134,7 @@ class Calibration:
 
     def probability(self, predicted: float, value: float, spent: int) -> float:
         """Of a plan to which the model gives a success and a value, `spent` plans on its sub-task before it."""
-        weights = np.array([self.bias, self.predicted, self.value, self.spent, self.first, self.second])
+        weights = np.array(astuple(self))
         log_odds = float(np.clip(weights @ evidence(predicted, value, spent), -30.0, 30.0))
         return 1.0 / (1.0 + math.exp(-log_odds))
 

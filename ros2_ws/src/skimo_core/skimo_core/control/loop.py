@@ -189,9 +189,7 @@ class SkillLoop:
 
     def step(self, observation_O: FloatArray) -> Step:
         """Take the newest observation [O]; decide."""
-        reward = self.progress.update(observation_O)
-        if reward:
-            self._set_out()
+        reward = self._see(observation_O)
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._held_for:
@@ -223,7 +221,7 @@ class SkillLoop:
 
     def intervene(self, observation_O: FloatArray, action_A: FloatArray) -> Step:
         """A control period of a held loop in which a person acts, with the newest observation [O]."""
-        reward = self.progress.update(observation_O)
+        reward = self._see(observation_O)
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         self.counts.steps += 1
@@ -232,7 +230,7 @@ class SkillLoop:
 
     def retrace(self, observation_O: FloatArray, action_A: FloatArray, left: int, reason: str) -> Step:
         """A control period on the way back, with the newest observation [O]; `left` more are to come."""
-        reward = self.progress.update(observation_O)
+        reward = self._see(observation_O)
         if self._over():
             return Step(kind=StepKind.DONE, reward=reward)
         if self._skill is not None:
@@ -242,6 +240,13 @@ class SkillLoop:
         self._misses = 0
         self.counts.steps += 1
         return Step(kind=StepKind.RETRACE, action_A=action_A, reward=reward, reason=reason)
+
+    def _see(self, observation_O: FloatArray) -> int:
+        """Sub-tasks completed by the newest observation [O]; whoever did it, what is open now is begun anew."""
+        reward = self.progress.update(observation_O)
+        if reward:
+            self._set_out()
+        return reward
 
     def _set_out(self) -> None:
         """No plan has been spent on what is to be done now."""
