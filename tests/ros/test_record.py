@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
+from mcap.records import Message
 from rclpy.context import Context
 from ros.ros_harness import ANSWER_S, Processes, clear_gate, let_pass
 from sensor_msgs.msg import JointState, Joy
@@ -20,6 +21,7 @@ from skimo_msgs.msg import EpisodeEvent, ObjectStates, RecorderStatus
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from support.waiting import START_S, wait_until
+from trajectory_msgs.msg import JointTrajectory
 
 from skimo_calibration.timing.driver_path import DriverPath
 from skimo_calibration.timing.timing_mcap import read_timing
@@ -36,6 +38,7 @@ from skimo_core.episodes.cache import load_folder
 from skimo_core.episodes.recording import read_episode
 from skimo_core.episodes.repair import repair
 from skimo_core.episodes.replay_cli import replay
+from skimo_core.episodes.stream import RecordStream
 from skimo_core.process.isolation import free_domain
 from skimo_ros import conversions as convert
 from skimo_ros.backend import RosBackend
@@ -228,6 +231,13 @@ def reference_late_s(path: Path) -> float:
     return float(min(shifts_s, key=lambda s: float(np.abs(sent.sample(inside.t_s - s)[0] - inside.values).mean())))
 
 
+def heard(path: Path, kind: type) -> bool:
+    """Whether a message of that kind is on the disk by now."""
+    stream = RecordStream(path, salvage=True)
+    found = [stream.schema_of(record) for record in stream if isinstance(record, Message)]
+    return any(of is not None and of[1].name.endswith(f"/{kind.__name__}") for of in found)
+
+
 def salvaged(path: Path) -> int:
     """How many steps are on the disk by now."""
     try:
@@ -253,6 +263,13 @@ def test_the_recorder_keeps_the_driver_s_state_on_request(stage: Stage, tmp_path
     tell("start")
     path = tmp_path / "kept.mcap"
     wait_until(path.exists, "the file to be begun", ANSWER_S)
+
+    def hears_the_gate() -> bool:
+        """Led until what the gate sends is in the file: two processes may meet seconds after they have started."""
+        stage.teleoperate(1, seed=0)
+        return heard(path, JointTrajectory)
+
+    wait_until(hears_the_gate, "the recorder to hear the gate", START_S)
     stage.teleoperate(3, seed=1)
     tell("end")
     assert stage.processes.end("recorder_node") == 0
