@@ -119,7 +119,7 @@ class Player:
 
         Args:
             seed, attempt: everything random is drawn from these two.
-            asked: sub-tasks that must not be done at the start.
+            asked: goals of the domain, as typed, that must not hold at the start.
         """
         twin, domain, joints = self.twin, self.domain, self.domain.action.joints
         chance = np.random.default_rng(np.random.SeedSequence([seed, attempt, 2]))
@@ -187,7 +187,7 @@ class Player:
     def start(self, seed: int, *, attempt: int = 0, asked: tuple[str, ...] = ()) -> None:
         """Put the scene at a start, at rest; arm and gate are led from there."""
         self.arm.reset("", seed)
-        self.twin.begin(tuple(self.domain.subtasks[name] for name in asked), seed, attempt)
+        self.twin.begin(tuple(goal for name in asked for goal in self.domain.task(name).subtasks), seed, attempt)
         self.arm.gate.resync(self.twin.read(), self.twin.now_s())
         self.commander.reset(self.twin.read().q_rad, self.twin.now_s())
 
