@@ -3,6 +3,7 @@
   a  held-out episodes' skills, encoded and replayed closed loop in the twin: the skill space and the skill policy
   b  the planner with the twin itself as its model: the planner without model errors
   c  the planner with the learned model: what is deployed
+  c" the same where the planner, or the skill policy, sees what is true: which of them a condition's sensors mislead
   d  skills drawn from the prior alone: no planning
 
 Each rung runs in process on `--seeds` seeds for the tasks kitchen and misaligned, and on `--orders` random orders of
@@ -23,6 +24,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from clear_sight import Half, clear_sight, fly_seeing
+from replay import replay_held_out
+from twin_policy import fly_watched, twin_policy
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
@@ -32,15 +36,18 @@ from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_sim.condition import DRAWN
 
-Rung = Literal["replay", "twin", "learned", "reward", "paper", "prior"]
+Rung = Literal["replay", "twin", "learned", "reward", "paper", "plan-true", "act-true", "prior"]
 NAMES: dict[Rung, str] = {
     "replay": "a  encoded skills replayed",
     "twin": "b  planner with the twin as model",
     "learned": "c  planner with the learned model",
     "reward": "c' the same, the task's reward in the score",
     "paper": "c' the same with SkiMo's table 2 settings",
+    "plan-true": 'c" the same, the planner sees what is true',
+    "act-true": 'c" the same, the skill policy sees what is true',
     "prior": "d  skills from the prior alone",
 }
+HALVES: dict[Rung, Half] = {"plan-true": "plan", "act-true": "act"}
 ORDERS_SEED = 7
 
 
@@ -95,9 +102,9 @@ def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str,
     ]
     factory, flown = factory_for(folder, settings(rung)), fly
     if rung == "twin":
-        from twin_policy import fly_watched, twin_policy
-
         factory, flown = partial(twin_policy, folder, args.twin_samples), fly_watched
+    elif half := HALVES.get(rung):
+        factory, flown = partial(clear_sight, folder, half), fly_seeing
     for task, todo in jobs.items():
         figures = summarise(list(run_jobs(todo, factory, workers=args.workers, flown=flown)))
         print(f"{NAMES[rung]} / {task}: {figures['subtasks_mean']:.2f} of 4", flush=True)
@@ -145,8 +152,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = {rung: provenance(command(args, rung, folder.name), args.first_seed) for rung in args.rungs}
     for rung in args.rungs:
         if rung == "replay" and args.held_out is not None:
-            from replay import replay_held_out
-
             climbed = [("held-out play", replay_held_out(folder, args.held_out))]
         else:
             climbed = climb(args, rung, folder)
