@@ -70,13 +70,8 @@ def _normal_outputs(g: NetworkBuilder, raw: str, skill: int) -> None:
 
 
 def _encode(model: SkillModel) -> bytes:
-    c = model.config
-    g = NetworkBuilder({"observation": [c.observation]})
-    seen = _seen(g, model, "observation", 1)
-    latent = g.mlp(seen, model.encoder)
-    if c.carry:
-        latent = g.op("Concat", g.slice(seen, 0, c.observation), latent, axis=1)
-    g.output(latent, "latent", [c.latent])
+    g = NetworkBuilder({"observation": [model.config.observation]})
+    g.output(g.mlp(_seen(g, model, "observation", 1), model.encoder), "latent", [model.config.latent])
     return g.build()
 
 
@@ -148,15 +143,11 @@ def _step(model: SkillModel, dynamics: Dynamics) -> bytes:
 def _decode(model: SkillModel) -> bytes:
     c = model.config
     g = NetworkBuilder({"latent": [c.latent]}, fast_elu=True)
-    scaled = g.op("Mul", _decoded(g, model), g.constant(model.std_O.numpy()))
+    raw = g.mlp("latent", model.decoder)
+    mean = g.slice(raw, 0, c.observation) if c.decoder_std else raw
+    scaled = g.op("Mul", mean, g.constant(model.std_O.numpy()))
     g.output(g.op("Add", scaled, g.constant(model.mean_O.numpy())), "observation", [c.observation])
     return g.build()
-
-
-def _decoded(g: NetworkBuilder, model: SkillModel) -> str:
-    """The normalised observation that a latent means."""
-    raw = g.mlp("latent", model.decoder)
-    return g.slice(raw, 0, model.config.observation) if model.config.decoder_std or model.config.carry else raw
 
 
 def _goal_value(model: SkillModel) -> bytes:
@@ -169,7 +160,8 @@ def _goal_value(model: SkillModel) -> bytes:
     precision = g.op("Log", g.op("Add", scaled, g.constant(1.0)))
     seen = ["latent", goal, precision]
     if c.value_octaves:
-        decoded = _decoded(g, model)
+        raw = g.mlp("latent", model.decoder)
+        decoded = g.slice(raw, 0, c.observation) if c.decoder_std else raw
         seen += [decoded, *g.waves(decoded, c.value_octaves), *g.waves(goal, c.value_octaves)]
     logit = g.mlp(g.op("Concat", *seen, axis=1), model.value.net)
     g.output(_flat(g, g.op("Sigmoid", logit)), "value")

@@ -28,17 +28,7 @@ from skimo_core.domain.robot import RobotLimits
 
 from ..models import normal
 from . import hand
-from .networks import (
-    CarriedDecoder,
-    CarryingEncoder,
-    Dynamics,
-    GoalValue,
-    SegmentEncoder,
-    SkillEncoder,
-    SkillPolicy,
-    TaskHeads,
-    mlp,
-)
+from .networks import Dynamics, GoalValue, SegmentEncoder, SkillEncoder, SkillPolicy, TaskHeads, mlp
 
 DECODER_STD_LOW, DECODER_STD_SPAN = 0.1, 0.7  # std = low + span (tanh(raw) + 1), SkiMo's code
 
@@ -72,8 +62,6 @@ class ModelConfig:
         normalise: normalise observations by the training data's mean and deviation.
         std_floor: smallest deviation used, in each channel's unit.
         residual: the dynamics predicts the change of the latent.
-        carry: the latent's first O numbers are the (normalised) observation itself, D - O are learned, and the decoder
-            reads them off. What nobody touches then stays where it is, which a decoder has to learn for each place.
         members: dynamics networks in the ensemble.
         distilled: one more dynamics network, which learns to answer as the ensemble's mean does, and is what plans ask.
         task_heads: one task's reward, critics and policy over skills (returns.py).
@@ -103,7 +91,6 @@ class ModelConfig:
     normalise: bool = True
     std_floor: float = 0.02
     residual: bool = False
-    carry: bool = False
     members: int = 1
     distilled: bool = False
     task_heads: bool = False
@@ -122,11 +109,6 @@ class ModelConfig:
                 raise SpecError(f"model body {body} must be three channels, each in 0 to {self.observation - 1}")
         if self.reach and not self.hand_pose:
             raise SpecError("model reach needs hand_pose: bodies are seen from there")
-        if self.carry and (self.latent <= self.observation or self.decoder_std):
-            raise SpecError(
-                f"model carry needs a latent wider than the observation, and no decoder_std: latent is {self.latent}, "
-                f"observation {self.observation}, decoder_std {self.decoder_std}"
-            )
         if self.skill_encoder not in ("lstm", "mlp"):
             raise SpecError(f"model skill_encoder is {self.skill_encoder!r}, must be lstm or mlp")
         if not 0 <= self.value_octaves <= 10:
@@ -163,12 +145,8 @@ class SkillModel(nn.Module):
         seen = c.observation + width
         features = c.latent if c.low_level_encoder else seen
         self.low_encoder = mlp([seen, c.hidden, c.latent]) if c.low_level_encoder else None
-        if c.carry:
-            self.encoder = CarryingEncoder(c.observation, [seen, c.hidden, c.latent - c.observation])
-            self.decoder = CarriedDecoder(c.observation)
-        else:
-            self.encoder = mlp([seen, c.hidden, c.latent])
-            self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
+        self.encoder = mlp([seen, c.hidden, c.latent])
+        self.decoder = mlp([c.latent, c.hidden, c.hidden, c.observation * (2 if c.decoder_std else 1)])
         self.skill_encoder = (
             SkillEncoder(features, c.action, c.lstm, c.skill)
             if c.skill_encoder == "lstm"

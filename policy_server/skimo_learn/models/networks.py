@@ -34,30 +34,6 @@ def bounded_mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(first, nn.LayerNorm(sizes[1]), nn.Tanh(), *rest[1:])
 
 
-class CarryingEncoder(nn.Sequential):
-    """An mlp that reads O numbers, or O and more, and whose answer has those O unchanged in front of its own."""
-
-    def __init__(self, observation: int, sizes: Sequence[int]) -> None:
-        super().__init__(*mlp(sizes))
-        self.observation = observation
-
-    def forward(self, seen: Tensor) -> Tensor:
-        """Latents [..., O + sizes[-1]] of [..., sizes[0]]."""
-        return torch.cat([seen[..., : self.observation], super().forward(seen)], dim=-1)
-
-
-class CarriedDecoder(nn.Sequential):
-    """The first O numbers of a latent: nothing is learned."""
-
-    def __init__(self, observation: int) -> None:
-        super().__init__()
-        self.observation = observation
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """[..., O] of [..., D]."""
-        return latent[..., : self.observation]
-
-
 class SkillEncoder(nn.Module):
     """q(z | s, a) of a segment: an LSTM over H pairs of state features and action (SkiMo eq. 2)."""
 
