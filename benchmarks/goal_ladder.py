@@ -67,7 +67,7 @@ class Args:
     Attributes:
         bundle: path, or the name of a bundle that ships.
         goals: as typed for `skimo start --task`.
-        rungs: which to run; the others' results are kept from an earlier OUT.json.
+        rungs: which to run; other rungs' results are kept from an earlier OUT.json, other goals' too, of this bundle.
         seeds: episodes of each goal and rung.
         first_seed: the first of them.
         twin_samples: candidates per round for rung b, which is slow; an eighth of them are elites.
@@ -134,7 +134,7 @@ def _player() -> Player:
 
 def table(results: dict[str, Any]) -> str:
     """A row a goal, a column a rung: reached of those tried."""
-    rungs = [rung for rung in NAMES if rung in results]
+    rungs: list[Rung] = [rung for rung in NAMES if rung in results]
     head = f"| goal | {' | '.join(NAMES[rung] for rung in rungs)} |\n|---|{'---|' * len(rungs)}\n"
     goals = list(dict.fromkeys(goal for rung in rungs for goal in results[rung]["goals"]))
     return head + "".join(
@@ -159,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for rung in args.rungs
     }
     for rung in args.rungs:
-        results[rung] = {"provenance": made[rung], "bundle_id": bundle_id, "goals": {}}
+        before = results.get(rung, {})
+        kept = before["goals"] if before.get("bundle_id") == bundle_id else {}
+        results[rung] = {"provenance": made[rung], "bundle_id": bundle_id, "goals": kept}
         for goal in args.goals:
             reached = results[rung]["goals"][goal] = climb(args, rung, folder, goal)
             print(f"{NAMES[rung]} / {goal}: {_cell(reached)}", flush=True)
