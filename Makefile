@@ -48,11 +48,12 @@ lint: setup
 	@$(BIN)/pyright
 
 # Two processes share what needs only processor time, a file at a time; then what is marked `alone` has the machine to
-# itself. Plain `pytest` runs all of it one after the other.
+# itself: real time, which a pause of a shared machine spoils, so what fails there is tried once more, and named (RERUN).
+# Plain `pytest` runs all of it one after the other.
 test: lint
 	@$(BIN)/python ros2_ws/build.py --quiet --tests
 	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder; shared=$$?; \
-	$(BIN)/python -m pytest -q -m alone && exit $$shared
+	$(BIN)/python -m pytest -q -m alone --reruns 1 -rR && exit $$shared
 
 format: setup
 	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .
