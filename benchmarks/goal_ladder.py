@@ -11,6 +11,7 @@ rung's episodes, and a Markdown table OUT.md beside it, after every goal. Rung b
 episode and core.
 
     python benchmarks/goal_ladder.py --bundle kitchen --seeds 20
+    python benchmarks/goal_ladder.py --bundle kitchen --seeds 10 --rungs twin
 """
 
 from __future__ import annotations
