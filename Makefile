@@ -47,12 +47,13 @@ lint: setup
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . || { echo "lint: ruff found the above (make format mends the layout)"; exit 1; }
 	@$(BIN)/pyright
 
-# Two processes share what needs only processor time, a file at a time; then what is marked `alone` has the machine to
-# itself: real time, which a pause of a shared machine spoils, so what fails there is tried once more, and named (RERUN).
-# Plain `pytest` runs all of it one after the other.
+# Two processes share what needs only processor time, a file at a time; one that crashes is not begun anew, for which
+# pytest-xdist would wait for ever. Then what is marked `alone` has the machine to itself: real time, which a pause of a
+# shared machine spoils, so what fails there is tried once more, and named (RERUN). Plain `pytest` runs all of it one
+# after the other.
 test: lint
 	@$(BIN)/python ros2_ws/build.py --quiet --tests
-	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder; shared=$$?; \
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0; shared=$$?; \
 	$(BIN)/python -m pytest -q -m alone --reruns 1 -rR && exit $$shared
 
 format: setup
