@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from skimo_core.contract.policy import FloatArray, Goals, Plan, SkillPolicy
 from skimo_eval.inprocess import Job, bundle_policy
@@ -20,31 +20,11 @@ class ClearSight:
         self.seen_O: FloatArray | None = None
         self._policy, self._half = policy, half
 
-    def plan(
-        self,
-        observation_O: FloatArray,
-        goals: Goals,
-        *,
-        seed: int,
-        warm_start_PZ: FloatArray | None,
-        deadline_s: float,
-        warm_start_of: str = "",
-        spent: int = 0,
-    ) -> Plan:
-        return self._policy.plan(
-            self._seen(observation_O, "plan"),
-            goals,
-            seed=seed,
-            warm_start_PZ=warm_start_PZ,
-            deadline_s=deadline_s,
-            warm_start_of=warm_start_of,
-            spent=spent,
-        )
+    def plan(self, observation_O: FloatArray, goals: Goals, **asked: Any) -> Plan:
+        return self._policy.plan(self._seen(observation_O, "plan"), goals, **asked)
 
-    def act(
-        self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", *, deadline_s: float
-    ) -> FloatArray:
-        return self._policy.act(self._seen(observation_O, "act"), skill_Z, bundle_id, deadline_s=deadline_s)
+    def act(self, observation_O: FloatArray, skill_Z: FloatArray, bundle_id: str = "", **asked: Any) -> FloatArray:
+        return self._policy.act(self._seen(observation_O, "act"), skill_Z, bundle_id, **asked)
 
     def _seen(self, observation_O: FloatArray, half: Half) -> FloatArray:
         return observation_O if self.seen_O is None or half != self._half else self.seen_O

@@ -18,27 +18,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
-from ladder import settings
+from ladder import flying
 from replay import replay
-from twin_policy import fly_watched, twin_policy
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.tasks import Subtask
 from skimo_core.episodes.episode import Episode
 from skimo_core.process.provenance import provenance
-from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
+from skimo_eval.inprocess import Job, run_jobs
 from skimo_eval.results import write_results
 from skimo_server.bundle import load_bundle, resolve_bundle
 from skimo_server.engine import Engine
-from skimo_sim.play.collect import as_episode, mapped, player_of
+from skimo_sim.play.collect import as_episode, mapped
 from skimo_sim.play.player import Player, careful, in_order
+from skimo_sim.play.teleoperator import PlayConfig, script_for
 from skimo_sim.twin import Twin
 
 Rung = Literal["script", "replay", "twin", "learned", "prior"]
@@ -89,8 +89,7 @@ class Args:
 def shown(goal: str, seed: int) -> Episode | None:
     """How the scripted teleoperator does a goal from the start of `seed`; None if it fails."""
     player = _player()
-    scripts = player.teleoperator.scripts
-    name = next(name for name, info in scripts.items() if goal in (name, info.goal))
+    name = script_for(player.teleoperator.scripts, goal)
     played = player.play(in_order((name, REST)), seed, asked=(goal,))
     episode = as_episode(played, seed, player.domain)
     return episode if reaches(player.domain.task(goal).subtasks, episode.observations) else None
@@ -100,8 +99,8 @@ def replayed(folder: Path, goal: str, seed: int) -> bool | None:
     """Whether the script's skills, replayed, reach its goal as well; None where the script itself doesn't."""
     if (episode := shown(goal, seed)) is None:
         return None
-    engine = Engine.load(load_bundle(folder))
-    return reaches(load_domain().task(goal).subtasks, replay(engine, Twin(), episode, seed))
+    engine, twin = _replayer(folder)
+    return reaches(load_domain().task(goal).subtasks, replay(engine, twin, episode, seed))
 
 
 def reaches(goals: Sequence[Subtask], observations: np.ndarray) -> bool:
@@ -113,24 +112,30 @@ def climb(args: Args, rung: Rung, folder: Path, goal: str) -> list[bool | None] 
     """Whether the goal was reached from each seed; None where no script does it."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     if rung in ("script", "replay"):
-        infos = _player().teleoperator.scripts.items()
-        if not any(goal in (name, info.goal) for name, info in infos):
+        if not script_for(_player().teleoperator.scripts, goal):
             return None
         with mapped(args.workers) as each:
             if rung == "replay":
                 return list(each(partial(replayed, folder, goal), seeds))
             return [episode is not None for episode in each(partial(shown, goal), seeds)]
     jobs = [Job(task=load_domain().task(goal).name, seed=seed) for seed in seeds]
-    factory, flown = factory_for(folder, settings(rung)), fly
-    if rung == "twin":
-        factory, flown = partial(twin_policy, folder, args.twin_samples), fly_watched
+    factory, flown = flying(rung, folder, args.twin_samples)
     return [bool(result.completed_at) for result in run_jobs(jobs, factory, workers=args.workers, flown=flown)]
 
 
+@cache
 def _player() -> Player:
-    player = player_of(load_domain().name, tried=True)
-    player.config = careful(player.config)
-    return player
+    """This process's: a twin takes a second to build."""
+    return Player(load_domain(), adapt=_at_leisure)
+
+
+def _at_leisure(config: PlayConfig) -> PlayConfig:
+    return replace(careful(config), patience_steps=config.trial_patience_steps)
+
+
+@cache
+def _replayer(folder: Path) -> tuple[Engine, Twin]:
+    return Engine.load(load_bundle(folder)), Twin()
 
 
 def table(results: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from twin_policy import fly_watched, twin_policy
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
-from skimo_eval.inprocess import Job, factory_for, fly, run_jobs
+from skimo_eval.inprocess import Fly, Job, PolicyFactory, factory_for, fly, run_jobs
 from skimo_eval.orders import random_orders
 from skimo_eval.statistics import summarise
 from skimo_server.bundle import load_bundle, resolve_bundle
@@ -91,6 +91,15 @@ def settings(rung: Rung) -> dict[str, Any]:
     return {}
 
 
+def flying(rung: Rung, folder: Path, twin_samples: int) -> tuple[PolicyFactory, Fly]:
+    """What makes a rung's policy, and what flies it."""
+    if rung == "twin":
+        return partial(twin_policy, folder, twin_samples), fly_watched
+    if half := HALVES.get(rung):
+        return partial(clear_sight, folder, half), fly_seeing
+    return factory_for(folder, settings(rung)), fly
+
+
 def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run one rung and yield each task's figures as they come."""
     seeds = range(args.first_seed, args.first_seed + args.seeds)
@@ -100,11 +109,7 @@ def climb(args: Args, rung: Rung, folder: Path) -> Iterator[tuple[str, dict[str,
         Job(task=order, seed=args.first_seed + i, condition=where)
         for i, order in enumerate(random_orders(load_domain(), args.orders, ORDERS_SEED))
     ]
-    factory, flown = factory_for(folder, settings(rung)), fly
-    if rung == "twin":
-        factory, flown = partial(twin_policy, folder, args.twin_samples), fly_watched
-    elif half := HALVES.get(rung):
-        factory, flown = partial(clear_sight, folder, half), fly_seeing
+    factory, flown = flying(rung, folder, args.twin_samples)
     for task, todo in jobs.items():
         figures = summarise(list(run_jobs(todo, factory, workers=args.workers, flown=flown)))
         print(f"{NAMES[rung]} / {task}: {figures['subtasks_mean']:.2f} of 4", flush=True)

@@ -11,6 +11,7 @@ from skimo_core.contract.policy import FloatArray
 from skimo_sim.impaired import actual
 from skimo_sim.play.player import careful, draw_style
 from skimo_sim.play.plays import teleoperator_of
+from skimo_sim.play.teleoperator import script_for
 
 from .trials import Lab
 
@@ -25,12 +26,10 @@ class ScriptedHelper:
     def __init__(self, lab: Lab) -> None:
         self._twin = actual(lab.twin)
         self._teleoperator = teleoperator_of(lab.domain, self._twin)
-        self._script_of = {info.goal: name for name, info in self._teleoperator.scripts.items()}
-        self._script_of |= {name: name for name in self._teleoperator.scripts}
 
     def begin(self, subtask: str, seed: int) -> None:
         config = careful(self._teleoperator.config)
-        self._script = self._script_of.get(subtask, "")
+        self._script = script_for(self._teleoperator.scripts, subtask)
         self._style = draw_style(np.random.default_rng(np.random.SeedSequence([seed, 8])), config)
         self._left = config.trial_patience_steps if self._script else 0
 

@@ -67,6 +67,13 @@ class ScriptInfo:
     after: tuple[str, ...] = ()
 
 
+def script_for(scripts: Mapping[str, ScriptInfo], goal: str) -> str:
+    """The script of that name, or else the last that does that goal; "" where none does."""
+    if goal in scripts:
+        return goal
+    return {info.goal: name for name, info in scripts.items()}.get(goal, "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayConfig:
     """How episodes are played; the defaults suit 12.5 control steps a second.
