@@ -6,6 +6,9 @@
       microwave: {stiffness: 3, damping: 3, friction: 3}
     bodies:                                       factors on the scene's bodies
       kettleroot: {mass: 3, friction: 0.5}        mass with inertia; friction of its geometry (scenes.factors)
+    mount:                                        where the arm stands beside where the scene has it (scenes.placing)
+      offset_m: [0.02, -0.02, 0]
+      yaw_rad: 0.02
     sensors:
       encoder_rad: 0.02                           each joint's encoder is off by so much, up or down as the seed draws
       noise: 3                                    factor on the domain's observation noise
@@ -26,6 +29,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from skimo_core.contract.errors import SpecError
 from skimo_core.domain import library
 from skimo_core.domain.domain import Domain, varied
@@ -39,6 +44,8 @@ EVERY = "all"
 FACTOR_MIN, FACTOR_MAX = 0.01, 100.0
 ENCODER_MAX_RAD = 0.2
 DELAY_MAX_S = 1.0
+MOUNT_MAX_M, MOUNT_MAX_RAD = 0.1, 0.1
+"""As far as an arm may stand from where its scene has it by a rig, too (scenes.placing)."""
 PATIENCE_MIN, PATIENCE_MAX = 0.1, 10.0
 PANDA = "panda"
 """The arm that a scene has where nothing is said."""
@@ -59,6 +66,14 @@ class BodyFactors:
 
     mass: float = 1.0
     friction: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Where the arm's base stands, and how far it is turned about its z, in the frame in which the scene has it."""
+
+    offset_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw_rad: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +111,7 @@ class Condition:
     starts: Starts | None = None
     joints: Mapping[str, JointFactors] = field(default_factory=dict)
     bodies: Mapping[str, BodyFactors] = field(default_factory=dict)
+    mount: Mount = Mount()
     sensors: Sensors = Sensors()
     actuation: Actuation = Actuation()
     patience: float = 1.0
@@ -107,6 +123,7 @@ class Condition:
             "starts": self.starts not in (None, Starts()),
             "joints": bool(self.joints),
             "bodies": bool(self.bodies),
+            "mount": self.mount != Mount(),
             "actuation: gain": self.actuation.gain != 1.0,
             "actuation: arm": self.actuation.arm != PANDA,
         }
@@ -165,6 +182,7 @@ def parse_condition(source: library.Source, name: str, domain: Domain) -> Condit
         starts=_starts(root, domain),
         joints={n: JointFactors(**f) for n, f in _factors(root, "joints", ("stiffness", "damping", "friction"))},
         bodies={n: BodyFactors(**f) for n, f in _factors(root, "bodies", ("mass", "friction"))},
+        mount=_mount(root.table("mount")) if "mount" in root else Mount(),
         sensors=_sensors(root.table("sensors")) if "sensors" in root else Sensors(),
         actuation=_actuation(root.table("actuation")) if "actuation" in root else Actuation(),
         patience=_number(root, "patience", PATIENCE_MIN, PATIENCE_MAX) if "patience" in root else 1.0,
@@ -191,6 +209,19 @@ def _factors(root: Table, key: str, names: tuple[str, ...]) -> list[tuple[str, d
         _refuse_others(row, names)
         found.append((name, factors))
     return found
+
+
+def _mount(table: Table) -> Mount:
+    offset = table.vector("offset_m", 3) if "offset_m" in table else np.zeros(3)
+    yaw = table.number("yaw_rad") if "yaw_rad" in table else 0.0
+    _refuse_others(table, ("offset_m", "yaw_rad"))
+    x, y, z = (float(value) for value in offset)
+    if np.linalg.norm(offset) > MOUNT_MAX_M or abs(yaw) > MOUNT_MAX_RAD:
+        raise SpecError(
+            f"{table.where}: the arm would stand {np.linalg.norm(offset):.3f} m and {yaw:g} rad from where the scene "
+            f"has it, bounds {MOUNT_MAX_M:g} m and {MOUNT_MAX_RAD:g} rad"
+        )
+    return Mount(offset_m=(x, y, z), yaw_rad=yaw)
 
 
 def _sensors(table: Table) -> Sensors:

@@ -28,7 +28,7 @@ from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
 from skimo_core.domain.tasks import Subtask, Task
 
-from .condition import Condition
+from .condition import Condition, Mount
 from .hand import FORCE_MAX_N, WIDTH_MAX_M, Hand
 from .kinematic import START_STREAM
 from .led import Led
@@ -39,6 +39,7 @@ from .scenes.dynamics import Plant, apply_dynamics
 from .scenes.factors import multiply
 from .scenes.kitchen import build_kitchen
 from .scenes.physics import mujoco
+from .scenes.placing import moved
 from .scenes.scene import OWN, Build, Scene
 from .scenes.scene_file import load_scene_file
 
@@ -283,12 +284,14 @@ class Twin(Led):
         """Change the arm, the scene, the servos and the starts as a condition says, once, and start anew.
 
         Raises:
-            SpecError: a joint or body that the scene doesn't have.
+            SpecError: a joint or body that the scene doesn't have, or an arm that would stand elsewhere.
         """
-        gain = condition.actuation.gain
-        if condition.actuation.arm != self.scene.arm.name:
-            self._build(condition.actuation.arm)
-            self._sags = True
+        gain, arm = condition.actuation.gain, condition.actuation.arm
+        self._sags = self._sags or arm != self.scene.arm.name
+        if condition.mount != Mount():
+            self._stands = moved(self.scene, condition.mount)
+        if condition.mount != Mount() or arm != self.scene.arm.name:
+            self._build(arm)
         multiply(self.model, self.data, condition, gain)
         self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
         if condition.starts is not None:

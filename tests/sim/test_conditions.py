@@ -15,7 +15,7 @@ from skimo_core.domain.domain import load_domain
 from skimo_core.domain.library import shipped
 from skimo_core.domain.starts import Starts
 from skimo_eval.trials import truth
-from skimo_sim.condition import DRAWN, Actuation, Condition, Sensors, load_condition, load_conditions
+from skimo_sim.condition import DRAWN, Actuation, Condition, Mount, Sensors, load_condition, load_conditions
 from skimo_sim.env import SkillEnv
 from skimo_sim.impaired import ImpairedTwin, actual
 from skimo_sim.scenes.factors import multiply
@@ -75,6 +75,8 @@ def test_a_condition_changes_what_it_says_and_nothing_else(twin: Twin, name: str
         "scene": bool(rows),
         "sensors": condition.sensors != Sensors(),
         "delay": condition.actuation.delay_s != (0.0, 0.0),
+        "mount": condition.mount != Mount(),
+        "arm": condition.actuation.arm != "panda",
     }
     starts = {"arm_5", "arm_15", "kettle_3cm", "kettle_6cm"}
     assert sum(parts.values()) == (name != DRAWN) + (name not in starts | {DRAWN, "papers"})
@@ -262,6 +264,26 @@ def test_a_condition_may_give_episodes_more_time() -> None:
     assert load_condition("drawn", DOMAIN).seen(DOMAIN) is DOMAIN
 
 
+def test_an_arm_stands_where_its_mount_says_and_all_else_where_it_was(twin: Twin, tmp_path: Path) -> None:
+    file = tmp_path / "moved.yaml"
+    file.write_text("why: x\nstarts: none\nmount: {offset_m: [0.03, -0.02, 0.01], yaw_rad: 0.05}\n", encoding="utf-8")
+    condition = load_condition(file, DOMAIN)
+    assert "mount" in condition.scene_parts
+    moved = make_twin(DOMAIN, condition=condition)
+    assert isinstance(moved, Twin)
+    twin.reset()
+    was, now = twin.scene, moved.scene
+    assert np.allclose(was.base_rotation.T @ (now.base_m - was.base_m), (0.03, -0.02, 0.01), atol=1e-9)
+    turned = was.base_rotation.T @ now.base_rotation
+    assert np.arctan2(turned[1, 0], turned[0, 0]) == pytest.approx(0.05) and turned[2, 2] == pytest.approx(1.0)
+    hand = [one.data.site("panda_tcp").xpos.copy() for one in (twin, moved)]
+    seen = was.base_rotation.T @ (hand[0] - was.base_m), now.base_rotation.T @ (hand[1] - now.base_m)
+    assert np.allclose(*seen, atol=1e-4) and np.linalg.norm(hand[1] - hand[0]) > 0.01
+    assert np.allclose(truth(DOMAIN, moved), truth(DOMAIN, twin), atol=1e-3)
+    again = make_twin(DOMAIN, condition=condition)
+    assert np.array_equal(actual(again).scene.base_m, now.base_m)
+
+
 def test_another_arm_hangs_where_its_servos_hold_it_before_anybody_looks(tmp_path: Path) -> None:
     file = tmp_path / "sagging.yaml"
     file.write_text("why: an arm of another make\nstarts: none\nactuation: {arm: kitchen}\n", encoding="utf-8")
@@ -280,7 +302,13 @@ def test_another_arm_hangs_where_its_servos_hold_it_before_anybody_looks(tmp_pat
 
 
 def test_a_twin_without_a_scene_says_what_it_cannot_do() -> None:
-    for name, part in (("doors_x3", "joints"), ("kettle_x3", "bodies"), ("weak_servos", "gain"), ("arm_5", "starts")):
+    for name, part in (
+        ("doors_x3", "joints"),
+        ("kettle_x3", "bodies"),
+        ("weak_servos", "gain"),
+        ("arm_5", "starts"),
+        ("mount_low", "mount"),
+    ):
         with pytest.raises(SpecError, match=rf"'kinematic' can't do condition '{name}' .*{part}.*no scene"):
             SkillEnv(twin="kinematic", condition=name)
     env = SkillEnv(twin="kinematic", condition="encoders_2", noise=False)
@@ -311,6 +339,11 @@ def test_a_twin_without_a_scene_says_what_it_cannot_do() -> None:
         ("why: x\nactuation: {gain: 0}", "gain is 0, must lie in 0.01"),
         ("why: x\nactuation: {delay_s: 0.03}", "delay_s must hold 2 finite numbers"),
         ("why: x\nactuation: {delay_s: [0.04, 0.02]}", r"delay_s is \[0.04, 0.02\], must be shortest and longest"),
+        ("why: x\nmount: {offset_m: [0.1, 0.02, 0]}", "stand 0.102 m and 0 rad from where the scene has it"),
+        ("why: x\nmount: {yaw_rad: -0.2}", "stand 0.000 m and -0.2 rad"),
+        ("why: x\nmount: {yaw_rad: .inf}", "yaw_rad must be a finite number"),
+        ("why: x\nmount: {offset_m: 0.1}", "offset_m must hold 3 finite numbers"),
+        ("why: x\nmount: {pitch_rad: 0.1}", "unknown key 'pitch_rad'"),
         ("why: [", "is not YAML"),
     ],
 )

@@ -16,6 +16,7 @@ from skimo_core.contract.types import Array
 from skimo_core.domain.rotations import matrix, quaternion
 
 from .physics import mujoco
+from .placing import about_z
 from .scene import Mark, joint_mark
 from .scene_file import POSITION, TURN, VALUES, YAW, Entry
 
@@ -134,7 +135,7 @@ class Described:
             if value in at:
                 position[k] = values[at[value]]
         if YAW in at:
-            rotation = _about_z(values[at[YAW]] - float(np.arctan2(rotation[1, 0], rotation[0, 0]))) @ rotation
+            rotation = about_z(values[at[YAW]] - float(np.arctan2(rotation[1, 0], rotation[0, 0]))) @ rotation
         if TURN[0] in at:
             turn = np.array([values[at[value]] for value in TURN])
             length = float(np.linalg.norm(turn))
@@ -255,8 +256,3 @@ def _pose(pose: Pose, data: mujoco.MjData) -> tuple[Array, Array]:
     if pose.source == "site":
         return data.site_xpos[pose.id], data.site_xmat[pose.id].reshape(3, 3)
     return data.xpos[pose.id], data.xmat[pose.id].reshape(3, 3)
-
-
-def _about_z(angle_rad: float) -> Array:
-    c, s = np.cos(angle_rad), np.sin(angle_rad)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])

@@ -1,4 +1,5 @@
-"""Where the arm stands in a scene: as the scene has it, or as a rig says that the furniture stands round a real one.
+"""Where the arm stands in a scene: as the scene has it, as a rig says that the furniture stands round a real one, or a
+little beside that, as a condition says.
 
 The furniture stays where it is, and so do the objects' values, which count from it; the arm's mount is moved. A rig
 gives the pose of the scene's own frame (MuJoCo's world) in the arm's base frame. Units m, rad.
@@ -6,13 +7,17 @@ gives the pose of the scene's own frame (MuJoCo's world) in the arm's base frame
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
-from skimo_core.domain.rig import Placement
+from skimo_core.domain.rig import Made, Placement
 
+from ..condition import Mount
 from .physics import mujoco
+from .scene import Scene
 
 FAR_M, FAR_RAD = 0.1, 0.1
 """An arm that stands further from where its scene has it does not stand in that scene."""
@@ -57,6 +62,14 @@ def placed(was_m: Array, was: Array, scene: Placement) -> tuple[Array, Array]:
     return position_m, rotation
 
 
+def moved(scene: Scene, mount: Mount) -> Placement:
+    """Where a scene's frame lies in the base's frame of an arm that stands a little beside where the scene has it."""
+    base_m = scene.base_m + scene.base_rotation @ np.array(mount.offset_m)
+    rotation = scene.base_rotation @ about_z(mount.yaw_rad)
+    made = Made(date=datetime.date.today(), method="a condition")
+    return Placement(position_m=-rotation.T @ base_m, rotation=rotation.T, sigma_m=0.0, sigma_rad=0.0, made=made)
+
+
 def base_in_scene(scene: Placement) -> tuple[Array, Array]:
     """Position [3] and rotation [3, 3] of the arm's base in the scene, whose pose in the base's frame is given."""
     rotation = scene.rotation.T
@@ -71,6 +84,12 @@ def pose_of(mount: mujoco.MjsBody) -> tuple[Array, Array]:
     matrix = np.zeros(9)
     mujoco.mju_quat2Mat(matrix, quaternion)
     return np.array(mount.pos), matrix.reshape(3, 3)
+
+
+def about_z(angle_rad: float) -> Array:
+    """The rotation [3, 3] by an angle about z."""
+    c, s = np.cos(angle_rad), np.sin(angle_rad)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _yaw(rotation: Array) -> float:
