@@ -70,8 +70,11 @@ def run_full(
     }
 
 
-def write_parameters(path: Path, condition: str, domain: Domain) -> Path:
+def write_parameters(path: Path, condition: str, domain: Domain, **more: float | bool | str) -> Path:
     """Write a parameter file with the nodes' shares of a condition: of the twin its name, of the policy noise and time.
+
+    Args:
+        more: other parameters, for all nodes that have them.
 
     Raises:
         SpecError: no such condition, or it is malformed.
@@ -79,6 +82,7 @@ def write_parameters(path: Path, condition: str, domain: Domain) -> Path:
     loaded = load_condition(condition, domain)
     name = str(Path(condition).expanduser().resolve()) if is_path(condition) else condition
     parameters = {"condition": name, "noise_factor": loaded.sensors.noise, "patience": loaded.patience}
+    parameters |= more
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}), encoding="utf-8")
     return path
 

@@ -1,8 +1,8 @@
 """Episodes on the running stack, one after the other, for figures: reset the twin, start, watch, reset after a stop.
 
-What an operator does (`Operator`), and a record of what came of it. Nobody resumes what is held: that ends the episode,
-as it does in process. Sub-tasks count on the objects' true state, and on the arm's as the policy saw it. Reads topics
-and calls services; never commands the arm.
+What an operator does (`Operator`), and a record of what came of it. What is held ends the episode, as it does in
+process, unless `on_hold` sees to it. Sub-tasks count on the objects' true state, and on the arm's as the policy saw it.
+Reads topics and calls services; never commands the arm.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class Evaluator:
     Args:
         domain: that the stack runs.
         namespace: of the stack.
+
+    Attributes:
+        status, gate: the newest that policy node and gate told.
+        on_news: is told what happens, a line each.
+        on_hold: what is done about a hold; says whether the episode goes on.
     """
 
     def __init__(self, domain: Domain, namespace: str = "") -> None:
@@ -97,12 +102,18 @@ class Evaluator:
         self._started_s = 0.0
         self._ended = ""
         self.on_news: Callable[[str], None] = lambda line: None
+        self.on_hold: Callable[[PlanStatus], bool] = lambda status: False
         node = self._operator.node
         node.create_subscription(PlanStatus, Names.PLAN_STATUS, self._on_status, EVENT_QOS)
         node.create_subscription(GateEvent, Names.GATE, self._on_gate, EVENT_QOS)
         node.create_subscription(EpisodeEvent, Names.EPISODE, self._on_event, EVENT_QOS)
         node.create_subscription(EpisodeStep, Names.EPISODE_STEP, self._on_step, EVENT_QOS)
         node.create_subscription(ObjectStates, "object_states", self._on_objects, STATE_QOS)
+
+    @property
+    def operator(self) -> Operator:
+        """Asks on its behalf."""
+        return self._operator
 
     def close(self) -> None:
         self._operator.close()
@@ -137,7 +148,9 @@ class Evaluator:
         limit_s = definition.step_limit / self._domain.action.rate_hz * 1.3 + 10.0
 
         def over() -> bool:
-            return not alive() or bool(self._ended or self._held_for())
+            if not alive() or self._ended:
+                return True
+            return bool(self._held_for()) and not (self.status and self.on_hold(self.status))
 
         in_time = self._operator.within(over, limit_s)
         held = self._held_for()
