@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,15 +31,13 @@ import tyro
 
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
-from skimo_eval.full_stack import write_parameters
+from skimo_eval.full_stack import stack_up, write_parameters
 from skimo_eval.inprocess import World
 from skimo_eval.results import write_results
 from skimo_eval.stack_helper import StackHelper
-from skimo_eval.stack_process import StackProcess
 from skimo_eval.statistics import bootstrap_interval
 from skimo_promote.store import CANARY, SHADOW, Store
-from skimo_ros.evaluator import Evaluator, Watched
-from skimo_ros.operator import end_ros, init_ros
+from skimo_ros.evaluator import Watched
 
 SKIMO = (sys.executable, "-m", "skimo_core.cli")
 ALONE = ("--shadow.plans", "0", "--canary.episodes", "0")
@@ -128,11 +126,9 @@ class Day:
         parameters = write_parameters(folder / "condition.yaml", args.condition, self._domain, **wanted)
         follows = str((self.store.folder / "incumbent").absolute())
         given = {"bundle": follows, "task": args.task, "params_file": str(parameters)}
-        with StackProcess(given, recordings=self.recordings, logs=folder / "logs") as stack:
-            init_ros()
-            evaluator = Evaluator(self._domain)
-            lab = World(domain=self._domain.source).build(args.condition)
-            helper = StackHelper(lab, evaluator.operator, lambda: evaluator.status)
+        up = stack_up(given, self._domain, recordings=self.recordings, logs=folder / "logs")
+        lab = World(domain=self._domain.source).build(args.condition)
+        with up as (stack, evaluator), closing(StackHelper(lab, evaluator)) as helper:
             if help_wanted:
                 evaluator.on_hold = helper
 
@@ -144,16 +140,7 @@ class Day:
                 count = f"{len(episode.completed)} of {len(episode.task)}"
                 say(f"  {count}, {episode.missed_ticks} ticks missed; {episode.detail}")
 
-            try:
-                evaluator.wait_until_ready(stack.alive)
-                yield fly
-            except Exception:
-                print("\n".join(stack.tail), file=sys.stderr)
-                raise
-            finally:
-                helper.close()
-                evaluator.close()
-                end_ros()
+            yield fly
 
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:

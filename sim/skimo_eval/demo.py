@@ -17,14 +17,12 @@ import tyro
 
 from skimo_core.contract.errors import SkimoError, SpecError
 from skimo_core.domain.domain import Domain, load_domain
-from skimo_ros.evaluator import Evaluator, Watched
-from skimo_ros.operator import init_ros
+from skimo_ros.evaluator import Watched
 from skimo_sim.condition import DRAWN
 
 from .domains import domain_to_fly
-from .full_stack import write_parameters
+from .full_stack import stack_up, write_parameters
 from .pauses import audit_misses, describe
-from .stack_process import StackProcess
 
 DEMO_PLAY = 150
 """Episodes of play, and as many of corrections, that `--learn` collects: six minutes."""
@@ -81,20 +79,11 @@ def _run(args: Args) -> int:
     print(f"demo: {', then '.join(s.name for s in task.subtasks)}; bundle {args.bundle}; logs in {folder / 'logs'}")
     arguments = {"bundle": args.bundle, "domain": domain.source, "task": task.name}
     arguments["params_file"] = str(write_parameters(folder / "condition.yaml", args.condition, domain))
-    with StackProcess(arguments, recordings=folder, logs=folder / "logs") as stack:
-        init_ros()
-        evaluator = Evaluator(domain)
+    with stack_up(arguments, domain, recordings=folder, logs=folder / "logs") as (stack, evaluator):
         evaluator.on_news = lambda line: print(f"  {line}", flush=True)
-        try:
-            evaluator.wait_until_ready(stack.alive)
-            print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
-            with stack.metered() as metered:
-                episode = evaluator.run_episode(task.name, args.seed, stack.alive)
-        except SkimoError:
-            print("\n".join(stack.tail), file=sys.stderr)
-            raise
-        finally:
-            evaluator.close()
+        print("demo: server, twin, gate, recorder and policy node are up; the episode begins", flush=True)
+        with stack.metered() as metered:
+            episode = evaluator.run_episode(task.name, args.seed, stack.alive)
     recording = _newest_recording(folder)
     _print_report(episode, metered.cpu_cores)
     if episode.missed_ticks:

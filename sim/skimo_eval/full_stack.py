@@ -5,9 +5,11 @@ The machine is watched meanwhile, so that missed ticks can be held against its p
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from skimo_core.contract.errors import SkimoError
 from skimo_core.domain.domain import Domain
 from skimo_core.domain.library import is_path
 from skimo_eval.statistics import bootstrap_interval, plan_audit, reliability, success_by_name
@@ -45,29 +48,50 @@ def run_full(
         arguments = {"bundle": bundle, "domain": domain.source, "robot": robot, "cell": cell, "task": tasks[0]}
         arguments |= {"rig": rig, "twin_rig": twin_rig}
         arguments["params_file"] = str(write_parameters(place / "condition.yaml", condition, domain))
-        with StackProcess(arguments, recordings=place / "recordings", logs=place / "logs") as stack:
-            init_ros()
-            evaluator = Evaluator(domain)
-            try:
-                evaluator.wait_until_ready(stack.alive)
-                episodes = []
-                with stack.metered() as metered:
-                    for task, seed in zip(tasks, seeds, strict=True):
-                        episode = evaluator.run_episode(task, seed, stack.alive)
-                        episodes.append(episode)
-                        print(_line(episode), flush=True)
-                        if not stack.alive():
-                            print("\n".join(stack.tail))
-                            break
-            finally:
-                evaluator.close()
-                end_ros()
+        up = stack_up(arguments, domain, recordings=place / "recordings", logs=place / "logs")
+        with up as (stack, evaluator), stack.metered() as metered:
+            episodes = []
+            for task, seed in zip(tasks, seeds, strict=True):
+                episode = evaluator.run_episode(task, seed, stack.alive)
+                episodes.append(episode)
+                print(_line(episode), flush=True)
+                if not stack.alive():
+                    print("\n".join(stack.tail))
+                    break
     return summarise_watched(episodes) | {
         "cpu_cores_per_process": metered.cpu_cores,
         "cpu_cores": sum(metered.cpu_cores.values()),
         "cpu_cores_stolen": metered.cpu_cores_stolen,
         "misses": audit_misses([tick for e in episodes for tick in e.ticks], metered.pauses, domain.action.period_s),
     }
+
+
+@contextmanager
+def stack_up(
+    arguments: Mapping[str, str], domain: Domain, *, recordings: Path, logs: Path
+) -> Iterator[tuple[StackProcess, Evaluator]]:
+    """The stack as a child process, and an evaluator that it is ready for; both end on leaving.
+
+    Its last words are printed where something fails.
+
+    Args:
+        arguments: of launch/stack.yaml, by name.
+
+    Raises:
+        SetupError: it ended, or isn't ready in time.
+    """
+    with StackProcess(arguments, recordings=recordings, logs=logs) as stack:
+        init_ros()
+        evaluator = Evaluator(domain)
+        try:
+            evaluator.wait_until_ready(stack.alive)
+            yield stack, evaluator
+        except SkimoError:
+            print("\n".join(stack.tail), file=sys.stderr)
+            raise
+        finally:
+            evaluator.close()
+            end_ros()
 
 
 def write_parameters(path: Path, condition: str, domain: Domain, **more: float | bool | str) -> Path:

@@ -8,8 +8,6 @@ Units rad/s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from sensor_msgs.msg import JointState
 from skimo_msgs.msg import PlanStatus
@@ -19,8 +17,8 @@ from skimo_core.contract.policy import FloatArray
 from skimo_core.control.observe import Observer
 from skimo_ros.adapters import load_adapter
 from skimo_ros.backend import RosBackend
+from skimo_ros.evaluator import Evaluator
 from skimo_ros.nodes import EVENT_QOS, Names
-from skimo_ros.operator import Operator
 
 from .helper import ScriptedHelper
 from .trials import Lab
@@ -34,8 +32,7 @@ class StackHelper:
 
     Args:
         lab: a scene like that of the stack's twin, built under the same condition.
-        operator: of the evaluator; asks, and lets time pass.
-        status: the newest that the policy node told.
+        evaluator: of the stack: hears the policy node, and lets time pass.
 
     Attributes:
         helps: how often it took over.
@@ -44,14 +41,14 @@ class StackHelper:
         SpecError: the lab's domain has no scripted play.
     """
 
-    def __init__(self, lab: Lab, operator: Operator, status: Callable[[], PlanStatus | None]) -> None:
-        self._lab, self._operator, self._status = lab, operator, status
+    def __init__(self, lab: Lab, evaluator: Evaluator) -> None:
+        self._lab, self._evaluator, self._operator = lab, evaluator, evaluator.operator
         self._arm = RosBackend()
         self._helper = ScriptedHelper(lab, self._arm)
         self._observer = Observer(lab.domain.observation, max_age_s=np.inf)
         adapter = load_adapter("twin", "")
         self._names = [*adapter.joints, *adapter.fingers]
-        self._says = operator.node.create_publisher(JointState, Names.TELEOP, EVENT_QOS)
+        self._says = self._operator.node.create_publisher(JointState, Names.TELEOP, EVENT_QOS)
         self._gave_up = ""
         self.helps = 0
 
@@ -73,7 +70,7 @@ class StackHelper:
         return resumed and self._operator.within(self._goes_on, GOES_ON_S)
 
     def _goes_on(self) -> bool:
-        status = self._status()
+        status = self._evaluator.status
         return status is not None and status.state != "held"
 
     def _do(self, subtask: str, seed: int) -> bool:
@@ -82,7 +79,7 @@ class StackHelper:
         self._helper.begin(subtask, seed)
 
         def done() -> bool:
-            if goal.complete(self._sees()) or (status := self._status()) is None:
+            if goal.complete(self._sees()) or (status := self._evaluator.status) is None:
                 return True
             return status.subtask != subtask or status.state != "held"
 
