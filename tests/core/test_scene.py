@@ -17,9 +17,17 @@ KITCHEN = load_domain()
 WORKBENCH = load_domain(Path(__file__).parents[1] / "eval" / "workbench.yaml")
 
 
+def at_home(domain: Domain) -> np.ndarray:
+    """The plain start, and the arm where it begins."""
+    seen_O = domain.start.astype(np.float64)
+    if "home" in domain.goals:
+        seen_O[list(domain.goals["home"].channels)] = domain.goals["home"].goal
+    return seen_O
+
+
 def seen(domain: Domain = KITCHEN, /, **values: float) -> np.ndarray:
     """The plain start with some channels elsewhere; `_` stands for the dot in a name."""
-    seen_O = domain.start.astype(np.float64)
+    seen_O = at_home(domain)
     for name, value in values.items():
         seen_O[domain.observation.names.index(name if name in domain.observation.names else name.replace("_", "."))] = (
             value
@@ -34,11 +42,12 @@ def judge(seen_O: np.ndarray, task: str = "kitchen", *, drawn: bool = False) -> 
 @pytest.mark.parametrize("domain", [KITCHEN, WORKBENCH], ids=lambda domain: domain.name)
 @pytest.mark.parametrize("drawn", [False, True])
 def test_the_plain_start_is_in_place_and_every_object_is_looked_at(domain: Domain, drawn: bool) -> None:
-    found = judge_scene(domain, domain.task(), domain.start, drawn=drawn)
+    found = judge_scene(domain, domain.task(), at_home(domain), drawn=drawn)
     assert found.wrong == found.where == () and found.done == ()
     judged = {standing.name for standing in found.standings}
     turns = {f"{body}.q{axis}" for body in ("kettle",) for axis in "wxyz"}
-    assert judged - {"kettle turn"} == set(domain.observation.objects) - turns
+    assert ("arm from 'home'" in judged) is ("home" in domain.goals)
+    assert judged - {"kettle turn", "arm from 'home'"} == set(domain.observation.objects) - turns
 
 
 def test_what_is_out_of_place_is_told_with_value_bound_and_remedy() -> None:
@@ -91,7 +100,7 @@ def test_whatever_the_domain_draws_is_in_place_where_that_will_do(task: str) -> 
     strict = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        start_O = KITCHEN.starts.draw(KITCHEN.start, KITCHEN.observation, bounds, KITCHEN.subtasks, asked, rng)
+        start_O = KITCHEN.starts.draw(at_home(KITCHEN), KITCHEN.observation, bounds, KITCHEN.subtasks, asked, rng)
         assert judge(start_O, task, drawn=True).wrong == ()
         strict += bool(judge(start_O, task).wrong)
     assert strict > 50
@@ -110,3 +119,24 @@ def test_without_drawn_starts_there_is_one_start() -> None:
     off = seen(microwave=-0.2, kettle_x=-0.2)
     one, same = (judge_scene(d, d.task(), off, drawn=d is plain) for d in (KITCHEN, plain))
     assert one == same and one.where == ("microwave", "kettle.x")
+
+
+@pytest.mark.parametrize(
+    ("off", "drawn", "wrong"), [(0.29, False, False), (0.31, False, True), (0.31, True, False), (0.9, True, True)]
+)
+def test_the_arm_begins_at_home(off: float, drawn: bool, wrong: bool) -> None:
+    seen_O = at_home(KITCHEN)
+    seen_O[3] -= off
+    found = judge(seen_O, drawn=drawn)
+    assert bool(found.wrong) is wrong
+    if wrong and not drawn:
+        assert found.wrong == (
+            "arm from 'home': 0.31 rad, wanted 0 +- 0.3: `skimo start home` brings it there, or lead it by hand",
+        )
+    seen_O[2] = np.nan
+    assert judge(seen_O).wrong[0].endswith("it isn't heard of; is the driver running?")
+
+
+def test_a_domain_that_has_no_home_does_not_say_where_the_arm_begins() -> None:
+    homeless = replace(KITCHEN, goals={n: g for n, g in KITCHEN.goals.items() if n != "home"})
+    assert judge_scene(homeless, homeless.task(), homeless.start).wrong == ()

@@ -13,6 +13,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle.node import LifecycleNode
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 from skimo_msgs.msg import ObjectStates as ObjectStatesMsg
 from skimo_msgs.msg import PlanStatus
 from skimo_msgs.srv import StartEpisode
@@ -24,6 +25,7 @@ from skimo_core.control.reports import PolicyReport
 from skimo_core.domain.domain import load_domain
 from skimo_ros import cli, operator
 from skimo_ros import conversions as convert
+from skimo_ros.adapters import load_adapter
 from skimo_ros.guarded import GuardedExecutor
 from skimo_ros.nodes import LATEST_QOS, STATE_QOS, Names
 from skimo_ros.operator import Operator
@@ -72,16 +74,27 @@ class FakePolicy(LifecycleNode):
 
 
 class FakeTracker(Node):
-    """A gate node that names its driver, and a tracker that sees `scenes`, one after the other, and then the last one
-    again and again."""
+    """A gate node that names its driver, which tells joints `off_rad` from home, and a tracker that sees `scenes`, one
+    after the other, and then the last one again and again."""
 
     def __init__(self, context: Context) -> None:
         super().__init__("gate_node", namespace="/left", context=context)
         declare(self, GATE_PARAMETERS)
         self.scenes: list[dict[str, float]] = []
         self.told = 0
+        self.off_rad: float | None = 0.0
+        adapter = load_adapter("twin")
+        self._joints = adapter.joints
+        self._arm = self.create_publisher(JointState, adapter.joint_states, STATE_QOS)
+        self.create_timer(NEXT_S, self._tell_arm)
         self._objects = self.create_publisher(ObjectStatesMsg, "object_states", STATE_QOS)
         self.create_timer(NEXT_S, self._tell)
+
+    def _tell_arm(self) -> None:
+        if self.off_rad is not None:
+            q_rad = np.array(load_domain().goals["home"].goal)
+            q_rad[0] += self.off_rad
+            self._arm.publish(JointState(name=list(self._joints), position=q_rad.tolist()))
 
     def _tell(self) -> None:
         if not self.scenes or not self._objects.get_subscription_count():
@@ -205,7 +218,8 @@ def test_the_scene_is_told_object_by_object(
     tracker.scenes = [{}]
     assert run(cli.scene) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "in place: microwave: 0 rad, wanted 0 +- 0.1" in said and len(said) == 19
+    assert "in place: microwave: 0 rad, wanted 0 +- 0.1" in said and len(said) == 20
+    assert "in place: arm from 'home': 0 rad, wanted 0 +- 0.3" in said
     assert said[-1] == "scene: all is in place for kitchen"
     tracker.scenes = [{"microwave": -0.42, "slide_cabinet": float("nan")}]
     assert run(cli.scene, "kettle") == 1
@@ -216,6 +230,19 @@ def test_the_scene_is_told_object_by_object(
     ]
     tracker.scenes = [{"microwave": -0.42}]
     assert run(cli.scene, "kettle", "--drawn") == 0
+
+
+def test_an_arm_that_ended_elsewhere_is_told_and_one_that_nobody_hears_of(
+    policy: FakePolicy, tracker: FakeTracker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.scenes, tracker.off_rad = [{}], 1.2
+    assert run(cli.scene) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "arm from 'home': 1.2 rad, wanted 0 +- 0.3: `skimo start home` brings it there, or lead it by hand"
+    tracker.off_rad = None
+    monkeypatch.setattr(operator, "ALSO_S", 0.5)
+    assert run(cli.scene) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith("it isn't heard of; is the driver running?")
 
 
 def test_waiting_for_the_scene_says_what_changes_until_it_is_in_place(

@@ -18,7 +18,7 @@ import tyro
 from rclpy.executors import ExternalShutdownException
 
 from skimo_core.contract.errors import SetupError, SkimoError
-from skimo_core.contract.types import ObjectStates
+from skimo_core.contract.types import Array, ObjectStates
 from skimo_core.control.reports import PolicyReport
 from skimo_core.domain.domain import load_domain
 from skimo_core.domain.scene import judge_scene
@@ -74,7 +74,7 @@ class TwinReset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """See whether things stand where an episode may start, and what to put where; exit code 1 while they don't."""
+    """See whether things and arm stand where an episode may start, what to put where if not; exit code 1 while not."""
 
     task: Annotated[str, tyro.conf.Positional] = ""
     """as for skimo start; empty: the stack's own, or else the domain's first"""
@@ -188,9 +188,10 @@ def scene(argv: list[str]) -> int:
         task = domain.task(options.task or own)
         last: tuple[str, ...] | None = None
 
-        def in_place(objects: ObjectStates) -> bool:
+        def in_place(objects: ObjectStates, q_rad: Array) -> bool:
             nonlocal last
-            at = dict(zip(objects.names, objects.values.tolist()))
+            at = dict(zip(domain.observation.names, q_rad.tolist()))
+            at |= dict(zip(objects.names, objects.values.tolist()))
             seen_O = np.array([at.get(channel, np.nan) for channel in domain.observation.names])
             found = judge_scene(domain, task, seen_O, drawn=options.drawn)
             if last is None:
@@ -200,7 +201,7 @@ def scene(argv: list[str]) -> int:
             last = found.where
             return not found.wrong
 
-        return operator.watch_objects(in_place, options.wait_s if options.wait else 0.0)
+        return operator.watch_scene(in_place, options.wait_s if options.wait else 0.0)
 
     return _run(options, ask)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import rclpy
 from action_msgs.msg import GoalStatus
 from rcl_interfaces.srv import GetParameters
@@ -27,11 +28,13 @@ from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 from skimo_msgs.msg import GateEvent, HandStatus, ObjectStates, PlanStatus, RecorderStatus
 from skimo_msgs.srv import ResetGate, ResetTwin, StartEpisode
 from std_srvs.srv import Trigger
 
 from skimo_core.contract.errors import BackendError, SetupError
+from skimo_core.contract.types import Array, RobotMode
 from skimo_core.contract.types import ObjectStates as Objects
 from skimo_core.control.pilot import UNDER_WAY
 from skimo_core.control.reports import PolicyReport
@@ -185,28 +188,39 @@ class Operator:
         message = self.newest({Names.PLAN_STATUS: PlanStatus})[Names.PLAN_STATUS]
         return message and convert.from_plan_status(message)
 
-    def watch_objects(self, enough: Callable[[Objects], bool], patience_s: float) -> bool:
+    def watch_scene(self, enough: Callable[[Objects, Array], bool], patience_s: float) -> bool:
         """Show object states as they come to `enough` until it says so, or for so long; whether it did.
 
-        The first is waited for and shown, however short the patience.
+        The first is waited for and shown, however short the patience. Beside them stands where the joints [J] are, NaN
+        while the driver is silent.
 
         Raises:
-            SetupError: the tracker (or the twin) is silent.
+            SetupError: the tracker (or the twin) is silent. SpecError: the driver names other joints.
         """
-        topic, heard = self.driver().object_states, list[ObjectStates]()
-        subscription = self.node.create_subscription(ObjectStates, topic, heard.append, STATE_QOS)
-        end_s = time.monotonic() + patience_s
+        adapter = self.driver()
+        heard, arm = list[ObjectStates](), list[JointState]()
+        subscriptions = [
+            self.node.create_subscription(ObjectStates, adapter.object_states, heard.append, STATE_QOS),
+            self.node.create_subscription(JointState, adapter.joint_states, arm.append, STATE_QOS),
+        ]
+        end_s, q_rad = time.monotonic() + patience_s, np.full(len(adapter.joints), np.nan)
         try:
+            self.within(lambda: bool(arm), ALSO_S)
             while True:
                 if not self.within(lambda: bool(heard), self.timeout_s):
+                    topic = adapter.object_states
                     raise SetupError(self.nobody(f"topic {topic}") + "; is the objects' tracker running?")
                 newest, heard[:] = heard[-1], []
-                if enough(convert.object_states(newest)):
+                if arm:
+                    q_rad = convert.robot_state(arm[-1], adapter.joints, (), RobotMode.MOVE).q_rad
+                    arm[:] = arm[-1:]
+                if enough(convert.object_states(newest), q_rad):
                     return True
                 if time.monotonic() > end_s:
                     return False
         finally:
-            self.node.destroy_subscription(subscription)
+            for subscription in subscriptions:
+                self.node.destroy_subscription(subscription)
 
     def parameters(self, node: str, names: Sequence[str]) -> list[Any]:
         """A node's values of these parameters."""

@@ -1,11 +1,12 @@
-"""Whether what stands on the table stands where an episode may start, object by object, and what to put where if not.
+"""Whether things and arm stand where an episode may start, one by one, and what to put where if not.
 
 Wanted is the domain's one start (its channels' `start`, as in the papers), each channel within its tolerance, a body's
 turn within that of an angle; or, with `drawn`, anything that the domain's `starts` may draw for the task: what lies off
 or turned as far, stands at another place, or belongs to a sub-task that may be begun or done. What is asked for must
-not be done already.
+not be done already. The arm begins where the domain's goal of its joints alone has it (`home`), with `drawn` as far
+off besides as `starts` may draw; a domain without such a goal doesn't say where it begins.
 
-Pure: what is seen comes as an observation, NaN where it isn't seen. The arm is not looked at. Units the channels'.
+Pure: what is seen comes as an observation, NaN where it isn't seen. Units the channels'.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy.typing as npt
 
 from .domain import Domain
 from .goals import TOLERANCES
-from .starts import POSE
-from .tasks import Task
+from .starts import CUT, POSE
+from .tasks import Subtask, Task
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -74,7 +75,7 @@ def judge_scene(domain: Domain, task: Task, seen_O: npt.NDArray[np.floating], *,
     """Judge a scene for the start of a task.
 
     Args:
-        seen_O: [O], of which the objects' channels count; NaN where one isn't seen.
+        seen_O: [O], of which joints' and objects' channels count; NaN where one isn't seen.
         drawn: what `starts` may draw will do, and not only the one start.
     """
     seen_O = np.asarray(seen_O, np.float64)
@@ -88,7 +89,27 @@ def judge_scene(domain: Domain, task: Task, seen_O: npt.NDArray[np.floating], *,
         if k not in turned and not math.isnan(low_O[k])
     ]
     found += [_turn(domain, task, body, at, seen_O, drawn) for body, at in bodies.items()]
+    found += [_arm(domain, goal, seen_O, drawn) for goal in _homes(domain)[:1]]
     return Scene(standings=tuple(found), done=task.done_before(seen_O, domain.observation.joints))
+
+
+def _homes(domain: Domain) -> list[Subtask]:
+    """The goals that are of the arm's joints alone, all of them."""
+    joints = tuple(range(domain.observation.joints))
+    return [goal for goal in domain.goals.values() if joints and tuple(sorted(goal.channels)) == joints]
+
+
+def _arm(domain: Domain, home: Subtask, seen_O: Float64Array, drawn: bool) -> Standing:
+    """The arm's distance from home, over all joints."""
+    seen, may = float(home.distance(seen_O)), home.threshold
+    if drawn:
+        may = max(may, CUT * domain.starts.arm_rad * math.sqrt(len(home.channels)))
+    remedy = ""
+    if math.isnan(seen):
+        remedy = "it isn't heard of; is the driver running?"
+    elif seen > may:
+        remedy = f"`skimo start {home.name}` brings it there, or lead it by hand"
+    return Standing(name=f"arm from {home.name!r}", seen=seen, low=-may, high=may, unit="rad", remedy=remedy)
 
 
 def _bodies(domain: Domain) -> dict[str, list[int]]:
