@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from promote.conftest import PASSED, Family, Robot, Run, decisions, flown, id_of
 
-from skimo_core.contract.errors import SpecError, StoreError
+from skimo_core.contract.errors import PolicyError, SpecError, StoreError
 from skimo_core.episodes.locks import held
+from skimo_promote import sanity
 from skimo_promote.cli import bundles, ledger, promote, rollback
 from skimo_promote.store import CANARY, SHADOW, Store
 from skimo_promote.trial import TrialConfig, fly
+from skimo_server.bundle import Bundle, load_bundle
 
 
 def test_the_first_bundle_of_a_store_drives_by_a_persons_word(store: Store, first: Path) -> None:
@@ -184,3 +187,48 @@ def test_a_trial_that_shows_nothing_is_refused(wrong: dict[str, Any]) -> None:
 def test_another_task_is_another_trial() -> None:
     assert TrialConfig().folder == TrialConfig(alpha=0.01).folder != TrialConfig(task="home").folder
     assert TrialConfig().folder == TrialConfig(ray="auto").folder  # the same, flown elsewhere
+
+
+def answers(plan_ms: list[float], action: float = 0.0) -> sanity.Answers:
+    few = len(plan_ms)
+    actions = [np.full(9, action, np.float32)] * few
+    return sanity.Answers(policy=None, seed=0, actions=actions, promised=[0.5] * few, plan_ms=plan_ms)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("new_ms", "old_ms", "passes"),
+    [
+        ([20.0] * 8, [13.0] * 8, False),
+        ([40.0] * 4 + [13.0] * 4, [39.0] * 4 + [13.0] * 4, True),  # the machine was slow for a while
+        ([40.0] * 4 + [13.0] * 4, [13.0] * 8, True),  # or just then: no more than half
+        ([40.0] * 5 + [13.0] * 3, [13.0] * 8, False),
+        ([14.0] * 8, [9.5] * 8, True),  # 5 ms more are always allowed
+    ],
+)
+def test_a_candidate_is_slow_if_it_is_slower_state_by_state(
+    new_ms: list[float], old_ms: list[float], passes: bool
+) -> None:
+    verdict = sanity._judge(answers(new_ms), answers(old_ms), answers(old_ms), sanity.SanityConfig())
+    assert verdict.passed is passes and (passes or "plans take more than 1.5 times the incumbent's" in verdict.why)
+
+
+def test_a_moment_s_pause_in_one_of_the_incumbent_s_plans_hides_nothing_and_blames_nobody() -> None:
+    paused = [13.0] * 7 + [90.0]
+    assert not sanity._judge(answers([20.0] * 8), answers(paused), answers([13.0] * 8), sanity.SanityConfig()).passed
+    assert sanity._judge(answers(paused), answers([13.0] * 8), answers([13.0] * 8), sanity.SanityConfig()).passed
+
+
+def test_an_incumbent_that_can_t_answer_is_no_fault_of_the_candidate_s(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = load_bundle(family.first), load_bundle(family.second)
+    load = sanity.Engine.load
+
+    def loaded(bundle: Bundle) -> Any:
+        if bundle.manifest.bundle_id == first.manifest.bundle_id:
+            raise PolicyError("the incumbent is broken")
+        return load(bundle)
+
+    monkeypatch.setattr(sanity.Engine, "load", loaded)
+    with pytest.raises(PolicyError, match="incumbent is broken"):
+        sanity.check_sanity(second, first, sanity.SanityConfig(states=2))
