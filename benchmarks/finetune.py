@@ -1,6 +1,6 @@
 """Learning on, measured: a bundle in a changed twin, by one objective, with the promotion gate.
 
-    python benchmarks/finetune.py run --condition doors_x6 --objective corrections --work runs/ex --data runs/play
+    python benchmarks/finetune.py run --condition mount_low --objective corrections --work runs/ex --data runs/play
     python benchmarks/finetune.py table
 
 `run` does the rounds of one condition, objective and seed in a working folder (and goes on where it was broken

@@ -89,7 +89,7 @@ def _run(args: Args) -> int:
     if episode.missed_ticks:
         print(f"  {describe(audit_misses(episode.ticks, metered.pauses, domain.action.period_s))}")
     if args.film and recording is not None:
-        _film(recording, domain)
+        _film(recording, domain, args.condition)
     print(
         f"demo: subtasks {len(episode.completed)}/{len(task.subtasks)} stops {episode.stops} "
         f"missed_ticks {episode.missed_ticks} recording {recording}"
@@ -139,7 +139,7 @@ def _print_report(episode: Watched, cpu: dict[str, float]) -> None:
     print(f"  processor        {sum(cpu.values()):.2f} cores: " + ", ".join(f"{n} {c:.2f}" for n, c in cpu.items()))
 
 
-def _film(recording: Path, domain: Domain) -> None:
+def _film(recording: Path, domain: Domain, condition: str) -> None:
     from skimo_core.episodes.recording import read_episode
     from skimo_sim.film import film
 
@@ -153,6 +153,7 @@ def _film(recording: Path, domain: Domain) -> None:
             strip=recording.with_suffix(".png"),
             rate_hz=seen.meta.rate_hz,
             success=seen.meta.success,
+            condition=condition,
         )
     except SkimoError as error:
         print(f"demo: no film: {error}")

@@ -71,7 +71,7 @@ class ImproveConfig:
     bundle: str = "kitchen"
     domain: str = ""
     task: str = ""
-    condition: str = "doors_x6"
+    condition: str = "mount_low"
     objective: Literal["corrections", "successes", "returns"] = "corrections"
     rounds: int = 2
     episodes: int = 14

@@ -220,6 +220,7 @@ def render_recording(
     recording: tyro.conf.Positional[Path],
     *,
     domain: str = "",
+    condition: str = "",
     out: Path | None = None,
     camera: str = "left",
     pictures: int = 12,
@@ -229,6 +230,7 @@ def render_recording(
     Args:
         recording: an episode's MCAP file; one that was cut short is drawn as far as it goes.
         domain: what it was recorded in: a name, or a file's path; empty: what the recording names.
+        condition: of the twin in which it was recorded: the arm may have been mounted elsewhere.
         out: path without ending; beside the recording by default.
         camera: left, room or front.
         pictures: in the filmstrip.
@@ -248,6 +250,7 @@ def render_recording(
         strip=target.with_suffix(".png"),
         rate_hz=episode.meta.rate_hz,
         success=episode.meta.success,
+        condition=condition,
         camera=camera,
         pictures=pictures,
     )

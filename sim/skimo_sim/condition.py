@@ -47,8 +47,6 @@ DELAY_MAX_S = 1.0
 MOUNT_MAX_M, MOUNT_MAX_RAD = 0.1, 0.1
 """As far as an arm may stand from where its scene has it by a rig, too (scenes.placing)."""
 PATIENCE_MIN, PATIENCE_MAX = 0.1, 10.0
-PANDA = "panda"
-"""The arm that a scene has where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +85,11 @@ class Sensors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actuation:
-    """What the arm makes of commands; see the module. `arm`: one of the scene's; `delay_s`: shortest and longest."""
+    """What the arm makes of commands; see the module. `arm`: one of the scene's, empty: the one that the twin has;
+    `delay_s`: shortest and longest."""
 
     gain: float = 1.0
-    arm: str = PANDA
+    arm: str = ""
     delay_s: tuple[float, float] = (0.0, 0.0)
 
 
@@ -125,7 +124,7 @@ class Condition:
             "bodies": bool(self.bodies),
             "mount": self.mount != Mount(),
             "actuation: gain": self.actuation.gain != 1.0,
-            "actuation: arm": self.actuation.arm != PANDA,
+            "actuation: arm": bool(self.actuation.arm),
         }
         return tuple(name for name, wanted in parts.items() if wanted)
 
@@ -237,7 +236,7 @@ def _sensors(table: Table) -> Sensors:
 
 def _actuation(table: Table) -> Actuation:
     gain = _number(table, "gain", FACTOR_MIN, FACTOR_MAX) if "gain" in table else 1.0
-    arm = table.text("arm") if "arm" in table else PANDA
+    arm = table.text("arm") if "arm" in table else ""
     low, high = table.vector("delay_s", 2) if "delay_s" in table else (0.0, 0.0)
     if not 0.0 <= low <= high <= DELAY_MAX_S:
         raise SpecError(

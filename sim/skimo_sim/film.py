@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skimo_core.contract.backend import SimulatedBackend
 from skimo_core.contract.errors import SpecError
 from skimo_core.contract.specs import ObservationSpec
 from skimo_core.contract.types import Array
@@ -24,6 +25,7 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.domain.tasks import Progress, Task
 from skimo_core.episodes.episode import EpisodeMeta
 
+from .condition import DRAWN, load_condition
 from .flat import Flat
 from .impaired import actual
 from .render import Frame, Painter, filmstrip, write_video
@@ -63,6 +65,7 @@ def film(
     strip: Path,
     rate_hz: float,
     success: bool | None = None,
+    condition: str = DRAWN,
     camera: str = "left",
     pictures: int = 12,
 ) -> Film:
@@ -72,6 +75,7 @@ def film(
         domain: what the observations are of.
         rate_hz: of the observations.
         success: how the episode ended, where that is known.
+        condition: of the twin in which it was recorded (skimo_sim.condition): how the arm is mounted, and which.
 
     Raises:
         SetupError: no GL library is installed.
@@ -100,7 +104,7 @@ def film(
                 kept.append(frame)
             yield frame
 
-    with _brush(seen_TO, task, domain, camera) as paint:
+    with _brush(seen_TO, task, domain, camera, condition) as paint:
         count = write_video(video, frames(), rate_hz)
     captions = [caption(seen_TO, task, k, rate_hz) for k in chosen]
     captions[-1] = f"{captions[-1]}  {ENDED[success]}".rstrip()
@@ -109,13 +113,13 @@ def film(
 
 
 @contextmanager
-def _brush(seen_TO: Array, task: Task, domain: Domain, camera: str) -> Iterator[Callable[[int], Frame]]:
+def _brush(seen_TO: Array, task: Task, domain: Domain, camera: str, condition: str) -> Iterator[Callable[[int], Frame]]:
     """What draws an episode's observation k of [T, O]."""
-    twin = actual(make_twin(domain))
+    twin = actual(make_twin(domain, condition=load_condition(condition, domain)))
     if isinstance(twin, Flat):
         yield lambda k: twin.picture(seen_TO[: k + 1], task)
         return
-    scene = drawable(domain)
+    scene = _with_scene(twin, domain)
     states = smooth(seen_TO, domain.observation, load_limits(domain.robot).hand_width_max_m)
     with Painter(scene, samples=0) as painter:  # anti-aliasing would triple the time
         yield lambda k: painter.paint(scene.state_of(states[k]), camera)
@@ -155,7 +159,10 @@ def drawable(domain: Domain) -> Drawable:
     Raises:
         SpecError: the twin has no scene, or it is not of these channels.
     """
-    twin = actual(make_twin(domain))
+    return _with_scene(actual(make_twin(domain)), domain)
+
+
+def _with_scene(twin: SimulatedBackend, domain: Domain) -> Drawable:
     if not isinstance(twin, Drawable):
         raise SpecError(
             f"domain {domain.name} can't be drawn: its twin, {domain.twin!r}, has no scene; name a scene file as its "

@@ -286,7 +286,7 @@ class Twin(Led):
         Raises:
             SpecError: a joint or body that the scene doesn't have, or an arm that would stand elsewhere.
         """
-        gain, arm = condition.actuation.gain, condition.actuation.arm
+        gain, arm = condition.actuation.gain, condition.actuation.arm or self.scene.arm.name
         self._sags = self._sags or arm != self.scene.arm.name
         if condition.mount != Mount():
             self._stands = moved(self.scene, condition.mount)

@@ -25,7 +25,7 @@ from skimo_core.domain.rig import BARE, Rig
 from skimo_core.domain.robot import RobotLimits, load_limits
 from skimo_core.domain.starts import Starts
 
-from .condition import DRAWN, PANDA, Condition
+from .condition import DRAWN, Condition
 from .impaired import ImpairedTwin, actual
 from .rigging import impairs, scene_parts
 from .scenes.scene_file import known_scenes
@@ -146,7 +146,7 @@ def _fit(rig: Rig, condition: Condition, twin: SimulatedBackend, name: str) -> N
             f"the twin {name!r} can't do rig {rig.name!r} ({', '.join(parts)}): it has no scene and no weight; take a "
             "twin that has, or give it a rig without them (twin_rig)"
         )
-    if condition.actuation.arm != PANDA and (rig.dynamics or rig.payload):
+    if condition.actuation.arm and (rig.dynamics or rig.payload):
         raise SpecError(
             f"condition {condition.name!r} takes the arm {condition.actuation.arm!r}, and rig {rig.name!r} says how "
             "another one moves; give the twin a rig without dynamics and payload (twin_rig)"

@@ -233,3 +233,19 @@ def test_a_cut_recording_is_drawn_as_far_as_it_goes_and_that_is_said(
     path.write_bytes(path.read_bytes()[:-60])
     assert cli.render([str(path)]) == 0
     assert "drawn as far as it goes: was cut short" in capsys.readouterr().out
+
+
+def test_an_arm_that_stood_elsewhere_is_drawn_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stood: list[np.ndarray] = []
+
+    class Looking(FlatPainter):
+        def __init__(self, twin: Any, **options: Any) -> None:
+            super().__init__(twin, **options)
+            stood.append(twin.scene.base_m)
+
+    monkeypatch.setattr(films, "Painter", Looking)
+    draw(tmp_path, episode(4))
+    draw(tmp_path, episode(4), condition="mount_low")
+    assert np.linalg.norm(stood[1] - stood[0]) == pytest.approx(np.sqrt(27) / 100)
+    with pytest.raises(SpecError, match="no condition 'mount_high'"):
+        draw(tmp_path, episode(4), condition="mount_high")
