@@ -118,8 +118,9 @@ class StackProcess:
         return used
 
     def _keep(self, stream: IO[str]) -> None:
-        for line in stream:
-            self.tail.append(line.rstrip())
+        with stream:
+            for line in stream:
+                self.tail.append(line.rstrip())
 
 
 def _stolen_s() -> float:
