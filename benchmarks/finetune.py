@@ -5,8 +5,8 @@
 
 `run` does the rounds of one condition, objective and seed in a working folder (and goes on where it was broken
 off), and leaves CONDITION-OBJECTIVE-SEED.json, .png and its ledger in the results' folder. `table` writes finetune.md
-from all of them: what the shipped bundle loses, how much of that comes back, what it cost, and what the gate kept from
-driving.
+and finetune.png from all of them: what the shipped bundle loses, how much of that comes back, what it cost, and what
+the gate kept from driving.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ import tyro
 from skimo_core.process.provenance import provenance
 from skimo_eval.improve import ImproveConfig, Round, improve
 from skimo_eval.learn_demo import draw
+from skimo_eval.report import BLUE, DPI, GREY, ORANGE
 from skimo_eval.results import write_results
 from skimo_eval.statistics import bootstrap_interval
 
 RESULTS = Path("benchmarks/results/finetune")
+RUNS = "*-*-*.json"
+COLOURS = {"corrections": BLUE, "successes": ORANGE, "returns": GREY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Write finetune.md from the results that there are."""
+    """Write finetune.md and finetune.png from the results that there are."""
 
     out: Path = RESULTS
 
@@ -60,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if isinstance(args, Run):
         run(args)
     (args.out / "finetune.md").write_text(table(args.out), encoding="utf-8")
+    curves(args.out)
     print((args.out / "finetune.md").read_text(encoding="utf-8"))
 
 
@@ -93,11 +97,42 @@ def table(folder: Path) -> str:
         "| condition | objective | seed | shipped | best candidate | drives in the end | old twin | lost and regained |"
     )
     rows = [f"{head} corrections | robot, min | person, min | refused | refused though better |", "|---" * 13 + "|"]
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob(RUNS)):
         found = json.loads(file.read_bytes())
         rounds = [Round(**row) for row in found["rounds"]]
         rows.append(f"| {found['condition']} | {found['name']} | {found['seed']} | {row_of(rounds)} |")
     return "\n".join(rows) + "\n"
+
+
+def curves(folder: Path) -> None:
+    """A panel for each condition, a line for each run: what its candidates are worth against the robot's time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    runs = [json.loads(file.read_bytes()) for file in sorted(folder.glob(RUNS))]
+    names = list(dict.fromkeys(run["condition"] for run in runs))
+    if not names:
+        return
+    figure, panels = plt.subplots(1, len(names), figsize=(3 * len(names), 3), sharey=True, layout="constrained")
+    for panel, name in zip(np.atleast_1d(panels), names, strict=True):
+        of_it = [run for run in runs if run["condition"] == name]
+        panel.axhline(np.mean([np.mean(run["rounds"][0]["unchanged"]) for run in of_it]), ls=":", color=GREY)
+        for run in of_it:
+            minutes = np.cumsum([r["robot_s"] for r in run["rounds"]]) / 60
+            worth = [np.mean(r["worth"]) for r in run["rounds"]]
+            colour = COLOURS[run["objective"]]
+            label = None if run["objective"] in panel.get_legend_handles_labels()[1] else run["objective"]
+            panel.plot(minutes, worth, color=colour, label=label)
+            for r, x, y in zip(run["rounds"], minutes, worth):
+                panel.plot(x, y, "o", color=colour, mfc=colour if r["promoted"] else "white", clip_on=False)
+        panel.set(title=name, xlabel="robot's time, minutes", ylim=(0, 4.2))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, loc="best")
+    np.atleast_1d(panels)[0].set_ylabel("sub-tasks of 4 (filled: drives)")
+    figure.savefig(folder / "finetune.png", dpi=DPI)
+    plt.close(figure)
 
 
 def row_of(rounds: Sequence[Round]) -> str:
