@@ -84,6 +84,7 @@ def run(args: Run) -> None:
         "condition": condition,
         "objective": config.objective,
         "seed": config.learner_seed,
+        "share": config.share,
         "rounds": [asdict(r) for r in rounds],
     }
     write_results(args.out / f"{name}.json", results)
@@ -93,14 +94,14 @@ def run(args: Run) -> None:
 
 def table(folder: Path) -> str:
     """A row for each run."""
-    head = (
-        "| condition | objective | seed | shipped | best candidate | drives in the end | old twin | lost and regained |"
-    )
-    rows = [f"{head} corrections | robot, min | person, min | refused | refused though better |", "|---" * 13 + "|"]
+    head = "| condition | run | seed | share | shipped | best candidate | drives in the end | old twin | lost and regained |"
+    rows = [f"{head} corrections | robot, min | person, min | refused | refused though better |", "|---" * 14 + "|"]
     for file in sorted(folder.glob(RUNS)):
         found = json.loads(file.read_bytes())
         rounds = [Round(**row) for row in found["rounds"]]
-        rows.append(f"| {found['condition']} | {found['name']} | {found['seed']} | {row_of(rounds)} |")
+        rows.append(
+            f"| {found['condition']} | {found['name']} | {found['seed']} | {found['share']:g} | {row_of(rounds)} |"
+        )
     return "\n".join(rows) + "\n"
 
 

@@ -64,7 +64,7 @@ class ImproveConfig:
         pairs: of a trial, at most.
         measured: episodes that measure a candidate, under the condition and in the unchanged twin.
         seed: of the first episode of practice; measured ones have their own.
-        learner_seed, threads, set: of the learner, as in skimo finetune.
+        learner_seed, share, threads, set: of the learner, as in skimo finetune.
         workers: processes; 0 means one per core.
     """
 
@@ -85,6 +85,7 @@ class ImproveConfig:
     measured: int = 20
     seed: int = 500_000
     learner_seed: int = 0
+    share: float = 0.3
     threads: int = 2
     set: tuple[str, ...] = ()
     workers: int = 0
@@ -240,7 +241,8 @@ class _Work:
         self.say(f"round {number}: learning from {len(list(self.recordings.glob('*.mcap')))} episodes {beside}")
         asked = ["--bundle", drove, "--domain", self.domain.source, "--recordings", self.recordings, "--out", folder]
         asked += ["--data", *data] if data else []
-        settings = {"objective": config.objective, "seed": config.learner_seed, "threads": config.threads}
+        settings: dict[str, object] = {"objective": config.objective, "seed": config.learner_seed}
+        settings |= {"share": config.share, "threads": config.threads}
         if config.objective == "returns":
             settings["task"] = config.task
         asked += [f"--learn.{name}={value}" for name, value in settings.items()]
