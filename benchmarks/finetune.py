@@ -94,14 +94,17 @@ def run(args: Run) -> None:
 
 def table(folder: Path) -> str:
     """A row for each run."""
-    head = "| condition | run | seed | share | shipped | best candidate | drives in the end | old twin | lost and regained |"
-    rows = [f"{head} corrections | robot, min | person, min | refused | refused though better |", "|---" * 14 + "|"]
+    head = "| condition | run | seed | share | shipped | best candidate | drives in the end | old twin |"
+    rows = [
+        f"{head} lost and regained | corrections | robot, min | person, min | refused | refused though better |",
+        "|---" * 14 + "|",
+    ]
     for file in sorted(folder.glob(RUNS)):
         found = json.loads(file.read_bytes())
         rounds = [Round(**row) for row in found["rounds"]]
-        rows.append(
-            f"| {found['condition']} | {found['name']} | {found['seed']} | {found['share']:g} | {row_of(rounds)} |"
-        )
+        share = found.get("share", ImproveConfig().share)  # a file of before it could be set doesn't say
+        what = f"{found['condition']} | {found['name']} | {found['seed']} | {share:g}"
+        rows.append(f"| {what} | {row_of(rounds)} |")
     return "\n".join(rows) + "\n"
 
 
