@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,17 +126,20 @@ class Day:
         parameters = write_parameters(folder / "condition.yaml", args.condition, self._domain, **wanted)
         follows = str((self.store.folder / "incumbent").absolute())
         given = {"bundle": follows, "task": args.task, "params_file": str(parameters)}
-        up = stack_up(given, self._domain, recordings=self.recordings, logs=folder / "logs")
-        lab = World(domain=self._domain.source).build(args.condition)
-        with up as (stack, evaluator), closing(StackHelper(lab, evaluator)) as helper:
+        with ExitStack() as entered:
+            up = stack_up(given, self._domain, recordings=self.recordings, logs=folder / "logs")
+            stack, evaluator = entered.enter_context(up)
+            helper = None
             if help_wanted:
+                lab = World(domain=self._domain.source).build(args.condition)
+                helper = entered.enter_context(closing(StackHelper(lab, evaluator)))
                 evaluator.on_hold = helper
 
             def fly(part: Part) -> None:
                 episode = evaluator.run_episode(args.task, self._seed, stack.alive)
                 self._seed += 1
                 part.episodes.append(episode)
-                part.helps = helper.helps
+                part.helps = helper.helps if helper else 0
                 count = f"{len(episode.completed)} of {len(episode.task)}"
                 say(f"  {count}, {episode.missed_ticks} ticks missed; {episode.detail}")
 
