@@ -98,6 +98,7 @@ class Twin(Led):
         self.seed: int
         self._sags = False
         self._stands: Placement | None = None
+        self._plant: Plant | None = None
         self._build(arm)
         self.reset()
 
@@ -292,6 +293,8 @@ class Twin(Led):
             self._stands = moved(self.scene, condition.mount)
         if condition.mount != Mount() or arm != self.scene.arm.name:
             self._build(arm)
+            if self._plant is not None:
+                self.become(self._plant)
         multiply(self.model, self.data, condition, gain)
         self.scene = replace(self.scene, arm=self.scene.arm.with_gain(gain))
         if condition.starts is not None:
@@ -307,6 +310,7 @@ class Twin(Led):
         Raises:
             SpecError: no arm is so, or the scene's can't be.
         """
+        self._plant = plant
         if self._believed is None:
             model = copy.copy(self.model)
             self._believed = (model, mujoco.MjData(model))

@@ -287,6 +287,16 @@ def test_a_twin_without_a_scene_says_what_it_cannot_do(given: dict[str, object],
         make_twin(DOMAIN, name="kinematic", rig=replace(PLAIN, **given))  # type: ignore[arg-type]
 
 
+def test_an_arm_that_a_condition_mounts_elsewhere_keeps_its_rig_s_dynamics_and_place() -> None:
+    rig = replace(PLAIN, dynamics=FRICTION, furniture={"kitchen": kitchen(np.array([0.02, 0.0, 0.0]))})
+    here, there = (make_twin(DOMAIN, condition=c, rig=rig) for c in (PAPERS, load_condition("mount_low", DOMAIN)))
+    assert isinstance(here, Twin) and isinstance(there, Twin)
+    assert np.array_equal(here.model.dof_frictionloss[:7], there.model.dof_frictionloss[:7])
+    assert np.allclose(there.model.dof_frictionloss[:7], 0.5)
+    apart_m = here.scene.base_rotation.T @ (there.scene.base_m - here.scene.base_m)
+    assert np.allclose(apart_m, (-0.03, 0.03, -0.03), atol=1e-9)
+
+
 def test_another_arm_is_not_given_this_one_s_dynamics() -> None:
     other = Condition(name="other", why="a test", actuation=Actuation(arm="kitchen"))
     with pytest.raises(SpecError, match=r"takes the arm 'kitchen', and rig 'lab' says how another one moves"):
