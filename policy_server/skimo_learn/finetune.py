@@ -164,20 +164,12 @@ class Learner:
 
     def _data(self, number: int) -> tuple[EpisodeSet, EpisodeSet]:
         """What a round learns from, and what it doesn't see: the bundle's own data and the robot's, in their shares."""
-        wanted, emphasis = set(self._rounds[number - 1]), self.config.emphasis
-        window = self.recipe.pretrain.skills * self._domain.horizon
+        wanted = set(self._rounds[number - 1])
         episodes = self.replay.episodes(wanted)
-        around = [part for episode in episodes for part in around_people(episode, window // 2)]
-        online = as_set(
-            [*episodes, *around * (emphasis - 1)],
-            by="successes" if self.config.objective == "successes" else "corrections",
-            steps=PLANS_BEFORE * self._domain.horizon,
-            least=window,
-            robot=self._robot,
-            digest=self.replay.digest_of(wanted),
-        )
         if self._offline is None:
-            return online.split(self.recipe.pretrain.held_out)
+            train, held_out = parted(episodes, self.recipe.pretrain.held_out, self._longest)
+            return self._online(train, wanted), self._online(held_out, wanted, emphasis=1)
+        online = self._online(episodes, wanted)
         generator = torch.Generator().manual_seed(self.config.seed + number)
         chosen = torch.randperm(len(self._offline), generator=generator)[: self.config.offline_episodes]
         offline, held_out = self._offline.select(chosen.tolist()).split(self.recipe.pretrain.held_out)
@@ -185,6 +177,24 @@ class Learner:
         rows, more = len(offline.observations_RO), len(online.observations_RO)
         times = max(1, round(share / (1.0 - share) * rows / more))
         return offline.joined(online.select(list(range(len(online))) * times)), held_out
+
+    def _online(self, episodes: Sequence[Episode], wanted: Collection[str], *, emphasis: int = 0) -> EpisodeSet:
+        """The robot's episodes, what is seen around people counted so often; 0: as the settings say."""
+        window = self.recipe.pretrain.skills * self._domain.horizon
+        around = [part for episode in episodes for part in around_people(episode, window // 2)]
+        return as_set(
+            [*episodes, *around * ((emphasis or self.config.emphasis) - 1)],
+            by="successes" if self.config.objective == "successes" else "corrections",
+            steps=PLANS_BEFORE * self._domain.horizon,
+            least=window,
+            robot=self._robot,
+            digest=self.replay.digest_of(wanted),
+        )
+
+    @property
+    def _longest(self) -> int:
+        """Control steps of the longest window that some part of the training looks at."""
+        return max(self.recipe.pretrain.skills, self.recipe.value.skills) * self._domain.horizon
 
     def _candidate(self, number: int) -> Path:
         return self._candidates / f"{self._id}-{number:03d}"
@@ -257,6 +267,23 @@ def planner_for(planner: PlannerConfig, objective: str) -> PlannerConfig:
     if objective != "returns":
         return planner
     return replace(planner, proposer="task_policy", surprise_weight=0.0, score=RETURNS_SCORE)
+
+
+def parted(episodes: Sequence[Episode], share: float, least: int) -> tuple[list[Episode], list[Episode]]:
+    """Episodes to learn from and whole ones to hold out, in which something runs for `least` control steps on end.
+
+    Raises:
+        EpisodeError: there are not two, or none is that long.
+    """
+    whole = [k for k, episode in enumerate(episodes) if any(part.steps >= least for part in parts(episode))]
+    every = max(2, round(1.0 / share))
+    held_out = whole[every - 1 :: every] or whole[-1:]
+    if len(episodes) < 2 or not held_out:
+        raise EpisodeError(
+            f"{len(episodes)} episodes, {len(whole)} of them with {least} control steps on end: two are needed, one to "
+            "hold out; record more, or give the bundle's own --data"
+        )
+    return [e for k, e in enumerate(episodes) if k not in held_out], [episodes[k] for k in held_out]
 
 
 def as_set(

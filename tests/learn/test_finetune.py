@@ -22,7 +22,7 @@ from skimo_core.domain.robot import load_limits
 from skimo_core.episodes.recording import write_episode
 from skimo_learn import finetune as module
 from skimo_learn.data import EpisodeSet
-from skimo_learn.finetune import Candidate, Learner, as_set, widened
+from skimo_learn.finetune import Candidate, Learner, as_set, parted, widened
 from skimo_learn.finetune_config import FinetuneConfig
 from skimo_learn.graphs import bundle_graphs
 from skimo_learn.readback import model_of
@@ -150,6 +150,17 @@ def test_what_a_learner_sees_of_a_robot(domain: Domain) -> None:
     assert int(besides.shown_R.sum()) == int(by_hand.shown_R.sum()) + 2 * 10
     with pytest.raises(EpisodeError, match="none of 2 episodes ran for 200 control steps"):
         as_set(found, by="corrections", **{**given, "least": 200})  # type: ignore[arg-type]
+
+
+def test_whole_episodes_are_held_out_that_are_long_enough_for_every_part_of_the_training(domain: Domain) -> None:
+    long, short = recorded(domain, 0), replace(recorded(domain, 1), kinds=np.array(["act", "hold"] * 40 + ["done"]))
+    train, held_out = parted([long, short, short], 0.05, least=40)  # what is held makes parts of one step
+    assert [id(e) for e in train] == [id(short), id(short)] and [id(e) for e in held_out] == [id(long)]
+    train, held_out = parted([long] * 40, 0.05, least=40)
+    assert (len(train), len(held_out)) == (38, 2)
+    for some, said in (([long], "1 episodes, 1 of them with 40 control"), ([short, short], "2 episodes, 0 of them")):
+        with pytest.raises(EpisodeError, match=said):
+            parted(some, 0.05, least=40)
 
 
 def test_ranges_hold_both() -> None:
