@@ -110,7 +110,7 @@ def test_the_demo_learns_only_where_its_condition_can_be(
 ) -> None:
     words = ["--learn", "--bundle", str(table), "--out", str(tmp_path / "out")]
     assert command("demo")(words) == 1
-    assert "no joint 'microwave'" in (said := capsys.readouterr().err) and "with --condition" in said
+    assert "base stands 0.030 m deep in 'table'" in (said := capsys.readouterr().err) and "with --condition" in said
 
 
 def test_a_domain_that_is_wrong_is_told_as_it_is(table: Path) -> None:
