@@ -32,6 +32,7 @@ import tyro
 from skimo_core.domain.domain import load_domain
 from skimo_core.process.provenance import provenance
 from skimo_eval.full_stack import stack_up, write_parameters
+from skimo_eval.improve import ALONE
 from skimo_eval.inprocess import World
 from skimo_eval.results import write_results
 from skimo_eval.stack_helper import StackHelper
@@ -40,7 +41,6 @@ from skimo_promote.store import CANARY, SHADOW, Store
 from skimo_ros.evaluator import Watched
 
 SKIMO = (sys.executable, "-m", "skimo_core.cli")
-ALONE = ("--shadow.plans", "0", "--canary.episodes", "0")
 POLL_S = 0.5
 
 

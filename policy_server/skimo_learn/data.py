@@ -176,10 +176,15 @@ class EpisodeSet:
         """Training and held-out episodes: every k-th episode is held out, at least one (none twice)."""
         if len(self) < 2:
             raise EpisodeError(f"{len(self)} episode can't be split for holding out; at least 2 are needed")
-        every = max(2, round(1.0 / held_out))
-        test = list(range(every - 1, len(self), every)) or [len(self) - 1]
+        test = every_kth(range(len(self)), held_out)
         kept = sorted(set(range(len(self))) - set(test))
         return self.select(kept), self.select(test)
+
+
+def every_kth(numbers: Sequence[int], share: float) -> list[int]:
+    """Of numbers, every k-th, which makes about that share; the last where there are fewer than k."""
+    every = max(2, round(1.0 / share))
+    return list(numbers[every - 1 :: every] or numbers[-1:])
 
 
 def parity_inputs(held_out: EpisodeSet, horizon: int) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ from skimo_server.bundle import Bundle, Manifest
 from skimo_server.planner_config import PlannerConfig
 
 from . import ranks
-from .data import EpisodeSet, episodes_of_first
+from .data import EpisodeSet, episodes_of_first, every_kth
 from .export import export_bundle, load_run
 from .finetune_config import FinetuneConfig
 from .overrides import with_settings
@@ -168,8 +168,8 @@ class Learner:
         episodes = self.replay.episodes(wanted)
         if self._offline is None:
             train, held_out = parted(episodes, self.recipe.pretrain.held_out, self._longest)
-            return self._online(train, wanted), self._online(held_out, wanted, emphasis=1)
-        online = self._online(episodes, wanted)
+            return self._online(train, wanted, self.config.emphasis), self._online(held_out, wanted, 1)
+        online = self._online(episodes, wanted, self.config.emphasis)
         generator = torch.Generator().manual_seed(self.config.seed + number)
         chosen = torch.randperm(len(self._offline), generator=generator)[: self.config.offline_episodes]
         offline, held_out = self._offline.select(chosen.tolist()).split(self.recipe.pretrain.held_out)
@@ -178,12 +178,12 @@ class Learner:
         times = max(1, round(share / (1.0 - share) * rows / more))
         return offline.joined(online.select(list(range(len(online))) * times)), held_out
 
-    def _online(self, episodes: Sequence[Episode], wanted: Collection[str], *, emphasis: int = 0) -> EpisodeSet:
-        """The robot's episodes, what is seen around people counted so often; 0: as the settings say."""
+    def _online(self, episodes: Sequence[Episode], wanted: Collection[str], emphasis: int) -> EpisodeSet:
+        """The robot's episodes, what is seen around people counted so often."""
         window = self.recipe.pretrain.skills * self._domain.horizon
         around = [part for episode in episodes for part in around_people(episode, window // 2)]
         return as_set(
-            [*episodes, *around * ((emphasis or self.config.emphasis) - 1)],
+            [*episodes, *around * (emphasis - 1)],
             by="successes" if self.config.objective == "successes" else "corrections",
             steps=PLANS_BEFORE * self._domain.horizon,
             least=window,
@@ -276,8 +276,7 @@ def parted(episodes: Sequence[Episode], share: float, least: int) -> tuple[list[
         EpisodeError: there are not two, or none is that long.
     """
     whole = [k for k, episode in enumerate(episodes) if any(part.steps >= least for part in parts(episode))]
-    every = max(2, round(1.0 / share))
-    held_out = whole[every - 1 :: every] or whole[-1:]
+    held_out = every_kth(whole, share)
     if len(episodes) < 2 or not held_out:
         raise EpisodeError(
             f"{len(episodes)} episodes, {len(whole)} of them with {least} control steps on end: two are needed, one to "

@@ -45,7 +45,7 @@ FACTOR_MIN, FACTOR_MAX = 0.01, 100.0
 ENCODER_MAX_RAD = 0.2
 DELAY_MAX_S = 1.0
 MOUNT_MAX_M, MOUNT_MAX_RAD = 0.1, 0.1
-"""As far as an arm may stand from where its scene has it by a rig, too (scenes.placing)."""
+"""An arm that stands further from where its scene has it does not stand in that scene, by a rig neither."""
 PATIENCE_MIN, PATIENCE_MAX = 0.1, 10.0
 
 

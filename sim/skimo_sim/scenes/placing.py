@@ -15,12 +15,9 @@ from skimo_core.contract.errors import SpecError
 from skimo_core.contract.types import Array
 from skimo_core.domain.rig import Made, Placement
 
-from ..condition import Mount
+from ..condition import MOUNT_MAX_M, MOUNT_MAX_RAD, Mount
 from .physics import mujoco
 from .scene import Scene
-
-FAR_M, FAR_RAD = 0.1, 0.1
-"""An arm that stands further from where its scene has it does not stand in that scene."""
 
 
 def stand(mount: mujoco.MjsBody, scene: Placement) -> tuple[Array, Array]:
@@ -52,10 +49,10 @@ def placed(was_m: Array, was: Array, scene: Placement) -> tuple[Array, Array]:
     position_m, rotation = base_in_scene(scene)
     off_m = float(np.linalg.norm(position_m - was_m))
     off_rad = float(np.arccos(np.clip((np.trace(was.T @ rotation) - 1) / 2, -1.0, 1.0)))
-    if off_m > FAR_M or off_rad > FAR_RAD:
+    if off_m > MOUNT_MAX_M or off_rad > MOUNT_MAX_RAD:
         raise SpecError(
             f"by the rig the arm stands {off_m:.3f} m and {off_rad:.3f} rad from where the scene has it, bounds "
-            f"{FAR_M:g} m and {FAR_RAD:g} rad; the scene's frame in the arm's base frame is nominally at "
+            f"{MOUNT_MAX_M:g} m and {MOUNT_MAX_RAD:g} rad; the scene's frame in the arm's base frame is nominally at "
             f"{np.round(-was.T @ was_m, 3).tolist()} m, turned by {np.round(-_yaw(was), 3)} rad about z: measure it "
             "again, or give the twin a rig without it (twin_rig)"
         )
